@@ -1,0 +1,245 @@
+"""Tiles: the Merkle tree and its entries in immutable files (C2SP tlog-tiles).
+
+A hash tile is up to 256 hashes in a row: hash i of tile (level, index) is the root of
+the complete subtree over the leaves ``(256·index + i)·256**level`` to
+``(256·index + i + 1)·256**level``. A bundle is up to 256 entries, each after its
+length as u16. Full ones never change; a partial one, whose width is in its path, is
+replaced when the full one exists. ::
+
+    tile/0/x001/x234/067          tile 1,234,067 of level 0, full
+    tile/1/000.p/17               the first 17 hashes of tile 0 of level 1
+    tile/entries/273.p/112        the first 112 entries of bundle 273
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from auditlog.core.errors import MalformedError
+from auditlog.core.merkle import HASH_SIZE, MAX_SIZE, NodeReader, nodes_of
+
+__all__ = [
+    "MAX_ENTRY_SIZE",
+    "TILE_WIDTH",
+    "Tile",
+    "TileReader",
+    "format_bundle",
+    "hash_tile",
+    "parse_bundle",
+    "parse_tile_path",
+    "partials_below",
+    "tile_path",
+    "tiles_between",
+    "tiles_of",
+]
+
+TILE_WIDTH = 256
+"""Hashes in a full tile, entries in a full bundle."""
+
+MAX_ENTRY_SIZE = 65_535
+"""Bytes in the largest entry: a bundle gives lengths as u16."""
+
+_MAX_LEVEL = 63
+_CACHED_TILES = 256
+_PATH = re.compile(
+    r"tile/(entries|[0-9]{1,2})/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([0-9]{1,3}))?"
+)
+
+
+class Tile(NamedTuple):
+    """Name of a hash tile, or of a bundle of entries."""
+
+    level: int | Literal["entries"]
+    """0 to 63, leaf hashes at 0; ``"entries"`` for a bundle."""
+    index: int
+    """Position among the tiles of its level."""
+    width: int = TILE_WIDTH
+    """Hashes or entries in it, 1 to 256; below 256 it is partial."""
+
+
+def tile_path(
+    level: int | Literal["entries"], index: int, width: int = TILE_WIDTH
+) -> str:
+    """Return the path of a tile, ``"entries"`` for bundles (C2SP tlog-tiles).
+
+    Raises:
+        MalformedError: there is no such tile.
+    """
+    if level != "entries":
+        _check_range("tile level", level, 0, _MAX_LEVEL)
+    _check_range("tile index", index, 0, MAX_SIZE)
+    _check_range("tile width", width, 1, TILE_WIDTH)
+    digits = f"{index:03d}"
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    groups = [digits[start : start + 3] for start in range(0, len(digits), 3)]
+    path = f"tile/{level}/{'/'.join(['x' + g for g in groups[:-1]] + groups[-1:])}"
+    return path if width == TILE_WIDTH else f"{path}.p/{width}"
+
+
+def parse_tile_path(path: str) -> Tile:
+    """Return the tile that a path names; every tile has exactly one path.
+
+    Raises:
+        MalformedError: the path is none that `tile_path` makes.
+    """
+    match = _PATH.fullmatch(path) if type(path) is str else None
+    if match is None:
+        raise MalformedError("expected a path such as tile/0/x001/067.p/8")
+    level, digits, width = match.groups()
+    tile = Tile(
+        "entries" if level == "entries" else int(level),
+        int(digits.replace("x", "").replace("/", "")),
+        TILE_WIDTH if width is None else int(width),
+    )
+    if tile_path(*tile) != path:
+        raise MalformedError(f"expected the path {tile_path(*tile)}, got {path}")
+    return tile
+
+
+def tiles_between(old_size: int, new_size: int) -> list[Tile]:
+    """Return the hash tiles that tree `new_size` has and `old_size` had not.
+
+    Full and partial ones, levels ascending, then by index. What the store must hold
+    before the checkpoint of `new_size` is signed.
+
+    Raises:
+        MalformedError: a size is no size of a tree, or the old is the larger one.
+    """
+    _check_range("new size", new_size, 0, MAX_SIZE)
+    _check_range("old size", old_size, 0, new_size)
+    tiles = []
+    for level in range(8):
+        old, new = old_size >> 8 * level, new_size >> 8 * level
+        if old == new:
+            break
+        tiles += [
+            Tile(level, index, min(TILE_WIDTH, new - index * TILE_WIDTH))
+            for index in range(old // TILE_WIDTH, -(-new // TILE_WIDTH))
+        ]
+    return tiles
+
+
+def tiles_of(size: int) -> list[Tile]:
+    """Return every hash tile of the tree of `size`, levels ascending.
+
+    Raises:
+        MalformedError: `size` is no size of a tree.
+    """
+    return tiles_between(0, size)
+
+
+def partials_below(tile: Tile) -> list[Tile]:
+    """Return the partial tiles that a full `tile` replaces, and that may be pruned.
+
+    None for a partial tile: the partial tiles of every signed size stay until the
+    full one exists (C2SP tlog-tiles).
+    """
+    if tile.width != TILE_WIDTH:
+        return []
+    return [tile._replace(width=width) for width in range(1, TILE_WIDTH)]
+
+
+def hash_tile(tile: Tile, node: NodeReader) -> bytes:
+    """Return the bytes of a hash tile, ``32 * width``, from the nodes of the tree.
+
+    Raises:
+        MalformedError: `tile` is a bundle, which holds no hashes.
+    """
+    if tile.level == "entries":
+        raise MalformedError("expected a hash tile, got a bundle of entries")
+    level, start = 8 * tile.level, TILE_WIDTH * tile.index
+    return b"".join([node(level, start + i) for i in range(tile.width)])
+
+
+class TileReader:
+    """A `NodeReader` over tiles; it asks only for tiles that the tree of `size` has.
+
+    Tiles are believed: proofs made from them are only as good as their verification.
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, fetch: Callable[[Tile], bytes], size: int) -> None:
+        """Read the tree of `size` through `fetch`, whose errors pass unchanged.
+
+        Raises:
+            MalformedError: `size` is no size of a tree.
+        """
+        _check_range("tree size", size, 0, MAX_SIZE)
+        self._fetch = fetch
+        self._size = size
+        self._cache: dict[tuple[int, int], NodeReader] = {}
+
+    def __call__(self, level: int, index: int) -> bytes:
+        """Return the hash of a complete subtree; see `NodeReader`.
+
+        Raises:
+            MalformedError: the tree has no such subtree, or a tile of other length
+                came.
+        """
+        _check_range("level", level, 0, _MAX_LEVEL)
+        if not 0 <= index < self._size >> level:
+            raise MalformedError(
+                f"expected a node of the tree of {self._size}, got {level}/{index}"
+            )
+        inner = level % 8
+        tile_index = index >> (8 - inner)
+        node = self._tile(level // 8, tile_index)
+        return node(inner, index - (tile_index << (8 - inner)))
+
+    def _tile(self, level: int, index: int) -> NodeReader:
+        if (level, index) not in self._cache:
+            if len(self._cache) >= _CACHED_TILES:
+                self._cache.clear()
+            self._cache[level, index] = self._load(level, index)
+        return self._cache[level, index]
+
+    def _load(self, level: int, index: int) -> NodeReader:
+        rest = (self._size >> 8 * level) - index * TILE_WIDTH
+        tile = Tile(level, index, min(TILE_WIDTH, rest))
+        data = self._fetch(tile)
+        if len(data) != HASH_SIZE * tile.width:
+            raise MalformedError(
+                f"expected {HASH_SIZE * tile.width} bytes in {tile_path(*tile)}, "
+                f"got {len(data)}"
+            )
+        return nodes_of([data[i : i + 32] for i in range(0, len(data), HASH_SIZE)])
+
+
+def format_bundle(entries: Sequence[bytes]) -> bytes:
+    """Return the bytes of a bundle of 1 to 256 entries (C2SP tlog-tiles).
+
+    Raises:
+        MalformedError: none or too many entries, or one of more than 65,535 bytes.
+    """
+    _check_range("entries in a bundle", len(entries), 1, TILE_WIDTH)
+    for entry in entries:
+        _check_range("bytes in an entry", len(entry), 0, MAX_ENTRY_SIZE)
+    return b"".join([len(entry).to_bytes(2) + entry for entry in entries])
+
+
+def parse_bundle(data: bytes, count: int | None = None) -> list[bytes]:
+    """Return the entries of a bundle: exactly `count`, or else 1 to 256.
+
+    Raises:
+        MalformedError: the bytes are not that many entries, each after its length.
+    """
+    if type(data) is not bytes:
+        raise MalformedError(f"expected a bundle as bytes, got {type(data).__name__}")
+    entries: list[bytes] = []
+    position = 0
+    while position < len(data) and len(entries) <= TILE_WIDTH:
+        start = position + 2
+        position = start + int.from_bytes(data[position:start])
+        entries.append(data[start:position])
+    if position != len(data) or not 0 < len(entries) <= TILE_WIDTH:
+        raise MalformedError("expected 1 to 256 entries, each after its length as u16")
+    if count not in (None, len(entries)):
+        raise MalformedError(f"expected {count} entries, got {len(entries)}")
+    return entries
+
+
+def _check_range(what: str, value: int, lowest: int, highest: int) -> None:
+    if type(value) is not int:
+        raise MalformedError(f"expected {what} as int, got {type(value).__name__}")
+    if not lowest <= value <= highest:
+        raise MalformedError(f"expected {what} from {lowest} to {highest}")
