@@ -1,0 +1,1 @@
+"""The tests; a regular package, so that no other `tests` on the path is ours."""
