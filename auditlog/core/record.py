@@ -1,0 +1,338 @@
+"""Entries: the canonical bytes of the log, and the strict JSON that they are made of.
+
+An entry is a CloudEvents 1.0 event in structured JSON, written as RFC 8785 says, 1 to
+65,535 bytes (`FORMATS.md` §1)::
+
+    {"data":{…},"id":"<UUIDv7>","source":"<origin>","specversion":"1.0",
+     "subject":"<tag>","time":"2026-11-23T08:00:00.000000Z","type":"auditlog.gap.v1"}
+
+without the line breaks. `subject` stands in every decision, and in no entry that has
+none. Numbers are integers up to 2^53-1; everything else that counts is a string.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from auditlog.core.errors import MalformedError
+
+__all__ = [
+    "DECISION",
+    "ENTRY_TYPES",
+    "MAX_DEPTH",
+    "MAX_ENTRY",
+    "MAX_INTEGER",
+    "Entry",
+    "canonical_json",
+    "format_entry",
+    "format_time",
+    "nested_deeper",
+    "parse_canonical_json",
+    "parse_entry",
+    "parse_json",
+    "parse_time",
+]
+
+MAX_ENTRY = 65_535
+"""Bytes of the largest entry: bundles have a 16-bit length (C2SP tlog-tiles)."""
+MAX_DEPTH = 64
+"""Containers that may stand inside each other, the outermost included."""
+MAX_INTEGER = 2**53 - 1
+"""Largest integer that every JSON reader keeps exact (RFC 8785 §3.2.2.3)."""
+
+DECISION = "auditlog.decision.v1"
+ENTRY_TYPES = frozenset(
+    f"auditlog.{name}.v1"
+    for name in (
+        *("decision", "amendment", "gap", "emitter", "config"),
+        *("model", "key", "erasure", "access", "anchor"),
+    )
+)
+"""The CloudEvents types that an entry may have."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_TIME = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_TIME = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{6}Z")
+_UUID7 = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+)
+_TAG = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]==")
+# The closing quote is optional, or hostile text would cost quadratic time.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_REQUIRED = {"data", "id", "source", "specversion", "time", "type"}
+
+# Keys are put in order before, so that the C encoder need not sort: its order, by
+# code points, is not the one of RFC 8785.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def _ordered(value: Any, depth: int, ascii_keys: bool) -> Any:
+    """Return a copy of `value` with keys in order; refuse what is not allowed."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if -MAX_INTEGER <= value <= MAX_INTEGER:
+            return value
+        raise MalformedError("expected integers up to 2^53-1, got a larger one")
+    if depth == 0:
+        raise MalformedError(f"expected JSON at most {MAX_DEPTH} containers deep")
+    if kind is dict:
+        keys = _sorted_keys(value, ascii_keys)
+        return {key: _ordered(value[key], depth - 1, ascii_keys) for key in keys}
+    if kind is list or kind is tuple:
+        return [_ordered(item, depth - 1, ascii_keys) for item in value]
+    raise MalformedError(
+        "expected a string, integer, boolean, null, list or dict as JSON value, got a "
+        f"{kind.__name__}; decimals are written as strings"
+    )
+
+
+def _sorted_keys(value: dict[Any, Any], ascii_keys: bool) -> list[str]:
+    try:
+        if "".join(value).isascii():
+            return sorted(value)
+        if ascii_keys:
+            raise MalformedError("expected ASCII keys in an entry, got another one")
+        # RFC 8785 §3.2.3: by UTF-16 code units, not by code points.
+        return sorted(value, key=lambda key: key.encode("utf-16-be"))
+    except TypeError as error:
+        raise MalformedError("expected strings as JSON object keys") from error
+    except UnicodeEncodeError as error:
+        raise MalformedError("expected no lone surrogate in a JSON key") from error
+
+
+def _to_bytes(ordered: Any) -> bytes:
+    try:
+        return _encode(ordered).encode()
+    except UnicodeEncodeError as error:
+        raise MalformedError("expected no lone surrogate in a JSON string") from error
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return `value` as RFC 8785 canonical JSON.
+
+    Strings, booleans, None, lists or tuples, dicts with string keys, and integers
+    of at most 2^53-1 either side of zero; at most 64 containers deep.
+
+    Raises:
+        MalformedError: anything else, floats and lone surrogates included.
+    """
+    return _to_bytes(_ordered(value, MAX_DEPTH, ascii_keys=False))
+
+
+def nested_deeper(data: bytes, limit: int) -> bool:
+    """Return whether the JSON text `data` has more than `limit` nested containers.
+
+    For bytes that are not JSON, False still promises that no parser gets deeper
+    before it meets the error.
+    """
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return False
+    brackets = _STRINGS.sub(b"", data).translate(_SQUARE, _NOT_BRACKETS)
+    for _ in range(limit):
+        if not brackets:
+            break
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise MalformedError("expected unique names in a JSON object, got one twice")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) <= len(f"-{MAX_INTEGER}") and abs(number := int(text)) <= MAX_INTEGER:
+        return number
+    raise MalformedError("expected integers up to 2^53-1, got a larger one")
+
+
+def _no_number(text: str) -> NoReturn:
+    raise MalformedError("expected integers as JSON numbers, got another number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer,
+    parse_float=_no_number,
+    parse_constant=_no_number,
+)
+
+
+def parse_json(data: bytes, *, limit: int) -> Any:
+    """Return the value of a JSON text of at most `limit` bytes.
+
+    Strict RFC 8259: UTF-8 without byte order mark, unique names, at most 64
+    containers deep, no NaN. And our number rule: integers up to 2^53-1 only.
+
+    Raises:
+        MalformedError: the bytes are anything else.
+    """
+    if len(data) > limit:
+        raise MalformedError(f"expected at most {limit} bytes of JSON, got {len(data)}")
+    if nested_deeper(data, MAX_DEPTH):
+        raise MalformedError(f"expected JSON at most {MAX_DEPTH} containers deep")
+    try:
+        value = _DECODER.decode(data.decode())
+    except UnicodeDecodeError as error:
+        raise MalformedError("expected JSON in UTF-8, got other bytes") from error
+    except ValueError as error:
+        raise MalformedError(f"expected JSON, got other text: {error}") from error
+    if b"\\u" in data:  # the only way in for a lone surrogate
+        _to_bytes(value)
+    return value
+
+
+def parse_canonical_json(data: bytes, *, limit: int) -> Any:
+    """Return the value of a JSON text written exactly as RFC 8785 says.
+
+    Raises:
+        MalformedError: not JSON as `parse_json` wants it, or another spelling of it.
+    """
+    value = parse_json(data, limit=limit)
+    if canonical_json(value) != data:
+        raise MalformedError("expected canonical JSON (RFC 8785), got another spelling")
+    return value
+
+
+def format_time(us: int) -> str:
+    """Return microseconds since the epoch as RFC 3339 UTC, six decimals.
+
+    Raises:
+        MalformedError: before 1970 or after the year 9999.
+    """
+    if not 0 <= us <= _MAX_TIME:
+        raise MalformedError(f"expected a time from 1970 to 9999, got {us} µs")
+    moment = _EPOCH + timedelta(microseconds=us)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def parse_time(text: str) -> int:
+    """Return the microseconds since the epoch of what `format_time` wrote.
+
+    Raises:
+        MalformedError: another spelling, or no such day or time.
+    """
+    try:
+        if _TIME.fullmatch(text):
+            us = (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
+            if format_time(us) == text:
+                return us
+    except ValueError:
+        pass
+    raise MalformedError(
+        f"expected a time such as 2026-11-23T08:00:00.000000Z, got {text[:40]!r}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of the log: a CloudEvents 1.0 event (`FORMATS.md` §1)."""
+
+    id: bytes
+    """UUIDv7, 16 bytes."""
+    type: str
+    """One of `ENTRY_TYPES`."""
+    source: str
+    """Origin of the log."""
+    time: int
+    """Microseconds since the epoch, UTC."""
+    data: dict[str, Any]
+    """What happened, by type; ASCII keys, no floats."""
+    subject: str | None = None
+    """Blinded tag, 16 bytes in padded base64url; required in a decision."""
+
+
+def _check_envelope(type_: str, source: str, subject: str | None) -> None:
+    if type_ not in ENTRY_TYPES:
+        raise MalformedError(f"expected an entry type of ours, got {type_[:60]!r}")
+    if not source:
+        raise MalformedError("expected the log's origin as source of an entry")
+    if subject is None:
+        if type_ == DECISION:
+            raise MalformedError("expected a subject tag in a decision, got none")
+    elif not _TAG.fullmatch(subject):
+        raise MalformedError("expected 16 bytes in padded base64url as subject tag")
+
+
+def format_entry(entry: Entry) -> bytes:
+    """Return the canonical bytes of an entry, the ones that the log keeps.
+
+    Raises:
+        MalformedError: the entry breaks a rule of `FORMATS.md` §1.
+    """
+    _check_envelope(entry.type, entry.source, entry.subject)
+    if type(entry.data) is not dict:
+        raise MalformedError("expected a dict as data of an entry")
+    event = {
+        "data": _ordered(entry.data, MAX_DEPTH - 1, ascii_keys=True),
+        "id": _format_id(entry.id),
+        "source": entry.source,
+        "specversion": "1.0",
+        "subject": entry.subject,
+        "time": format_time(entry.time),
+        "type": entry.type,
+    }
+    if entry.subject is None:
+        del event["subject"]
+    data = _to_bytes(event)
+    if len(data) > MAX_ENTRY:
+        raise MalformedError(
+            f"expected an entry of at most {MAX_ENTRY} bytes, got {len(data)}"
+        )
+    return data
+
+
+def _format_id(id_: bytes) -> str:
+    text = id_.hex()
+    text = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    if not _UUID7.fullmatch(text):
+        raise MalformedError("expected a UUIDv7, 16 bytes, as id of an entry")
+    return text
+
+
+def parse_entry(data: bytes) -> Entry:
+    """Return the entry of its canonical bytes.
+
+    Raises:
+        MalformedError: not 1 to 65,535 bytes of canonical JSON with the fields and
+            values of `FORMATS.md` §1.
+    """
+    event = parse_json(data, limit=MAX_ENTRY)
+    if not isinstance(event, dict):
+        raise MalformedError("expected a JSON object as entry")
+    if event.keys() - {"subject"} != _REQUIRED:
+        raise MalformedError(
+            f"expected the fields {', '.join(sorted(_REQUIRED))} and perhaps subject "
+            f"in an entry, got {', '.join(sorted(event))[:200]!r}"
+        )
+    entry = _entry_of(event)
+    if format_entry(entry) != data:
+        raise MalformedError("expected a canonical entry (RFC 8785), got another form")
+    return entry
+
+
+def _entry_of(event: dict[str, Any]) -> Entry:
+    texts = [event[key] for key in ("id", "source", "time", "type")]
+    texts.append(event.get("subject", ""))
+    if any(type(text) is not str for text in texts):
+        raise MalformedError("expected strings in the envelope of an entry")
+    if not _UUID7.fullmatch(event["id"]):
+        raise MalformedError("expected a UUIDv7, lower case, as id of an entry")
+    return Entry(
+        id=bytes.fromhex(event["id"].replace("-", "")),
+        type=event["type"],
+        source=event["source"],
+        time=parse_time(event["time"]),
+        data=event["data"],
+        subject=event.get("subject"),
+    )
