@@ -1,0 +1,29 @@
+"""Evidence for AI decisions: every call to a model, in a witnessed Merkle log.
+
+Importing the package imports nothing; public names are resolved on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from auditlog.log.decision import Decision, current
+    from auditlog.web.middleware import AuditMiddleware
+
+__all__ = ["AuditMiddleware", "Decision", "__version__", "current"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AuditMiddleware": "auditlog.web.middleware",
+    "Decision": "auditlog.log.decision",
+    "current": "auditlog.log.decision",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve a public name on first use."""
+    if name not in _HOMES:
+        msg = f"module 'auditlog' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Systems outside the operator's reach: one file each, it asks and checks."""

@@ -1,0 +1,162 @@
+"""All options of a log, in one frozen dataclass; each has an ``AUDITLOG_*`` twin."""
+
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from auditlog.core.errors import ConfigurationError
+
+__all__ = ["Config", "load_config"]
+
+_PREFIX = "AUDITLOG_"
+_NOT_OPTIONS = frozenset({"AUDITLOG_VECTORS"})
+"""Variables of the test suite that share our prefix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Options of a log and its middleware.
+
+    Keyword arguments of `auditlog.AuditMiddleware` win over environment variables,
+    which win over the defaults here. An unknown name is an error.
+    """
+
+    enabled: bool = True
+    """False lets every request pass untouched and records nothing."""
+    dir: Path = Path("audit")
+    """The log's directory; created on first start."""
+    origin: str | None = None
+    """The log's name for ever, a schema-less URL such as ``bank.example/credit``.
+    Only used when the log is created; None takes ``auditlog.invalid/<random>``."""
+    model: str | None = None
+    """Model behind every route, ``name`` or ``name@version``."""
+    models: tuple[str, ...] = ()
+    """If given, only these model names stand in clear in entries; any other one is
+    written ``other`` and its literal goes under ``context/model``."""
+    include: tuple[str, ...] = ()
+    """Route templates to capture, as globs; empty captures all matched routes."""
+    exclude: tuple[str, ...] = ()
+    """Route templates never captured, as globs; wins over `include`."""
+    methods: tuple[str, ...] = ()
+    """Methods to capture; empty captures all but GET, HEAD and OPTIONS."""
+    durability: Literal["sync", "spool", "memory"] = "spool"
+    """``sync`` holds the end of the answer until the decision is on disk; ``spool``
+    has it there within 50 ms of the answer; ``memory`` is for tests."""
+    on_failure: Literal["open", "closed"] = "open"
+    """``open`` never hurts the service; ``closed`` releases nothing unlogged."""
+    depth: int = 1
+    """How many JSON levels can be disclosed one by one, 0 to 8."""
+    max_stored_bytes: int = 1 << 20
+    """Bytes of each body that are kept; the commitment covers all of it."""
+    header: str = "decision-id"
+    """Response header that carries the decision's id; empty sends none."""
+    policy: Path | None = None
+    """tlog-policy file naming witnesses to ask; None takes ``<dir>/policy``."""
+    checkpoint_interval: float = 1.0
+    """Seconds between checkpoints, while the tree grows."""
+    checkpoint_decisions: int = 1000
+    """A checkpoint is made earlier when so many decisions wait for one."""
+    anchor_interval: float = 600.0
+    """Seconds between rounds of asking witnesses; also asked at a clean stop."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ConfigurationError: naming the option, what it takes and what came.
+        """
+        for name, kind in typing.get_type_hints(type(self)).items():
+            _check_choice(name, kind, getattr(self, name))
+        _check_range("depth", self.depth, 0, 8)
+        _check_range("max_stored_bytes", self.max_stored_bytes, 0, 1 << 30)
+        _check_range("checkpoint_decisions", self.checkpoint_decisions, 1, 1 << 20)
+        _check_range("checkpoint_interval", self.checkpoint_interval, 0.05, 3600)
+        _check_range("anchor_interval", self.anchor_interval, 0.05, 86400 * 7)
+
+
+def load_config(
+    options: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+) -> Config:
+    """Build the configuration from keyword `options` over `env` over defaults.
+
+    Args:
+        options: values by field name; None values count as not given.
+        env: environment variables; None takes the process's own.
+
+    Raises:
+        ConfigurationError: an unknown option, or a value that does not fit.
+    """
+    hints = typing.get_type_hints(Config)
+    values: dict[str, Any] = {}
+    for variable, text in (os.environ if env is None else env).items():
+        if variable.startswith(_PREFIX) and variable not in _NOT_OPTIONS:
+            name = variable.removeprefix(_PREFIX).lower()
+            _check_known(name, f"environment variable {variable}")
+            values[name] = _from_text(variable, hints[name], text)
+    for name, value in (options or {}).items():
+        _check_known(name, f"option {name!r}")
+        if value is not None:
+            values[name] = _from_value(name, hints[name], value)
+    return Config(**values)
+
+
+def _check_known(name: str, what: str) -> None:
+    known = [field.name for field in fields(Config)]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        msg = f"{what} is not known{hint} (known: {', '.join(known)})"
+        raise ConfigurationError(msg)
+
+
+def _from_text(variable: str, kind: Any, text: str) -> Any:
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+        if kind is int or kind is float:
+            return kind(text)
+    except (KeyError, ValueError):
+        expected = "true or false" if kind is bool else f"a number ({kind.__name__})"
+        msg = f"{variable} takes {expected}, got {text!r}"
+        raise ConfigurationError(msg) from None
+    if typing.get_origin(kind) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return Path(text) if _is_path(kind) else text
+
+
+def _from_value(name: str, kind: Any, value: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, str) or not all(isinstance(part, str) for part in value):
+            msg = f"option {name!r} takes a sequence of strings, got {value!r}"
+            raise ConfigurationError(msg)
+        return tuple(value)
+    if _is_path(kind):
+        return Path(value)
+    if kind is float and isinstance(value, int):
+        return float(value)
+    wanted = typing.get_args(kind) or (kind,)
+    if typing.get_origin(kind) is not Literal and type(value) not in wanted:
+        msg = f"option {name!r} takes {kind}, got {value!r}"
+        raise ConfigurationError(msg)
+    return value
+
+
+def _is_path(kind: Any) -> bool:
+    return kind is Path or Path in typing.get_args(kind)
+
+
+def _check_choice(name: str, kind: Any, value: Any) -> None:
+    if typing.get_origin(kind) is Literal and value not in typing.get_args(kind):
+        choices = ", ".join(typing.get_args(kind))
+        msg = f"option {name!r} takes one of {choices}; got {value!r}"
+        raise ConfigurationError(msg)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        msg = f"option {name!r} takes {low} to {high}, got {value}"
+        raise ConfigurationError(msg)

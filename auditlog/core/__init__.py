@@ -1,0 +1,1 @@
+"""The trusted base: bytes in, values out. No I/O, clock, randomness or threads."""

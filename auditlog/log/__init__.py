@@ -1,0 +1,1 @@
+"""The log as an object: synchronous, with a single writer."""

@@ -1,0 +1,185 @@
+"""An emitter: one boot of one process, which numbers its decisions without holes.
+
+What is issued is journalled before the application is called, so that a number
+whose process died is known to have been issued. `FORMATS.md` §8 fixes the entries.
+"""
+
+import base64
+import os
+import threading
+from collections.abc import Iterable, Sequence
+
+from auditlog.core.record import Entry, format_time
+from auditlog.log.identity import new_id
+from auditlog.storage.journal import AbandonedJournal, Journal, JournalRecord
+
+__all__ = ["Emitter", "gap_entry", "recovery_entries", "spans"]
+
+_ID_BYTES = 16
+
+
+class Emitter:
+    """Gives out sequence numbers and remembers which are still open.
+
+    `open` is called on event loops, `settle` on the recorder's thread.
+    """
+
+    def __init__(self, journal: Journal, emitter: bytes) -> None:
+        """Take over a fresh journal."""
+        self.id = emitter
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._next = 0
+        self._open: dict[int, tuple[bytes, int]] = {}
+
+    def open(self, id_: bytes, time: int) -> int:
+        """Issue the next number for decision `id_`, journalled before it returns.
+
+        Raises:
+            StorageError: the number is issued, but could not be journalled.
+        """
+        with self._lock:
+            sequence = self._next
+            self._next += 1
+            self._open[sequence] = (id_, time)
+        self._journal.opened(sequence, id_, time)
+        return sequence
+
+    def settle(self, sequences: Iterable[int]) -> None:
+        """Forget numbers that are durable in the spool."""
+        with self._lock:
+            for sequence in sequences:
+                self._open.pop(sequence, None)
+
+    def compact(self) -> None:
+        """Drop settled numbers from the journal if it has grown."""
+        if self._journal.wants_compaction:
+            with self._lock:
+                still_open = [(n, *self._open[n]) for n in sorted(self._open)]
+                self._journal.compact(still_open, self._next)
+
+    def state(self) -> tuple[int, list[int]]:
+        """Return the next number, and the numbers that are open, ascending."""
+        with self._lock:
+            return self._next, sorted(self._open)
+
+    def close(self) -> None:
+        """Remove the journal if nothing is open; else leave it for recovery."""
+        if self.state()[1]:
+            self._journal.abandon()
+        else:
+            self._journal.close_clean()
+
+    def start_entry(self, source: str, time: int) -> Entry:
+        """Return the entry that announces this emitter."""
+        return self._entry(source, time, {"state": "start"})
+
+    def beat_entry(self, source: str, time: int) -> Entry:
+        """Return the entry that says which numbers are still open.
+
+        It must reach the spool after every number that it does not name.
+        """
+        following, numbers = self.state()
+        ranges = [list(span) for span in spans(numbers)]
+        data = {"next": following, "open": ranges, "state": "beat"}
+        return self._entry(source, time, data)
+
+    def stop_entry(self, source: str, time: int) -> Entry:
+        """Return the entry that closes this emitter."""
+        return self._entry(source, time, {"next": self.state()[0], "state": "stop"})
+
+    def _entry(self, source: str, time: int, data: dict[str, object]) -> Entry:
+        data["emitter"] = base64.b64encode(self.id).decode()
+        return Entry(new_id(time), "auditlog.emitter.v1", source, time, data)
+
+
+def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return ascending `numbers` as ranges, both ends included."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def recovery_entries(
+    journal: AbandonedJournal, logged: Sequence[int], source: str, time: int
+) -> list[tuple[Entry, int | None]]:
+    """Admit what a dead emitter left behind.
+
+    A journalled number that never reached the spool becomes an interrupted decision
+    under its own id; a number that was issued but neither logged nor journalled is
+    named by a gap; a last gap without end stands for what no journal can know.
+
+    Args:
+        journal: the dead emitter's journal.
+        logged: its numbers in the log, ascending.
+        source: the log's origin.
+        time: now, microseconds since the epoch.
+
+    Returns:
+        Entries with the sequence number they account for, if they are decisions.
+    """
+    present = set(logged)
+    lost = [record for record in journal.records if record.sequence not in present]
+    entries: list[tuple[Entry, int | None]] = [
+        (_interrupted(journal.emitter, record, source), record.sequence)
+        for record in lost
+    ]
+    known = present | {record.sequence for record in lost}
+    following = max(known, default=journal.base - 1) + 1
+    holes = [n for n in range(journal.base, following) if n not in known]
+    oldest = min((record.time for record in journal.records), default=time)
+    gaps = [(*span, "unjournalled") for span in spans(holes)]
+    for first, last, reason in [*gaps, (following, None, "unclean-stop")]:
+        gap = gap_entry(journal.emitter, first, last, reason, source, oldest, time)
+        entries.append((gap, None))
+    return entries
+
+
+def gap_entry(
+    emitter: bytes,
+    first: int,
+    last: int | None,
+    reason: str,
+    source: str,
+    not_before: int,
+    not_after: int,
+) -> Entry:
+    """Return an entry that names numbers which are not in the log.
+
+    Args:
+        emitter: who issued them, 16 bytes.
+        first: the first number.
+        last: the last number; None where nobody can know it.
+        reason: why, from a closed list.
+        source: the log's origin.
+        not_before: microseconds since the epoch before which none was issued.
+        not_after: microseconds since the epoch after which none was issued.
+    """
+    data = {
+        "emitter": base64.b64encode(emitter).decode(),
+        "from": first,
+        "notAfter": format_time(not_after),
+        "notBefore": format_time(not_before),
+        "reason": reason,
+        "to": last,
+    }
+    return Entry(new_id(not_after), "auditlog.gap.v1", source, not_after, data)
+
+
+def _interrupted(emitter: bytes, record: JournalRecord, source: str) -> Entry:
+    unknown = {"mediaType": "none", "split": "none", "state": "not_observed"}
+    data = {
+        "emitter": base64.b64encode(emitter).decode(),
+        "outcome": "interrupted",
+        "request": unknown,
+        "response": unknown,
+        "sequence": record.sequence,
+    }
+    subject = base64.urlsafe_b64encode(os.urandom(_ID_BYTES)).decode()
+    return Entry(
+        record.id, "auditlog.decision.v1", source, record.time, data, subject
+    )
