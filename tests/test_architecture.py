@@ -1,0 +1,151 @@
+"""DESIGN §4 and STYLE §1 as tests: layers, the trusted base, lazy imports."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import grimp
+import pytest
+
+import auditlog
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "auditlog"
+CORE_LINES = 2000
+NEEDS_THE_WORLD = {
+    *("asyncio", "http", "logging", "os", "pathlib", "random", "secrets", "socket"),
+    *("sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "urllib"),
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [
+    path
+    for folder in ("auditlog", "demo_service", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def newly_loaded(statement: str) -> set[str]:
+    """Names of the modules that `statement` loads in a fresh interpreter."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules)\n"
+        f"{statement}\n"
+        "sys.stdout.write(chr(10).join(set(sys.modules) - before))"
+    )
+    command = [sys.executable, "-I", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def imported_by(path: Path) -> set[str]:
+    """Full names of every module that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} imports relatively"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("module", "ours"),
+    [("auditlog.core.verify", set()), ("auditlog.verifier", {"auditlog.verifier"})],
+)
+def test_a_verifier_loads_core_and_cryptography_only(
+    module: str, ours: set[str]
+) -> None:
+    loaded = newly_loaded(f"import {module}")
+    assert module in loaded
+    foreign = {
+        name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names
+    }
+    roots = {name.split(".")[0] for name in foreign}
+    assert roots <= {"auditlog", "cryptography", "_cffi_backend"}
+    above_core = {
+        name
+        for name in foreign
+        if name.startswith("auditlog.") and not f"{name}.".startswith("auditlog.core.")
+    }
+    assert above_core == ours
+
+
+def test_importing_the_package_loads_no_submodule() -> None:
+    loaded = newly_loaded("import auditlog")
+    assert {name for name in loaded if name.startswith("auditlog")} == {"auditlog"}
+
+
+def test_public_names_resolve_on_first_use() -> None:
+    for name in auditlog.__all__:
+        assert getattr(auditlog, name) is getattr(auditlog, name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        auditlog.nothing  # noqa: B018
+
+
+def test_an_auditor_reads_core_in_an_afternoon() -> None:
+    files = (PACKAGE / "core").glob("*.py")
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in files)
+    assert lines <= CORE_LINES
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("*.py")), ids=name_of)
+def test_core_needs_no_world_and_nobody_but_cryptography(path: Path) -> None:
+    names = imported_by(path)
+    ours = {name for name in names if name.split(".")[0] == "auditlog"}
+    assert {name for name in ours if not name.startswith("auditlog.core")} <= {
+        "auditlog"
+    }
+    roots = {name.split(".")[0] for name in names - ours}
+    assert not roots & NEEDS_THE_WORLD
+    assert roots <= sys.stdlib_module_names | {"cryptography"}
+
+
+def test_imports_form_no_cycle() -> None:
+    graph = grimp.build_graph(
+        "auditlog", exclude_type_checking_imports=True, cache_dir=None
+    )
+    imports = {
+        module: graph.find_modules_directly_imported_by(module)
+        for module in graph.modules
+    }
+    assert "auditlog.core.merkle" in imports["auditlog.core.verify"]
+    TopologicalSorter(imports).prepare()
+
+
+def test_layers_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    command = [str(linter), "--no-logo", "--no-cache"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_public_name_of_a_module_is_declared(path: Path) -> None:
+    tree = ast.parse(path.read_bytes())
+    kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    defined = {node.name for node in tree.body if isinstance(node, kinds)}
+    public = {name for name in defined if not name.startswith("_")}
+    declared = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(to, ast.Name) and to.id == "__all__" for to in node.targets)
+    ]
+    assert not public or declared, "a module with public names has __all__"
+    assert public <= set(*declared)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_is_mocked(path: Path) -> None:
+    banned = {"mock", "pytest_mock", "unittest.mock"}
+    assert not imported_by(path) & banned, "write a fake that enforces the contract"
