@@ -1,0 +1,1 @@
+"""A model service behind `auditlog`, and the dishonest operator who is caught."""
