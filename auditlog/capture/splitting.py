@@ -1,0 +1,93 @@
+"""Splitting JSON bodies into members at the speed of msgspec.
+
+`auditlog.core.commitment.members` is the definition, and this gives exactly what it
+gives, or asks it. `msgspec.Raw` checks JSON strictly and yields the exact bytes of each
+value, but it keeps the last of duplicate names silently, takes invalid UTF-8 inside
+values, refuses lone surrogates there, and recurses. So its answer counts only where
+these cannot matter (`FORMATS.md` §3):
+
+- the body is UTF-8, and at most 64 containers deep;
+- it took every object and array that was opened, without an error;
+- and each opened object is as long as the names and values found in it, written
+  without a space, or equals these joined again with the spaces that `json.dumps` sets.
+  A duplicate name, an escape in a name, or white space elsewhere would show.
+"""
+
+from msgspec import MsgspecError, Raw
+from msgspec.json import Decoder
+
+from auditlog.core.commitment import (
+    BATCH_CONTAINERS,
+    MAX_BODY,
+    MAX_MEMBERS,
+    MAX_PATH,
+    members,
+)
+from auditlog.core.record import MAX_DEPTH, nested_deeper
+
+__all__ = ["fast_members"]
+
+_decode_object = Decoder(dict[str, Raw]).decode
+_decode_array = Decoder(list[Raw]).decode
+
+
+class _UnprovenError(Exception):
+    """This text is one that the definition has to decide."""
+
+
+def fast_members(
+    prefix: str, body: bytes, depth: int
+) -> list[tuple[str, bytes]] | None:
+    """Return what `auditlog.core.commitment.members` returns, mostly faster."""
+    if depth < 1 or len(body) > MAX_BODY or nested_deeper(body, MAX_DEPTH):
+        return None
+    text = body.strip(b" \t\n\r")
+    try:
+        if not text.isascii():
+            text.decode()
+        found: list[tuple[str, bytes]] = []
+        _open(found, prefix, text, depth, top=True)
+    except UnicodeDecodeError:
+        return None
+    except (_UnprovenError, MsgspecError, UnicodeEncodeError):
+        return members(prefix, body, depth)
+    return found
+
+
+def _open(
+    found: list[tuple[str, bytes]], path: str, text: bytes, depth: int, top: bool
+) -> None:
+    """Add the members of the container `text` to `found`, `depth` levels of them."""
+    if text[:1] == b"{":
+        pairs = {name: bytes(value) for name, value in _decode_object(text).items()}
+        _prove(text, pairs)
+        for name, value in pairs.items():
+            token = name.replace("~", "~0").replace("/", "~1")
+            more = BATCH_CONTAINERS.get(name, 0) if top else 0
+            _add(found, f"{path}/{token}", value, depth + more)
+    elif text[:1] == b"[":
+        for index, value in enumerate(map(bytes, _decode_array(text))):
+            _add(found, f"{path}/{index}", value, depth)
+    else:
+        raise _UnprovenError
+
+
+def _add(found: list[tuple[str, bytes]], path: str, value: bytes, depth: int) -> None:
+    if len(found) >= MAX_MEMBERS or len(path) > MAX_PATH // 4:  # 4 bytes a character
+        raise _UnprovenError
+    found.append((path, value))
+    if depth > 1 and value[0] in b"[{":
+        _open(found, path, value, depth - 1, top=False)
+
+
+def _prove(text: bytes, pairs: dict[str, bytes]) -> None:
+    """Refuse an object that may hold more than these pairs."""
+    size = sum(map(len, pairs)) + sum(map(len, pairs.values()))
+    if not pairs or (text.isascii() and len(text) == 1 + 4 * len(pairs) + size):
+        return
+    joined = [b'"%b": %b' % (name.encode(), value) for name, value in pairs.items()]
+    if b"{%b}" % b", ".join(joined) == text:
+        return
+    joined = [b'"%b":%b' % (name.encode(), value) for name, value in pairs.items()]
+    if b"{%b}" % b",".join(joined) != text:
+        raise _UnprovenError
