@@ -5,8 +5,8 @@ r"""Sealed content, and the wrapped keys that open it (`FORMATS.md` §4).
     K_rec  = 32 bytes of SHAKE-256("auditlog/record-key/v1\n" ‖ K ‖ r)
     sealed = 0x01 ‖ r ‖ AES-256-GCM(K_rec, nonce 0^96, plaintext, AAD)
     AAD    = "auditlog/seal/v1\n" ‖ leaf_hash(entry) ‖ key_id
-    slot   = 0x01 ‖ nonce ‖ AES-256-GCM(KEK, K, "auditlog/wrap/v1\n" ‖ key_id ‖ u64 slot)
-             ‖ 000000
+    slot   = 0x01 ‖ nonce ‖ AES-256-GCM(KEK, K, AAD) ‖ 000000
+    AAD    = "auditlog/wrap/v1\n" ‖ key_id ‖ u64 slot
 
 K_rec is used once, because `r` is drawn anew at every sealing: that is what makes the
 constant nonce safe. What opens to these bytes is still to be held against the
