@@ -51,7 +51,7 @@ class Tile(NamedTuple):
 
     level: int | Literal["entries"]
     """0 to 63, leaf hashes at 0; ``"entries"`` for a bundle."""
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     """Position among the tiles of its level."""
     width: int = TILE_WIDTH
     """Hashes or entries in it, 1 to 256; below 256 it is partial."""
