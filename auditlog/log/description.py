@@ -15,7 +15,7 @@ from auditlog.core.commitment import (
     leaf_salt,
     salts,
 )
-from auditlog.core.record import Entry, canonical_json
+from auditlog.core.record import DECISION, Entry, canonical_json
 from auditlog.log.content import Content, Part
 
 __all__ = ["Describer"]
@@ -66,7 +66,7 @@ class Describer:
         data["request"], data["response"] = request, response
         subject = base64.urlsafe_b64encode(os.urandom(_SUBJECT_BYTES)).decode()
         entry = Entry(
-            exchange.id, "auditlog.decision.v1", self.origin, exchange.time, data, subject
+            exchange.id, DECISION, self.origin, exchange.time, data, subject
         )
         return entry, Content(exchange.secret, tuple(parts))
 

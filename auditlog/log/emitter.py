@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 
-from auditlog.core.record import Entry, format_time
+from auditlog.core.record import DECISION, Entry, format_time
 from auditlog.log.identity import new_id
 from auditlog.storage.journal import AbandonedJournal, Journal, JournalRecord
 
@@ -181,5 +181,5 @@ def _interrupted(emitter: bytes, record: JournalRecord, source: str) -> Entry:
     }
     subject = base64.urlsafe_b64encode(os.urandom(_ID_BYTES)).decode()
     return Entry(
-        record.id, "auditlog.decision.v1", source, record.time, data, subject
+        record.id, DECISION, source, record.time, data, subject
     )

@@ -6,6 +6,7 @@ cannot be stored stays in memory and is tried again; what does not fit in memory
 more is named by a gap entry as soon as the store works again.
 """
 
+import base64
 import logging
 import os
 import threading
@@ -19,7 +20,7 @@ import zstandard
 from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import AuditLogError, ConflictError, StorageError
 from auditlog.core.merkle import leaf_hash
-from auditlog.core.record import Entry, format_entry
+from auditlog.core.record import DECISION, Entry, format_entry
 from auditlog.core.sealing import seal
 from auditlog.log.content import pack
 from auditlog.log.description import Describer
@@ -230,7 +231,7 @@ class Recorder:
         plaintext = pack(content, self._compressor)
         r = os.urandom(_R_BYTES)
         sealed = seal(key, key_id, leaf_hash(encoded), r, plaintext)
-        return SpoolItem(encoded, index_row(entry, self._emitter.id), key_id, sealed)
+        return SpoolItem(encoded, index_row(entry), key_id, sealed)
 
     def _admit_failure(
         self,
@@ -315,17 +316,17 @@ class Recorder:
         return [one._replace(on_accepted=None) for one in ready]
 
 
-def index_row(entry: Entry, emitter: bytes | None = None) -> IndexRow:
+def index_row(entry: Entry) -> IndexRow:
     """Return what the index holds of an entry."""
     data = entry.data
-    if entry.type != "auditlog.decision.v1":
+    if entry.type != DECISION:
         return IndexRow(None, entry.id, entry.type, entry.time)
     return IndexRow(
         None,
         entry.id,
         entry.type,
         entry.time,
-        emitter,
+        base64.b64decode(data["emitter"]),
         data["sequence"],
         data.get("http.route"),
         data.get("model.name"),

@@ -20,6 +20,7 @@ __all__ = [
     "Objects",
     "Publication",
     "Query",
+    "Scan",
     "Spool",
     "SpoolItem",
     "Vault",
@@ -216,3 +217,19 @@ class Index(Protocol):
 
     def sequences(self, emitter: bytes) -> list[int]:
         """Return the sequence numbers in the log for an emitter, ascending."""
+
+
+class Scan(Protocol):
+    """Everything that is stored, for a full check: what is there, not what should be."""
+
+    def index_rows(self, start: int, end: int) -> list[IndexRow]:
+        """Return the index rows with ``start <= index < end``, ascending."""
+
+    def vault_rows(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
+        """Return (index, key id, sealed bytes) in the same way."""
+
+    def object_paths(self) -> list[str]:
+        """Return the paths of all objects."""
+
+    def cosigned_sizes(self) -> list[int]:
+        """Return the sizes for which cosignatures are stored, ascending."""

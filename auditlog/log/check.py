@@ -1,0 +1,358 @@
+"""Re-read and re-verify a whole log: every entry, tile, signature, index row, content.
+
+Everything is recomputed from the stored entries, which are themselves held to the
+signed checkpoints. What cannot be checked (a key is missing, a signature is by a key
+that nobody named) is counted as unchecked, never reported as tampering.
+"""
+
+import base64
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
+from auditlog.core.merkle import HASH_SIZE, leaf_hash
+from auditlog.core.note import Verifier, open_note
+from auditlog.core.record import DECISION, Entry, parse_entry
+from auditlog.core.sealing import unseal
+from auditlog.core.tiles import parse_tile_path, tile_path
+from auditlog.log.content import unpack, verify_content
+from auditlog.log.directory import LogDirectory
+from auditlog.log.emitter import spans
+from auditlog.log.growth import Edge, edge_root, grow
+from auditlog.log.recorder import index_row
+from auditlog.storage import IndexRow
+
+__all__ = ["CheckReport", "Problem", "check_log"]
+
+_CHUNK = 4096
+_MAX_INDEX = (1 << 63) - 1
+_MAX_PROBLEMS = 1000
+
+Progress = Callable[[int, int], None]
+"""Called with entries done and entries in all."""
+
+
+class Problem(NamedTuple):
+    """One thing that is not as it was recorded."""
+
+    where: str
+    what: str
+
+
+class CheckReport(NamedTuple):
+    """What a full check found."""
+
+    entries: int
+    decisions: int
+    checkpoints: int
+    cosignatures: int
+    problems: tuple[Problem, ...]
+    """Empty for a log that holds; at most 1,000."""
+    unchecked: tuple[str, ...]
+    """What could not be checked, and why."""
+
+
+def check_log(log: LogDirectory, *, progress: Progress | None = None) -> CheckReport:
+    """Check everything that the directory holds; never raises for what it finds.
+
+    Raises:
+        StorageError: the store cannot be read at all.
+    """
+    return _Check(log, progress or (lambda _done, _all: None)).run()
+
+
+class _Check:
+    """The state of one check: what has been recomputed so far."""
+
+    def __init__(self, log: LogDirectory, progress: Progress) -> None:
+        self._log = log
+        self._store = log.store
+        self._progress = progress
+        # Read in this order: each is covered by what is read after it.
+        self._sizes = self._published_sizes()
+        self._head = self._store.head()
+        self._problems: list[Problem] = []
+        self._unchecked: Counter[str] = Counter()
+        self._decisions = 0
+        self._cosignatures = 0
+        self._size = 0
+        self._edge: Edge = ()
+        self._tiles: dict[str, bytes] = {}
+        self._numbers: defaultdict[bytes, _Numbers] = defaultdict(_Numbers)
+        self._ids: set[bytes] = set()
+
+    def run(self) -> CheckReport:
+        size = self._store.size()
+        published = set(self._sizes)
+        for start, end in _chunks(size, [*self._sizes, self._head.size]):
+            self._check_entries(start, end)
+            if end in published:
+                self._check_checkpoint(end)
+            if end == self._head.size:
+                self._check_head()
+            self._progress(end, size)
+        self._check_beyond(size)
+        self._check_tiles()
+        self._check_numbers()
+        return CheckReport(
+            size,
+            self._decisions,
+            len(self._sizes),
+            self._cosignatures,
+            tuple(self._problems),
+            tuple(f"{count} × {what}" for what, count in self._unchecked.items()),
+        )
+
+    def _problem(self, where: str, what: str) -> None:
+        if len(self._problems) < _MAX_PROBLEMS:
+            self._problems.append(Problem(where, what))
+
+    def _published_sizes(self) -> list[int]:
+        sizes: list[int] = []
+        while found := self._store.sizes(sizes[-1] + 1 if sizes else 0, _CHUNK):
+            sizes.extend(found)
+        return sizes
+
+    def _check_entries(self, start: int, end: int) -> None:
+        try:
+            entries = self._store.read(start, end)
+        except StorageError as error:
+            self._problem(f"entries {start} to {end - 1}", str(error))
+            entries = self._read_one_by_one(start, end)
+        rows = {row.index: row for row in self._store.index_rows(start, end)}
+        vault = {row[0]: row[1:] for row in self._store.vault_rows(start, end)}
+        for index, encoded in enumerate(entries, start):
+            row, stored = rows.pop(index, None), vault.pop(index, None)
+            self._check_entry(index, encoded, row, stored)
+        for index in rows:
+            self._problem(f"index row {index}", "belongs to no entry")
+        for index in vault:
+            self._problem(f"vault row {index}", "belongs to no entry")
+        growth = grow(self._size, self._edge, [leaf_hash(entry) for entry in entries])
+        self._size, self._edge = end, growth.edge
+        for tile, data in growth.tiles:
+            self._tiles[tile_path(tile.level, tile.index)] = data
+
+    def _read_one_by_one(self, start: int, end: int) -> list[bytes]:
+        entries = []
+        for index in range(start, end):
+            try:
+                entries += self._store.read(index, index + 1)
+            except StorageError:
+                entries.append(b"")
+        return entries
+
+    def _check_entry(
+        self,
+        index: int,
+        encoded: bytes,
+        row: IndexRow | None,
+        stored: tuple[bytes, bytes] | None,
+    ) -> None:
+        where = f"entry {index}"
+        try:
+            entry = parse_entry(encoded)
+        except AuditLogError as error:
+            self._problem(where, str(error))
+            return
+        if entry.source != self._log.origin:
+            self._problem(where, f"names {entry.source!r} as its log")
+        if entry.id in self._ids:
+            self._problem(where, "has the id of an earlier entry")
+        self._ids.add(entry.id)
+        expected = index_row(entry)._replace(index=index)
+        if "emitter" in entry.data:
+            self._numbers[base64.b64decode(entry.data["emitter"])].note(entry.data)
+        if row != expected:
+            what = "is missing" if row is None else "differs from the entry"
+            self._problem(f"index row {index}", what)
+        if entry.type == DECISION:
+            self._decisions += 1
+            self._check_content(index, encoded, entry, stored)
+        elif stored is not None:
+            self._problem(f"vault row {index}", "belongs to no decision")
+
+    def _check_content(
+        self,
+        index: int,
+        encoded: bytes,
+        entry: Entry,
+        stored: tuple[bytes, bytes] | None,
+    ) -> None:
+        if "commitment" not in entry.data:
+            if stored is not None:
+                self._problem(f"vault row {index}", "the decision has no commitment")
+            return
+        if stored is None:
+            self._problem(f"vault row {index}", "the stored content is missing")
+            return
+        key_id, sealed = stored
+        try:
+            key = self._log.keyring.key(key_id)
+        except AuditLogError as error:
+            self._unchecked[f"content not opened: {error}"] += 1
+            return
+        try:
+            plaintext = unseal(key, key_id, leaf_hash(encoded), sealed)
+            verify_content(entry, unpack(plaintext))
+        except AuditLogError as error:
+            self._problem(f"vault row {index}", str(error))
+
+    def _check_checkpoint(self, size: int) -> None:
+        where = f"checkpoint {size}"
+        found = self._store.covering(size)
+        if found is None:
+            self._problem(where, "vanished while the log was checked")
+            return
+        verifiers = [signer.verifier for signer in self._log.signers]
+        try:
+            opened = open_note(found[1], verifiers)
+            checkpoint = parse_checkpoint(opened.text)
+        except AuditLogError as error:
+            self._problem(where, str(error))
+            return
+        if (checkpoint.origin, checkpoint.size) != (self._log.origin, size):
+            self._problem(where, f"is signed for {checkpoint.origin} {checkpoint.size}")
+        root = edge_root(self._edge)
+        if checkpoint.root != root:
+            self._problem(
+                where,
+                f"signed root {checkpoint.root.hex()}, the entries give {root.hex()}",
+            )
+        if len(opened.signatures) != len(verifiers):
+            self._problem(where, "is not signed by every key of the log")
+        self._check_cosignatures(size, found[1])
+
+    def _check_cosignatures(self, size: int, note: bytes) -> None:
+        witnesses = {verifier.key: verifier for verifier in self._witnesses()}
+        for cosignature in self._store.cosignatures(size):
+            verifier = witnesses.get(cosignature.key)
+            where = f"cosignature {size} {cosignature.key}"
+            if verifier is None:
+                self._unchecked[f"cosignature by {cosignature.key}, not in policy"] += 1
+                continue
+            try:
+                signed = open_note(note + cosignature.line, [verifier]).signatures[0]
+            except AuditLogError as error:
+                self._problem(where, str(error))
+                continue
+            self._cosignatures += 1
+            if signed.timestamp != cosignature.time:
+                self._problem(where, "is stored with another time than it was signed")
+
+    def _witnesses(self) -> list[Verifier]:
+        try:
+            return [witness.verifier for witness in self._log.policy().witnesses]
+        except ConfigurationError:
+            return []
+
+    def _check_head(self) -> None:
+        root = edge_root(self._edge)
+        if self._head.root != root:
+            self._problem(
+                "head", f"says root {self._head.root.hex()}, the entries give {root.hex()}"
+            )
+
+    def _check_beyond(self, size: int) -> None:
+        for row in self._store.index_rows(size, _MAX_INDEX):
+            self._problem(f"index row {row.index}", "belongs to no entry")
+        for index, _, _ in self._store.vault_rows(size, _MAX_INDEX):
+            self._problem(f"vault row {index}", "belongs to no entry")
+        for beyond in (published for published in self._sizes if published > size):
+            what = f"signed for {beyond} entries, only {size} exist"
+            self._problem(f"checkpoint {beyond}", what)
+        if self._head.size > size:
+            what = f"says {self._head.size} entries, only {size} exist"
+            self._problem("head", what)
+        for beyond in set(self._store.cosigned_sizes()) - set(self._sizes):
+            self._problem(f"cosignature {beyond}", "belongs to no checkpoint")
+
+    def _check_tiles(self) -> None:
+        """Compare every stored tile; full ones below the head must all be there."""
+        missing = set(self._tiles)
+        for path in self._store.object_paths():
+            try:
+                tile = parse_tile_path(path)
+            except AuditLogError:
+                self._problem(f"object {path[:80]!r}", "is no tile of this log")
+                continue
+            full = tile_path(tile.level, tile.index)
+            expected = self._tiles.get(full, b"")[: HASH_SIZE * tile.width]
+            if self._store.get(path) != expected:
+                self._problem(path, "the tile does not match the stored entries")
+            missing.discard(path)
+        for path in sorted(missing):
+            tile = parse_tile_path(path)
+            end = (tile.index + 1) << (8 * (tile.level + 1))
+            if end <= self._head.size:
+                self._problem(path, "the tile is missing")
+
+    def _check_numbers(self) -> None:
+        for emitter, numbers in self._numbers.items():
+            for found in numbers.problems():
+                self._problem(f"emitter {emitter.hex()}", found)
+            if count := len(numbers.unaccounted()):
+                what = f"numbers of emitter {emitter.hex()} above its last beat"
+                self._unchecked[what] += count
+
+
+class _Numbers:
+    """What the log says about the numbers of one emitter (`FORMATS.md` §8)."""
+
+    def __init__(self) -> None:
+        self._logged: Counter[int] = Counter()
+        self._named: list[tuple[int, int | None]] = []
+        self._below = 0
+        self._open: list[tuple[int, int]] = []
+
+    def note(self, data: dict[str, Any]) -> None:
+        """Take in the data of one entry about this emitter."""
+        if "sequence" in data:
+            self._logged[data["sequence"]] += 1
+        elif "from" in data:
+            self._named.append((data["from"], data["to"]))
+        elif "next" in data and data["next"] >= self._below:
+            self._below = data["next"]
+            self._open = [(first, last) for first, last in data.get("open", [])]
+
+    def problems(self) -> list[str]:
+        """Return what the emitter's own statements contradict."""
+        twice = [number for number, count in self._logged.items() if count > 1]
+        found = [f"number {number} is in the log twice" for number in sorted(twice)]
+        lost = [n for n in self._missing(self._below) if not _within(n, self._open)]
+        found += [
+            f"numbers {first} to {last} are neither in the log nor named by a gap"
+            for first, last in spans(lost)
+        ]
+        return found
+
+    def unaccounted(self) -> list[int]:
+        """Return missing numbers about which no statement has been made yet."""
+        highest = max(self._logged, default=-1) + 1
+        lost = self._missing(highest)
+        return [n for n in lost if n >= self._below or _within(n, self._open)]
+
+    def _missing(self, below: int) -> list[int]:
+        return [
+            number
+            for number in range(below)
+            if number not in self._logged and not _within(number, self._named)
+        ]
+
+
+def _within(number: int, ranges: Sequence[tuple[int, int | None]]) -> bool:
+    return any(
+        first <= number and (last is None or number <= last) for first, last in ranges
+    )
+
+
+def _chunks(size: int, stops: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Cut ``0 .. size`` into runs that end at each stop and are never too long."""
+    start = 0
+    for stop in sorted({*(one for one in stops if 0 < one < size), size}):
+        while start < stop:
+            end = min(start + _CHUNK, stop)
+            yield start, end
+            start = end

@@ -1,0 +1,211 @@
+"""Who sequences and asks witnesses: one process per log, whoever holds the lock.
+
+Leadership is a hint that saves work. What keeps two sequencers from harming each
+other is the compare-and-swap of the head, see `auditlog.log.sequencer`.
+"""
+
+import logging
+import threading
+import time
+from contextlib import ExitStack
+
+from auditlog.config import Config
+from auditlog.core.errors import (
+    AuditLogError,
+    ConflictError,
+    StorageError,
+    VerificationError,
+)
+from auditlog.log.anchoring import Anchoring
+from auditlog.log.directory import LogDirectory
+from auditlog.log.sequencer import Sequencer
+from auditlog.storage.files import FileLock
+
+__all__ = ["Leader", "make_checkpoint"]
+
+_log = logging.getLogger("auditlog")
+
+_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.02
+_LAST_WORDS_SECONDS = 3.0
+
+
+class Leader:
+    """Two threads: one sequences, one asks witnesses, both only while leading."""
+
+    def __init__(self, log: LogDirectory, config: Config) -> None:
+        """Prepare; `start` starts the threads."""
+        self._log = log
+        self._config = config
+        self._anchoring = Anchoring(log, config)
+        self._lock = ExitStack()
+        self._sequencer: Sequencer | None = None
+        self._halted = threading.Event()
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._threads = [
+            threading.Thread(target=run, name=f"auditlog-{name}", daemon=True)
+            for name, run in (("sequencer", self._sequence), ("anchors", self._anchor))
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that something was submitted."""
+        self._wake.set()
+
+    def stop(self, timeout: float) -> None:
+        """Sequence and witness what is left, and give the lead away.
+
+        A process that does not lead waits a moment for the lead, because the one
+        that has it may be about to stop without having seen our last entries.
+        """
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(timeout)
+        if self._wait_for_lead(_LAST_WORDS_SECONDS):
+            self._step()
+            self._ask()
+        self._resign()
+
+    def _wait_for_lead(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._lead():
+            if self._halted.is_set() or time.monotonic() > deadline:
+                return False
+            if _nothing_pending(self._log):
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _sequence(self) -> None:
+        last = 0.0
+        while not self._stopping.is_set():
+            if not self._lead():
+                self._stopping.wait(_LOOK_SECONDS)
+                continue
+            remaining = last + self._config.checkpoint_interval - time.monotonic()
+            if remaining > 0 and not self._many_pending():
+                self._stopping.wait(min(remaining, _LOOK_SECONDS / 10))
+                continue
+            # Other processes cannot wake us, so look now and then as well.
+            self._wake.wait(min(_LOOK_SECONDS, self._config.checkpoint_interval))
+            self._wake.clear()
+            if self._step():
+                last = time.monotonic()
+
+    def _anchor(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS / 5):
+            if self._sequencer is not None and self._anchoring.due():
+                self._ask()
+
+    def _lead(self) -> bool:
+        if self._sequencer is not None:
+            return True
+        if self._halted.is_set():
+            return False
+        try:
+            lock = FileLock(self._log.paths.leader_lock, timeout=0)
+            self._lock.enter_context(lock)
+        except StorageError:
+            return False
+        log = self._log
+        try:
+            self._sequencer = Sequencer(log.store, log.origin, log.signers)
+        except VerificationError as error:
+            self._halt(error)
+        except AuditLogError as error:
+            _log.error("auditlog: cannot sequence: %s", error)
+            self._resign()
+        return self._sequencer is not None
+
+    def _many_pending(self) -> bool:
+        sequencer = self._sequencer
+        if sequencer is None:
+            return False
+        try:
+            return sequencer.pending() >= self._config.checkpoint_decisions
+        except StorageError:
+            return False
+
+    def _step(self) -> bool:
+        """Return whether a new checkpoint was published."""
+        sequencer = self._sequencer
+        if sequencer is None:
+            return False
+        before = sequencer.published
+        try:
+            return sequencer.step() > before
+        except VerificationError as error:
+            self._halt(error)
+        except ConflictError as error:
+            # Somebody else moved the head or stored other bytes: look afresh.
+            _log.error("auditlog: another sequencer is at work: %s", error)
+            self._resign()
+        except StorageError as error:
+            _log.error("auditlog: no checkpoint could be made: %s", error)
+            self._stopping.wait(_LOOK_SECONDS)
+        return False
+
+    def _ask(self) -> None:
+        try:
+            self._anchoring.ask()
+        except VerificationError as error:
+            self._halt(error)
+        except AuditLogError as error:
+            _log.error("auditlog: witnesses were not asked: %s", error)
+
+    def _resign(self) -> None:
+        self._sequencer = None
+        self._lock.close()
+
+    def _halt(self, error: AuditLogError) -> None:
+        """Stop signing for good: going on could fork the log before witnesses."""
+        _log.critical("auditlog: HALTED, nothing is signed any more: %s", error)
+        self._halted.set()
+        self._resign()
+
+
+def make_checkpoint(log: LogDirectory, *, timeout: float = 10.0) -> bytes:
+    """Bring all accepted entries under a checkpoint, ourselves or through the leader.
+
+    Args:
+        log: the opened log.
+        timeout: seconds to wait for a process that leads the log.
+
+    Returns:
+        The newest checkpoint, as first signed.
+
+    Raises:
+        StorageError: whoever leads did not make a checkpoint in time.
+        RollbackError: the store is not what was published.
+    """
+    deadline = time.monotonic() + timeout
+    wanted = log.store.size()
+    while True:
+        newest = log.store.newest()
+        if newest is not None and newest[0] >= wanted:
+            return newest[1]
+        try:
+            with FileLock(log.paths.leader_lock, timeout=0):
+                Sequencer(log.store, log.origin, log.signers).step()
+        except StorageError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            if wanted == 0:
+                msg = "the log is empty: there is nothing to sign yet"
+                raise StorageError(msg)
+
+
+def _nothing_pending(log: LogDirectory) -> bool:
+    try:
+        newest = log.store.newest()
+        return newest is not None and newest[0] >= log.store.size()
+    except StorageError:
+        return False

@@ -1,0 +1,298 @@
+"""Reading a log: look-ups, proofs, receipts, content. Never writes."""
+
+import base64
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from auditlog.core.checkpoint import open_checkpoint
+from auditlog.core.errors import (
+    AuditLogError,
+    MalformedError,
+    NotFoundError,
+    PendingError,
+    StorageError,
+    VerificationError,
+)
+from auditlog.core.merkle import leaf_hash
+from auditlog.core.proof import TlogProof, format_tlog_proof
+from auditlog.core.record import Entry, parse_entry
+from auditlog.core.sealing import unseal
+from auditlog.core.tiles import (
+    TILE_WIDTH,
+    Tile,
+    format_bundle,
+    parse_tile_path,
+    tile_path,
+)
+from auditlog.core.verify import Disclosure, Receipt, ReceiptCommitment, format_receipt
+from auditlog.log.content import Content, Leaf, unpack, verify_content
+from auditlog.log.directory import LogDirectory
+from auditlog.log.growth import fetch_tile
+from auditlog.log.identity import format_id, parse_id
+from auditlog.log.proofs import consistency_proof, inclusion_proof
+from auditlog.storage import IndexRow, Query
+from auditlog.storage.journal import find_open
+
+__all__ = ["DecisionView", "Reader"]
+
+_LEVELS = ("opened", "accepted", "included", "witnessed")
+_CANDIDATES = 64
+"""Cosigned checkpoints looked at for one that meets the policy's quorum."""
+
+
+class DecisionView(NamedTuple):
+    """What is known of one entry, and how far it has come."""
+
+    id: str
+    row: IndexRow | None
+    """None while the decision is only journalled."""
+    entry: bytes | None
+    level: str
+    """``opened``, ``accepted``, ``included`` or ``witnessed``."""
+
+
+class Reader:
+    """Everything that auditors, the API and the command line ask of a log."""
+
+    def __init__(self, log: LogDirectory) -> None:
+        """Read from an opened log."""
+        self._log = log
+        self._store = log.store
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self._log.origin
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """The log's verifier keys, Ed25519 first."""
+        return self._log.vkeys
+
+    def checkpoint(self) -> bytes:
+        """Return the newest checkpoint with the cosignatures collected for it.
+
+        Raises:
+            PendingError: none has been made yet.
+        """
+        return self._with_cosignatures(*self._newest())
+
+    def tile(self, path: str) -> bytes:
+        """Return a hash tile or an entry bundle that the newest checkpoint implies.
+
+        Raises:
+            MalformedError: `path` is no tile path.
+            NotFoundError: the newest checkpoint does not imply it.
+        """
+        tile = parse_tile_path(path)
+        size = self._newest()[0] if self._store.newest() else 0
+        level = 0 if tile.level == "entries" else tile.level
+        complete = size >> (8 * level)
+        if tile.index * TILE_WIDTH + tile.width > complete:
+            msg = f"{path} is not part of the log at size {size}"
+            raise NotFoundError(msg)
+        if tile.level == "entries":
+            start = tile.index * TILE_WIDTH
+            return format_bundle(self._store.read(start, start + tile.width))
+        return self._hash_tile(tile)
+
+    def _hash_tile(self, tile: Tile) -> bytes:
+        try:
+            return fetch_tile(self._store.get, tile)
+        except StorageError as error:
+            if tile.width == TILE_WIDTH:
+                raise
+            # A width for which no checkpoint was made: nothing implies this tile.
+            msg = f"{tile_path(*tile)}: no checkpoint implies this width"
+            raise NotFoundError(msg) from error
+
+    def decision(self, id_: str) -> DecisionView:
+        """Return what is known of an entry.
+
+        Raises:
+            MalformedError: `id_` is no UUIDv7.
+            NotFoundError: no such entry, neither in the log nor in a journal.
+        """
+        raw = parse_id(id_)
+        row = self._store.by_id(raw)
+        if row is None or row.index is None:
+            if find_open(self._log.paths.journals, raw):
+                return DecisionView(id_, None, None, "opened")
+            msg = f"no decision {id_} in log {self.origin}"
+            raise NotFoundError(msg)
+        return DecisionView(id_, row, self.entry_at(row.index), self._level(row.index))
+
+    def entry_at(self, index: int) -> bytes:
+        """Return the canonical bytes of the entry at `index`.
+
+        Raises:
+            NotFoundError: the log is not that long.
+        """
+        if not 0 <= index < self._store.size():
+            msg = f"no entry {index}: the log holds {self._store.size()}"
+            raise NotFoundError(msg)
+        return self._store.read(index, index + 1)[0]
+
+    def find(self, query: Query) -> list[IndexRow]:
+        """Return rows of the index that match, newest first."""
+        return self._store.find(query)
+
+    def inclusion(self, index: int, size: int | None = None) -> TlogProof:
+        """Return a proof that entry `index` is under a published checkpoint.
+
+        Args:
+            index: which entry.
+            size: size of a published checkpoint; None takes the newest.
+
+        Raises:
+            NotFoundError: no checkpoint of that size.
+            PendingError: the checkpoint does not cover the entry yet.
+        """
+        size, note = self._newest() if size is None else self._published(size)
+        if index >= size:
+            msg = f"entry {index} is not under the checkpoint of size {size}"
+            raise PendingError(msg)
+        return self._prove(index, size, self._with_cosignatures(size, note))
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Return a proof that the tree of size `new` begins with that of size `old`.
+
+        Raises:
+            NotFoundError: the newest checkpoint is smaller than `new`.
+            MalformedError: `old` is larger than `new`, or zero.
+        """
+        newest = self._newest()[0]
+        if new > newest:
+            msg = f"the newest checkpoint has size {newest}, asked for {new}"
+            raise NotFoundError(msg)
+        if not 0 < old <= new:
+            msg = f"expected 0 < from <= to, got from {old} to {new}"
+            raise MalformedError(msg)
+        if new != newest:
+            self._published(new)
+        return consistency_proof(self._store, old, new)
+
+    def receipt(
+        self, id_: str, *, disclose: Sequence[str] = (), open_all: bool = False
+    ) -> bytes:
+        """Return the self-contained proof file of one entry (`FORMATS.md` §7).
+
+        Args:
+            id_: which entry.
+            disclose: paths to open, such as ``request/age``; none by default.
+            open_all: give the secret too, which opens everything.
+
+        Raises:
+            PendingError: the entry is not under a checkpoint yet.
+            NotFoundError: no such entry, or nothing was captured at a path.
+        """
+        view = self.decision(id_)
+        if view.row is None or view.row.index is None or view.entry is None:
+            msg = f"{id_} is opened, but not in the log yet"
+            raise PendingError(msg)
+        size, note, _ = self._best_checkpoint(view.row.index)
+        proof = self._prove(view.row.index, size, note)
+        entry = parse_entry(view.entry)
+        commitment, disclosures, secret = None, (), None
+        if disclose or open_all:
+            content, leaves = self._open(view.row.index, view.entry, entry)
+            commitment = _receipt_commitment(content, leaves)
+            disclosures = _disclosures(leaves, disclose, open_all=open_all)
+            secret = content.secret if open_all else None
+        receipt = Receipt(
+            entry=view.entry,
+            proof=format_tlog_proof(proof),
+            commitment=commitment,
+            disclosures=disclosures,
+            secret=secret,
+        )
+        return format_receipt(receipt)
+
+    def content(self, id_: str) -> Content:
+        """Unseal what was captured; nothing is returned that was not committed to.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        view = self.decision(id_)
+        if view.row is None or view.row.index is None or view.entry is None:
+            msg = f"{id_} is opened, but not in the log yet"
+            raise PendingError(msg)
+        entry = parse_entry(view.entry)
+        return self._open(view.row.index, view.entry, entry)[0]
+
+    def _open(
+        self, index: int, encoded: bytes, entry: Entry
+    ) -> tuple[Content, list[Leaf]]:
+        stored = self._store.sealed(index)
+        if stored is None or "commitment" not in entry.data:
+            msg = f"no content is stored for {format_id(entry.id)}"
+            raise NotFoundError(msg)
+        key_id, sealed = stored
+        key = self._log.keyring.key(key_id)
+        content = unpack(unseal(key, key_id, leaf_hash(encoded), sealed))
+        return content, verify_content(entry, content)
+
+    def _level(self, index: int) -> str:
+        try:
+            witnessed = self._best_checkpoint(index)[2]
+        except PendingError:
+            return "accepted"
+        return "witnessed" if witnessed else "included"
+
+    def _best_checkpoint(self, index: int) -> tuple[int, bytes, bool]:
+        """Return size, note, and whether the policy's quorum cosigned it."""
+        size = index + 1
+        for _ in range(_CANDIDATES):
+            found = self._store.cosigned(size)
+            if found is None:
+                break
+            note = self._with_cosignatures(*found)
+            if self._meets_quorum(note):
+                return found[0], note, True
+            size = found[0] + 1
+        covering = self._store.covering(index + 1)
+        if covering is None:
+            msg = f"entry {index} is accepted, but under no checkpoint yet"
+            raise PendingError(msg)
+        return covering[0], self._with_cosignatures(*covering), False
+
+    def _meets_quorum(self, note: bytes) -> bool:
+        try:
+            policy = self._log.policy()
+            return policy.quorum != "none" and bool(
+                open_checkpoint(note, policy).cosignatures
+            )
+        except VerificationError:
+            return False
+
+    def _newest(self) -> tuple[int, bytes]:
+        newest = self._store.newest()
+        if newest is None:
+            msg = f"log {self.origin} has no checkpoint yet"
+            raise PendingError(msg)
+        return newest
+
+    def _published(self, size: int) -> tuple[int, bytes]:
+        found = self._store.covering(size)
+        if found is None or found[0] != size:
+            msg = f"no checkpoint of size {size} was published"
+            raise NotFoundError(msg)
+        return found
+
+    def _with_cosignatures(self, size: int, note: bytes) -> bytes:
+        return note + b"".join(one.line for one in self._store.cosignatures(size))
+
+    def _prove(self, index: int, size: int, note: bytes) -> TlogProof:
+        return TlogProof(None, index, inclusion_proof(self._store, index, size), note)
+
+
+def _receipt_commitment(content: Content, leaves: Sequence[Leaf]) -> ReceiptCommitment:
+    raise AuditLogError
+
+
+def _disclosures(
+    leaves: Sequence[Leaf], disclose: Sequence[str], *, open_all: bool
+) -> tuple[Disclosure, ...]:
+    raise AuditLogError(base64)

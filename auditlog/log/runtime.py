@@ -1,0 +1,203 @@
+"""One log in one process: start, fork, recovery, leadership, schedule, stop.
+
+Every worker process has a runtime of its own, made on first use and never inherited
+through a fork. All of them record; one of them, whoever holds the leader's lock, also
+sequences and asks witnesses. Leadership is a hint that saves work; the fence is the
+compare-and-swap in `Sequencer`.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from auditlog.capture.exchange import Exchange
+from auditlog.config import Config
+from auditlog.core.errors import AuditLogError, RollbackError, StorageError
+from auditlog.log.description import Describer
+from auditlog.log.directory import LogDirectory, ensure_log
+from auditlog.log.emitter import Emitter, recovery_entries
+from auditlog.log.leader import Leader
+from auditlog.log.recorder import OnAccepted, Recorder, index_row
+from auditlog.core.record import format_entry
+from auditlog.storage import SpoolItem
+from auditlog.storage.journal import Journal, abandoned
+
+__all__ = ["Runtime", "recover", "runtime_for"]
+
+_log = logging.getLogger("auditlog")
+
+_EMITTER_BYTES = 16
+_BEAT_SECONDS = 60.0
+
+
+class Runtime:
+    """Records decisions of this process, and leads the log if nobody else does."""
+
+    def __init__(
+        self, config: Config, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Open the log, admit what dead processes left, and start the threads.
+
+        Raises:
+            ConfigurationError: the log cannot be used as it is.
+            StorageError: the disk does not do what it must.
+        """
+        self._config = config
+        self._clock = clock
+        self._log, created = ensure_log(config)
+        if created:
+            _announce(self._log, config)
+        recover(self._log, self._now())
+        emitter = os.urandom(_EMITTER_BYTES)
+        sync = config.on_failure == "closed"
+        journal = Journal.create(self._log.paths.journals, emitter, sync=sync)
+        self._emitter = Emitter(journal, emitter)
+        self._recorder = Recorder(
+            self._log.store,
+            self._log.keyring,
+            self._emitter,
+            Describer(
+                self._log.origin, emitter, depth=config.depth, models=config.models
+            ),
+            gather=config.durability != "sync",
+            clock=clock,
+        )
+        self._leader = Leader(self._log, config)
+        self._stopping = threading.Event()
+        self._beats = threading.Thread(
+            target=self._beat, name="auditlog-beat", daemon=True
+        )
+        self._recorder.add_entry(
+            self._emitter.start_entry(self._log.origin, self._now())
+        )
+        self._recorder.start()
+        self._leader.start()
+        self._beats.start()
+
+    def open(self, id_: bytes, time_us: int) -> int:
+        """Number a decision and journal the number; takes microseconds.
+
+        Raises:
+            StorageError: under ``on_failure = closed``, if it cannot be journalled.
+        """
+        return self._emitter.open(id_, time_us)
+
+    def submit(self, exchange: Exchange, on_accepted: OnAccepted | None = None) -> None:
+        """Hand over a finished exchange; never blocks, never raises."""
+        self._recorder.submit(exchange, on_accepted)
+        self._leader.wake()
+
+    def healthy(self) -> bool:
+        """Return whether decisions are reaching the disk."""
+        return self._recorder.failure is None
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything submitted is durable; return whether it is."""
+        return self._recorder.flush(timeout)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Make everything durable, sequenced, signed and witnessed; end the threads."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        with _RUNTIMES_LOCK:
+            _RUNTIMES.pop(_key(self._config), None)
+        stop = self._emitter.stop_entry
+        if self._recorder.flush(timeout):
+            self._recorder.add_entry(stop(self._log.origin, self._now()))
+        if not self._recorder.stop(timeout):
+            _log.error("auditlog: some decisions are not on disk; see the journal")
+        self._emitter.close()
+        self._leader.stop(timeout)
+        self._log.close()
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(_BEAT_SECONDS):
+            # The beat is built now and appended after all it does not name.
+            self._recorder.add_entry(
+                self._emitter.beat_entry(self._log.origin, self._now())
+            )
+
+    def _now(self) -> int:
+        return int(self._clock() * 1_000_000)
+
+
+def recover(log: LogDirectory, now: int) -> int:
+    """Admit in the log what processes that died without a stop left open.
+
+    The lock on each journal makes this happen once, whoever starts first; if we die
+    half-way, the numbers already admitted are in the log and are skipped next time.
+
+    Args:
+        log: the opened log.
+        now: microseconds since the epoch.
+
+    Returns:
+        How many dead emitters were closed.
+    """
+    count = 0
+    for journal in abandoned(log.paths.journals):
+        with journal:
+            logged = log.store.sequences(journal.emitter)
+            items = [
+                SpoolItem(format_entry(entry), index_row(entry))
+                for entry, _ in recovery_entries(journal, logged, log.origin, now)
+            ]
+            log.store.append(items)
+            journal.remove()
+        interrupted = sum(1 for item in items if item.row.sequence is not None)
+        _log.warning(
+            "auditlog: a process ended without a stop; %d decisions interrupted",
+            interrupted,
+        )
+        count += 1
+    return count
+
+
+def _announce(log: LogDirectory, config: Config) -> None:
+    _log.warning("auditlog: created log %s in %s", log.origin, config.dir)
+    for vkey in log.vkeys:
+        _log.warning("auditlog: give this key to your auditors: %s", vkey)
+    if config.origin is None:
+        _log.warning(
+            "auditlog: the log is named %s for ever; before you use it for real, "
+            "remove %s and set AUDITLOG_ORIGIN to a name of yours",
+            log.origin,
+            config.dir,
+        )
+
+
+_RUNTIMES: dict[tuple[int, Path], Runtime] = {}
+_RUNTIMES_LOCK = threading.Lock()
+
+
+def runtime_for(config: Config) -> Runtime:
+    """Return this process's runtime for the log in ``config.dir``, starting it once.
+
+    Raises:
+        ConfigurationError: the log cannot be used as it is.
+        StorageError: the disk does not do what it must.
+    """
+    key = _key(config)
+    with _RUNTIMES_LOCK:
+        runtime = _RUNTIMES.get(key)
+        if runtime is None:
+            runtime = _RUNTIMES[key] = Runtime(config)
+        return runtime
+
+
+def _key(config: Config) -> tuple[int, Path]:
+    return os.getpid(), config.dir.resolve()
+
+
+def _forget_parent() -> None:
+    """A child has none of the threads that its parent's runtimes rely on."""
+    global _RUNTIMES_LOCK
+    _RUNTIMES_LOCK = threading.Lock()
+    _RUNTIMES.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
