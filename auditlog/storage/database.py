@@ -214,7 +214,7 @@ class Database:
             self._pid = os.getpid()
         if self._writer is None:
             name = self.path.with_name(f"{self.path.name}.lock")
-            lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 self._writer = _Writer(self._connect(_WRITER_PRAGMAS), lock)
             except BaseException:

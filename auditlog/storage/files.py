@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -185,10 +186,9 @@ class FileLock:
     """A lock between processes, and between threads, on a file that is never removed.
 
     ``flock``, not ``fcntl`` locks: the latter are dropped when any descriptor of the
-    file is closed, and two threads do not exclude each other. Everyone who waits
-    without a time limit is woken by the kernel; no polling. A child made by ``fork``
-    does not hold the lock of its parent: leaving the block unlocks for both, so do
-    not fork inside it.
+    file is closed, and two threads do not exclude each other. Who waits without a
+    time limit is woken by the kernel; no polling. A child made by ``fork`` never
+    holds a lock of its parent, not even when the parent dies.
     """
 
     def __init__(self, path: Path, timeout: float | None = None) -> None:
@@ -200,7 +200,7 @@ class FileLock:
         """
         self._path = path
         self._timeout = timeout
-        self._fd = -1  # of whoever holds the lock
+        self._fd: int | None = None  # of whoever holds the lock
 
     def __enter__(self) -> Self:
         """Wait for the lock.
@@ -217,15 +217,25 @@ class FileLock:
                 os.close(fd)
                 raise
         self._fd = fd
+        _HELD.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let the next one in."""
-        fd = self._fd
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
         try:
-            # A copy of the descriptor in a child would keep it locked after close.
+            # A child that is just being started may still have a copy of the
+            # descriptor, which would keep the file locked after close.
             fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
+            os.close(fd)
+
+    def forget(self) -> None:
+        """In a child: leave the lock to the parent, and drop our copy of it."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
             os.close(fd)
 
     def _lock(self, fd: int) -> None:
@@ -243,6 +253,19 @@ class FileLock:
                     f"{timeout} s"
                 )
             time.sleep(_POLL_SECONDS)
+
+
+_HELD: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
+"""Locks that this process may hold."""
+
+
+def _forget_all() -> None:
+    for lock in list(_HELD):
+        lock.forget()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def try_lock(fd: int) -> bool:

@@ -440,11 +440,10 @@ class SqliteStore:
         query = "SELECT slot FROM keys WHERE key_id = ?"
         return _only(self._database.fetch(query, (key_id,), (int,)))
 
-    def free_slot(self) -> int:
-        """Return the slot after the last one that is taken."""
-        query = "SELECT coalesce(max(slot) + 1, 0) FROM keys"
-        rows = self._database.fetch(query, (), (int,))
-        return int(rows[0][0])
+    def last_key(self) -> tuple[bytes, int] | None:
+        """Return (key id, slot) of the key in the last slot taken, or None."""
+        query = "SELECT key_id, slot FROM keys ORDER BY slot DESC LIMIT 1"
+        return _first(self._database.fetch(query, (), (bytes, int)))
 
     def add_key(self, key_id: bytes, slot: int, kind: str, label: str) -> None:
         """Record durably where a key is and what it is for.
