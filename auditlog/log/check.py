@@ -20,7 +20,7 @@ from auditlog.core.tiles import parse_tile_path, tile_path
 from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
-from auditlog.log.growth import Edge, edge_root, grow
+from auditlog.log.growth import Edge, edge_root, grow, hash_level
 from auditlog.log.recorder import index_row
 from auditlog.storage import IndexRow
 
@@ -126,8 +126,8 @@ class _Check:
         for index, encoded in enumerate(entries, start):
             row, stored = rows.pop(index, None), vault.pop(index, None)
             self._check_entry(index, encoded, row, stored)
-        for index in rows:
-            self._problem(f"index row {index}", "belongs to no entry")
+        for row in rows.values():
+            self._problem(f"index row {row.index}", "belongs to no entry")
         for index in vault:
             self._problem(f"vault row {index}", "belongs to no entry")
         growth = grow(self._size, self._edge, [leaf_hash(entry) for entry in entries])
@@ -252,7 +252,8 @@ class _Check:
         root = edge_root(self._edge)
         if self._head.root != root:
             self._problem(
-                "head", f"says root {self._head.root.hex()}, the entries give {root.hex()}"
+                "head",
+                f"says root {self._head.root.hex()}, the entries give {root.hex()}",
             )
 
     def _check_beyond(self, size: int) -> None:
@@ -285,7 +286,7 @@ class _Check:
             missing.discard(path)
         for path in sorted(missing):
             tile = parse_tile_path(path)
-            end = (tile.index + 1) << (8 * (tile.level + 1))
+            end = (tile.index + 1) << (8 * (hash_level(tile) + 1))
             if end <= self._head.size:
                 self._problem(path, "the tile is missing")
 

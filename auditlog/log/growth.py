@@ -12,7 +12,15 @@ from auditlog.core.errors import StorageError
 from auditlog.core.merkle import EMPTY_ROOT, HASH_SIZE, node_hash, root_hash
 from auditlog.core.tiles import TILE_WIDTH, Tile, tile_path
 
-__all__ = ["Edge", "Growth", "edge_root", "fetch_tile", "grow", "read_edge"]
+__all__ = [
+    "Edge",
+    "Growth",
+    "edge_root",
+    "fetch_tile",
+    "grow",
+    "hash_level",
+    "read_edge",
+]
 
 Edge = tuple[tuple[bytes, ...], ...]
 """Hashes of the incomplete tile of each level, level 0 first."""
@@ -64,6 +72,18 @@ def edge_root(edge: Sequence[Sequence[bytes]]) -> bytes:
     return EMPTY_ROOT if root is None else root
 
 
+def hash_level(tile: Tile) -> int:
+    """Return the level of a hash tile; entry bundles lie below level 0.
+
+    Raises:
+        StorageError: it is an entry bundle.
+    """
+    if tile.level == "entries":
+        msg = f"expected a hash tile, got {tile_path(*tile)}"
+        raise StorageError(msg)
+    return tile.level
+
+
 def fetch_tile(get: Callable[[str], bytes | None], tile: Tile) -> bytes:
     """Read a hash tile; a partial one that was pruned is cut from the full one.
 
@@ -76,7 +96,9 @@ def fetch_tile(get: Callable[[str], bytes | None], tile: Tile) -> bytes:
         data = None if full is None else full[: HASH_SIZE * tile.width]
     if data is None or len(data) != HASH_SIZE * tile.width:
         found = "nothing" if data is None else f"{len(data)} bytes"
-        msg = f"{tile_path(*tile)}: expected {HASH_SIZE * tile.width} bytes, got {found}"
+        msg = (
+            f"{tile_path(*tile)}: expected {HASH_SIZE * tile.width} bytes, got {found}"
+        )
         raise StorageError(msg)
     return data
 

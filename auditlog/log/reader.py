@@ -1,12 +1,13 @@
 """Reading a log: look-ups, proofs, receipts, content. Never writes."""
 
-import base64
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from auditlog.core.checkpoint import open_checkpoint
+from auditlog.core.commitment import salts
 from auditlog.core.errors import (
-    AuditLogError,
     MalformedError,
     NotFoundError,
     PendingError,
@@ -15,7 +16,8 @@ from auditlog.core.errors import (
 )
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.proof import TlogProof, format_tlog_proof
-from auditlog.core.record import Entry, parse_entry
+from auditlog.core.receipt import Disclosure, Opening, Receipt, format_receipt
+from auditlog.core.record import parse_entry
 from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
     TILE_WIDTH,
@@ -24,7 +26,6 @@ from auditlog.core.tiles import (
     parse_tile_path,
     tile_path,
 )
-from auditlog.core.verify import Disclosure, Receipt, ReceiptCommitment, format_receipt
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
@@ -192,20 +193,19 @@ class Reader:
             raise PendingError(msg)
         size, note, _ = self._best_checkpoint(view.row.index)
         proof = self._prove(view.row.index, size, note)
-        entry = parse_entry(view.entry)
-        commitment, disclosures, secret = None, (), None
+        # Unknown signature lines are ignored by rule, so without this checksum a
+        # damaged line would be read as a missing one.
+        proof = proof._replace(extra=hashlib.sha256(note).digest())
+        receipt = Receipt(entry=view.entry, proof=format_tlog_proof(proof))
         if disclose or open_all:
-            content, leaves = self._open(view.row.index, view.entry, entry)
-            commitment = _receipt_commitment(content, leaves)
-            disclosures = _disclosures(leaves, disclose, open_all=open_all)
-            secret = content.secret if open_all else None
-        receipt = Receipt(
-            entry=view.entry,
-            proof=format_tlog_proof(proof),
-            commitment=commitment,
-            disclosures=disclosures,
-            secret=secret,
-        )
+            content, leaves = self._open(view.row.index, view.entry)
+            paths = [leaf.path for leaf in leaves] if open_all else disclose
+            receipt = replace(
+                receipt,
+                opening=_opening(content, leaves),
+                disclosures=tuple(_disclosures(leaves, paths)),
+                secret=content.secret if open_all else None,
+            )
         return format_receipt(receipt)
 
     def content(self, id_: str) -> Content:
@@ -219,12 +219,10 @@ class Reader:
         if view.row is None or view.row.index is None or view.entry is None:
             msg = f"{id_} is opened, but not in the log yet"
             raise PendingError(msg)
-        entry = parse_entry(view.entry)
-        return self._open(view.row.index, view.entry, entry)[0]
+        return self._open(view.row.index, view.entry)[0]
 
-    def _open(
-        self, index: int, encoded: bytes, entry: Entry
-    ) -> tuple[Content, list[Leaf]]:
+    def _open(self, index: int, encoded: bytes) -> tuple[Content, list[Leaf]]:
+        entry = parse_entry(encoded)
         stored = self._store.sealed(index)
         if stored is None or "commitment" not in entry.data:
             msg = f"no content is stored for {format_id(entry.id)}"
@@ -288,11 +286,28 @@ class Reader:
         return TlogProof(None, index, inclusion_proof(self._store, index, size), note)
 
 
-def _receipt_commitment(content: Content, leaves: Sequence[Leaf]) -> ReceiptCommitment:
-    raise AuditLogError
+def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
+    request, response = content.parts[:2]
+    return Opening(
+        salts(content.secret, 0)[0],
+        request.size,
+        response.size,
+        tuple(leaf.hash for leaf in leaves),
+    )
 
 
-def _disclosures(
-    leaves: Sequence[Leaf], disclose: Sequence[str], *, open_all: bool
-) -> tuple[Disclosure, ...]:
-    raise AuditLogError(base64)
+def _disclosures(leaves: Sequence[Leaf], paths: Sequence[str]) -> list[Disclosure]:
+    by_path = {leaf.path: number for number, leaf in enumerate(leaves)}
+    unknown = [path for path in paths if path not in by_path]
+    if unknown:
+        msg = f"nothing was captured at {unknown[0]!r}; there is: {', '.join(by_path)}"
+        raise NotFoundError(msg[:2000])
+    chosen = sorted({by_path[path] for path in paths})
+    return [_disclosure(number, leaves[number]) for number in chosen]
+
+
+def _disclosure(number: int, leaf: Leaf) -> Disclosure:
+    if leaf.value is None:
+        msg = f"only the first bytes of {leaf.path!r} were kept; it cannot be opened"
+        raise NotFoundError(msg)
+    return Disclosure(number, leaf.path, leaf.salt, leaf.value)

@@ -212,7 +212,7 @@ class Recorder:
             _log.warning("auditlog: the journal could not be compacted: %s", error)
 
     def _prepare_all(self, submitted: Sequence[_Submitted]) -> list[_Ready]:
-        ready = []
+        ready: list[_Ready] = []
         for exchange, on_accepted in submitted:
             try:
                 item = self._prepare(exchange)
@@ -278,9 +278,7 @@ class Recorder:
         return True
 
     def _settle(self, ready: Sequence[_Ready]) -> None:
-        self._emitter.settle(
-            one.sequence for one in ready if one.sequence is not None
-        )
+        self._emitter.settle(one.sequence for one in ready if one.sequence is not None)
         for one in ready:
             if one.on_accepted is not None:
                 one.on_accepted(None)

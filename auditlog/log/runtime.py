@@ -15,13 +15,12 @@ from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
-from auditlog.core.errors import AuditLogError, RollbackError, StorageError
+from auditlog.core.record import format_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
 from auditlog.log.leader import Leader
 from auditlog.log.recorder import OnAccepted, Recorder, index_row
-from auditlog.core.record import format_entry
 from auditlog.storage import SpoolItem
 from auditlog.storage.journal import Journal, abandoned
 
@@ -36,9 +35,7 @@ _BEAT_SECONDS = 60.0
 class Runtime:
     """Records decisions of this process, and leads the log if nobody else does."""
 
-    def __init__(
-        self, config: Config, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
         """Open the log, admit what dead processes left, and start the threads.
 
         Raises:
@@ -103,8 +100,7 @@ class Runtime:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        with _RUNTIMES_LOCK:
-            _RUNTIMES.pop(_key(self._config), None)
+        _RUNTIMES.forget(self._config)
         stop = self._emitter.stop_entry
         if self._recorder.flush(timeout):
             self._recorder.add_entry(stop(self._log.origin, self._now()))
@@ -170,8 +166,28 @@ def _announce(log: LogDirectory, config: Config) -> None:
         )
 
 
-_RUNTIMES: dict[tuple[int, Path], Runtime] = {}
-_RUNTIMES_LOCK = threading.Lock()
+class _Runtimes:
+    """The runtimes of this process, by directory; a forked child starts afresh."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_key: dict[tuple[int, Path], Runtime] = {}
+
+    def get(self, config: Config) -> Runtime:
+        key = _key(config)
+        with self._lock:
+            if key not in self._by_key:
+                self._by_key[key] = Runtime(config)
+            return self._by_key[key]
+
+    def forget(self, config: Config) -> None:
+        with self._lock:
+            self._by_key.pop(_key(config), None)
+
+    def start_afresh(self) -> None:
+        """Forget what a parent had: its threads are not here, its lock may be held."""
+        self._lock = threading.Lock()
+        self._by_key = {}
 
 
 def runtime_for(config: Config) -> Runtime:
@@ -181,23 +197,12 @@ def runtime_for(config: Config) -> Runtime:
         ConfigurationError: the log cannot be used as it is.
         StorageError: the disk does not do what it must.
     """
-    key = _key(config)
-    with _RUNTIMES_LOCK:
-        runtime = _RUNTIMES.get(key)
-        if runtime is None:
-            runtime = _RUNTIMES[key] = Runtime(config)
-        return runtime
+    return _RUNTIMES.get(config)
 
 
 def _key(config: Config) -> tuple[int, Path]:
     return os.getpid(), config.dir.resolve()
 
 
-def _forget_parent() -> None:
-    """A child has none of the threads that its parent's runtimes rely on."""
-    global _RUNTIMES_LOCK
-    _RUNTIMES_LOCK = threading.Lock()
-    _RUNTIMES.clear()
-
-
-os.register_at_fork(after_in_child=_forget_parent)
+_RUNTIMES = _Runtimes()
+os.register_at_fork(after_in_child=_RUNTIMES.start_afresh)

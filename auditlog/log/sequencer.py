@@ -22,8 +22,8 @@ from auditlog.core.checkpoint import Checkpoint, format_checkpoint, parse_checkp
 from auditlog.core.errors import RollbackError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.note import Signer, open_note, sign_note
-from auditlog.core.tiles import TILE_WIDTH, partials_below, tile_path
-from auditlog.log.growth import Edge, Growth, edge_root, grow, read_edge
+from auditlog.core.tiles import TILE_WIDTH, Tile, partials_below, tile_path
+from auditlog.log.growth import Edge, Growth, edge_root, grow, hash_level, read_edge
 from auditlog.storage import Head, HeadState, Objects, Publication, Spool
 
 __all__ = ["Sequencer", "SequencerStore"]
@@ -114,7 +114,7 @@ class Sequencer:
         replaced = [
             tile_path(*partial)
             for tile, _ in growth.tiles
-            if tile.width == TILE_WIDTH and _was_partial(tile.level, tile.index, old_size)
+            if tile.width == TILE_WIDTH and _was_partial(tile, old_size)
             for partial in partials_below(tile)
         ]
         if replaced:
@@ -188,7 +188,7 @@ class Sequencer:
             raise RollbackError(msg)
 
 
-def _was_partial(level: int, index: int, size: int) -> bool:
-    """Return whether the tree of `size` had a partial tile at this place."""
-    complete = size >> (8 * level)
-    return complete // TILE_WIDTH == index and complete % TILE_WIDTH > 0
+def _was_partial(tile: Tile, size: int) -> bool:
+    """Return whether the tree of `size` had a partial tile in place of `tile`."""
+    complete = size >> (8 * hash_level(tile))
+    return complete // TILE_WIDTH == tile.index and complete % TILE_WIDTH > 0

@@ -1,0 +1,109 @@
+"""Taking checkpoints outside the operator's reach, on a schedule."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from auditlog.anchors.witness import WitnessResult, ask_witnesses
+from auditlog.config import Config
+from auditlog.core.checkpoint import Policy
+from auditlog.core.errors import RollbackError
+from auditlog.core.note import Signature
+from auditlog.log.directory import LogDirectory
+from auditlog.log.proofs import consistency_proof
+from auditlog.storage import Cosignature
+
+__all__ = ["Anchoring"]
+
+_log = logging.getLogger("auditlog")
+
+_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+
+
+class Anchoring:
+    """Asks the witnesses of the operator's policy to cosign the newest checkpoint."""
+
+    def __init__(
+        self, log: LogDirectory, config: Config, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Read the policy lazily, so that witnesses can be added while running."""
+        self._log = log
+        self._config = config
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._asked = 0
+        self._known: dict[str, int] = {}
+        self._failures = 0
+        self._next = 0.0
+
+    def due(self) -> bool:
+        """Return whether it is time to ask for a checkpoint not yet cosigned."""
+        if time.monotonic() < self._next:
+            return False
+        newest = self._log.store.newest()
+        return newest is not None and newest[0] > self._asked
+
+    def ask(self) -> None:
+        """Ask every witness with an address for the newest checkpoint.
+
+        Raises:
+            RollbackError: a witness has seen another past than ours.
+            AuditLogError: the policy or the store cannot be read.
+        """
+        with self._turn:
+            newest = self._log.store.newest()
+            if newest is None or newest[0] <= self._asked:
+                return
+            self._next = time.monotonic() + self._config.anchor_interval
+            policy = self._log.policy(self._config.policy)
+            failed = self._collect(policy, *newest)
+            self._after(newest[0], failed)
+
+    def _collect(self, policy: Policy, size: int, note: bytes) -> bool:
+        """Ask, store what verified, and return whether anybody is still to be asked."""
+        store = self._log.store
+        results = ask_witnesses(
+            policy.witnesses,
+            note,
+            size,
+            lambda old, new: consistency_proof(store, old, new),
+            self._known,
+            now=self._clock(),
+            newest=self._newest_size,
+        )
+        cosigned = [one.cosigned for one in results if one.cosigned is not None]
+        store.add_cosignatures(
+            [_cosignature(size, signed) for one in cosigned for signed in one.lines]
+        )
+        self._known.update(
+            {one.witness.verifier.key: size for one in results if one.cosigned}
+        )
+        return self._report(results)
+
+    def _report(self, results: Sequence[WitnessResult]) -> bool:
+        for result in results:
+            # A witness that saw more of this log than we have is what a restored
+            # backup looks like: going on would fork the log.
+            if isinstance(result.error, RollbackError):
+                raise result.error
+            if result.error is not None:
+                name = result.witness.name
+                _log.warning("auditlog: %s did not cosign: %s", name, result.error)
+        return any(result.error is not None for result in results)
+
+    def _newest_size(self) -> int:
+        newest = self._log.store.newest()
+        return 0 if newest is None else newest[0]
+
+    def _after(self, size: int, failed: bool) -> None:
+        if not failed:
+            self._asked, self._failures = size, 0
+            return
+        wait = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)]
+        self._failures += 1
+        self._next = time.monotonic() + min(wait, self._config.anchor_interval)
+
+
+def _cosignature(size: int, signed: Signature) -> Cosignature:
+    return Cosignature(size, signed.verifier.key, signed.timestamp, signed.line)
