@@ -27,10 +27,12 @@ __all__ = [
     "Entry",
     "canonical_json",
     "format_entry",
+    "format_id",
     "format_time",
     "nested_deeper",
     "parse_canonical_json",
     "parse_entry",
+    "parse_id",
     "parse_json",
     "parse_time",
 ]
@@ -275,7 +277,7 @@ def format_entry(entry: Entry) -> bytes:
         raise MalformedError("expected a dict as data of an entry")
     event = {
         "data": _ordered(entry.data, MAX_DEPTH - 1, ascii_keys=True),
-        "id": _format_id(entry.id),
+        "id": format_id(entry.id),
         "source": entry.source,
         "specversion": "1.0",
         "subject": entry.subject,
@@ -292,12 +294,28 @@ def format_entry(entry: Entry) -> bytes:
     return data
 
 
-def _format_id(id_: bytes) -> str:
+def format_id(id_: bytes) -> str:
+    """Return a UUIDv7 of 16 bytes as text, lower case (RFC 9562 §4).
+
+    Raises:
+        MalformedError: another length, version or variant.
+    """
     text = id_.hex()
     text = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
     if not _UUID7.fullmatch(text):
-        raise MalformedError("expected a UUIDv7, 16 bytes, as id of an entry")
+        raise MalformedError("expected a UUIDv7, 16 bytes, as id")
     return text
+
+
+def parse_id(text: str) -> bytes:
+    """Return the 16 bytes of a UUIDv7 in the spelling of `format_id`.
+
+    Raises:
+        MalformedError: anything else.
+    """
+    if not _UUID7.fullmatch(text):
+        raise MalformedError(f"expected a UUIDv7 in lower case, got {text[:40]!r}")
+    return bytes.fromhex(text.replace("-", ""))
 
 
 def parse_entry(data: bytes) -> Entry:
@@ -326,10 +344,8 @@ def _entry_of(event: dict[str, Any]) -> Entry:
     texts.append(event.get("subject", ""))
     if any(type(text) is not str for text in texts):
         raise MalformedError("expected strings in the envelope of an entry")
-    if not _UUID7.fullmatch(event["id"]):
-        raise MalformedError("expected a UUIDv7, lower case, as id of an entry")
     return Entry(
-        id=bytes.fromhex(event["id"].replace("-", "")),
+        id=parse_id(event["id"]),
         type=event["type"],
         source=event["source"],
         time=parse_time(event["time"]),

@@ -1,0 +1,291 @@
+"""Receipts as files: what an auditor is handed for one decision (`FORMATS.md` §7).
+
+A `*.receipt.json` is canonical JSON (RFC 8785) and a newline, at most 16 MiB::
+
+    schema       "auditlog.receipt.v1"
+    entry        canonical text of the entry
+    proof        tlog-proof text, for the entry
+    commitment   {salt, requestSize, responseSize, hashes}        may be absent,
+    disclosures  [{index, path, salt, value}]                     as all that follow
+    secret       the secret of the commitment: full opening
+    anchors      [{kind, proof, evidence}]
+    related      [{rel, entry, proof}]
+
+Bytes stand in base64. There is one spelling of a receipt: parsed, it is written again
+and compared. Nothing is verified here; that is `auditlog.core.verify`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from auditlog.core.encoding import format_base64, parse_base64
+from auditlog.core.errors import MalformedError
+from auditlog.core.proof import parse_tlog_proof
+from auditlog.core.record import canonical_json, parse_json
+
+__all__ = [
+    "MAX_RECEIPT",
+    "SCHEMA",
+    "Anchor",
+    "Disclosure",
+    "Opening",
+    "Receipt",
+    "Related",
+    "check_fields",
+    "format_receipt",
+    "parse_receipt",
+]
+
+SCHEMA = "auditlog.receipt.v1"
+MAX_RECEIPT = 16 << 20
+"""Bytes of the largest receipt."""
+
+_RELATIONS = {"model", "amendment", "key", "erasure"}
+_POINTER = r"(?:/(?:[^~/]|~[01])*)+"  # RFC 6901 §3
+_PATH = re.compile(
+    rf"(?:request|response)(?::decoded|(?:\#(?:0|[1-9][0-9]*))?(?:{_POINTER})?)"
+    r"|context/[a-z0-9._]+",
+    re.DOTALL,
+)
+
+
+class Opening(NamedTuple):
+    """What stands behind the commitment of an entry, leaf by leaf."""
+
+    salt: bytes
+    """salt_0, 16 bytes."""
+    request_size: int
+    response_size: int
+    hashes: tuple[bytes, ...]
+    """Of all leaves, 32 bytes each."""
+
+
+class Disclosure(NamedTuple):
+    """One opened leaf of a commitment."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    path: str
+    salt: bytes
+    """salt_{index+1}, 16 bytes."""
+    value: bytes
+
+
+class Anchor(NamedTuple):
+    """What an outside system holds about a checkpoint that covers the entry."""
+
+    kind: str
+    proof: bytes
+    """tlog-proof of the entry, under exactly the anchored note."""
+    evidence: Any
+    """A JSON value, by kind."""
+
+
+class Related(NamedTuple):
+    """Another entry of the same log, told along."""
+
+    rel: str
+    """``model``, ``amendment``, ``key`` or ``erasure``."""
+    entry: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The self-contained proof file of one decision, not verified."""
+
+    entry: bytes
+    """Canonical bytes."""
+    proof: bytes
+    """tlog-proof of the entry; its `extra`, if any, is SHA-256 of its note."""
+    opening: Opening | None = None
+    """The field `commitment`."""
+    disclosures: tuple[Disclosure, ...] = ()
+    secret: bytes | None = None
+    """32 bytes."""
+    anchors: tuple[Anchor, ...] = ()
+    related: tuple[Related, ...] = ()
+
+
+def parse_receipt(data: bytes) -> Receipt:
+    """Return the receipt in the bytes of a file.
+
+    Raises:
+        MalformedError: not exactly what `format_receipt` writes.
+    """
+    fields = check_fields(
+        parse_json(data, limit=MAX_RECEIPT),
+        "a receipt",
+        {"schema": str, "entry": str, "proof": str},
+        {"commitment": dict, "disclosures": list, "secret": str}
+        | {"anchors": list, "related": list},
+    )
+    if fields["schema"] != SCHEMA:
+        raise MalformedError(f"expected schema {SCHEMA}, got {fields['schema'][:60]!r}")
+    receipt = Receipt(
+        entry=fields["entry"].encode(),
+        proof=fields["proof"].encode(),
+        opening=_parse_opening(fields.get("commitment")),
+        disclosures=tuple(map(_parse_disclosure, fields.get("disclosures", ()))),
+        secret=parse_base64(fields["secret"]) if "secret" in fields else None,
+        anchors=tuple(map(_parse_anchor, fields.get("anchors", ()))),
+        related=tuple(map(_parse_related, fields.get("related", ()))),
+    )
+    if format_receipt(receipt) != data:
+        raise MalformedError("expected a canonical receipt, got another spelling of it")
+    return receipt
+
+
+def format_receipt(receipt: Receipt) -> bytes:
+    """Return the bytes of the file for a receipt.
+
+    Raises:
+        MalformedError: the receipt is too large, or no file could hold it.
+    """
+    fields: dict[str, Any] = {
+        "schema": SCHEMA,
+        "entry": _text(receipt.entry),
+        "proof": _text(receipt.proof),
+    }
+    if receipt.opening is not None:
+        fields["commitment"] = _format_opening(receipt.opening)
+    elif receipt.disclosures or receipt.secret is not None:
+        raise MalformedError("expected a commitment beside disclosures and secret")
+    if receipt.disclosures:
+        fields["disclosures"] = _format_disclosures(receipt.disclosures)
+    if receipt.secret is not None:
+        fields["secret"] = _sized(receipt.secret, 32)
+    if receipt.anchors:
+        fields["anchors"] = [
+            {"kind": kind, "proof": _proof(proof), "evidence": evidence}
+            for kind, proof, evidence in receipt.anchors
+        ]
+    if receipt.related:
+        fields["related"] = [
+            {"rel": _relation(rel), "entry": _text(entry), "proof": _text(proof)}
+            for rel, entry, proof in receipt.related
+        ]
+    data = canonical_json(fields) + b"\n"
+    if len(data) > MAX_RECEIPT:
+        raise MalformedError(f"expected a receipt of at most {MAX_RECEIPT} bytes")
+    return data
+
+
+def check_fields(
+    value: Any,
+    what: str,
+    required: Mapping[str, type],
+    optional: Mapping[str, type] | None = None,
+) -> dict[str, Any]:
+    """Return `value` if it is an object of these fields, and no others.
+
+    Raises:
+        MalformedError: a field is missing, unknown, or of another type.
+    """
+    known = {**required, **(optional or {})}
+    if type(value) is not dict or not required.keys() <= value.keys() <= known.keys():
+        raise MalformedError(f"expected {what} with the fields {', '.join(known)}")
+    for name, item in value.items():
+        if type(item) is not known[name]:
+            raise MalformedError(
+                f"expected {known[name].__name__} as {name} of {what}, "
+                f"got {type(item).__name__}"
+            )
+    return dict(value)
+
+
+def _parse_opening(value: Any) -> Opening | None:
+    if value is None:
+        return None
+    kinds = {"salt": str, "requestSize": int, "responseSize": int, "hashes": list}
+    fields = check_fields(value, "a commitment", kinds)
+    return Opening(
+        parse_base64(fields["salt"]),
+        fields["requestSize"],
+        fields["responseSize"],
+        tuple(map(parse_base64, fields["hashes"])),
+    )
+
+
+def _format_opening(opening: Opening) -> dict[str, Any]:
+    return {
+        "salt": _sized(opening.salt, 16),
+        "requestSize": _number(opening.request_size),
+        "responseSize": _number(opening.response_size),
+        "hashes": [_sized(item, 32) for item in opening.hashes],
+    }
+
+
+def _parse_disclosure(value: Any) -> Disclosure:
+    kinds = {"index": int, "path": str, "salt": str, "value": str}
+    fields = check_fields(value, "a disclosure", kinds)
+    salt, content = parse_base64(fields["salt"]), parse_base64(fields["value"])
+    return Disclosure(fields["index"], fields["path"], salt, content)
+
+
+def _format_disclosures(disclosures: tuple[Disclosure, ...]) -> list[dict[str, Any]]:
+    indices = {item.index for item in disclosures}
+    paths = {item.path for item in disclosures}
+    if not len(indices) == len(paths) == len(disclosures):
+        raise MalformedError("expected each index and each path to be disclosed once")
+    return [
+        {
+            "index": _number(index),
+            "path": _checked_path(path),
+            "salt": _sized(salt, 16),
+            "value": format_base64(value),
+        }
+        for index, path, salt, value in disclosures
+    ]
+
+
+def _checked_path(path: str) -> str:
+    if not _PATH.fullmatch(path):
+        raise MalformedError(f"expected a path to content, got {path[:80]!r}")
+    return path
+
+
+def _parse_anchor(value: Any) -> Anchor:
+    fields = dict(value) if type(value) is dict else {}
+    evidence = fields.pop("evidence", None)
+    fields = check_fields(fields, "an anchor", {"kind": str, "proof": str})
+    return Anchor(fields["kind"], fields["proof"].encode(), evidence)
+
+
+def _proof(proof: bytes) -> str:
+    parse_tlog_proof(proof)
+    return _text(proof)
+
+
+def _parse_related(value: Any) -> Related:
+    kinds = {"rel": str, "entry": str, "proof": str}
+    fields = check_fields(value, "a related entry", kinds)
+    return Related(fields["rel"], fields["entry"].encode(), fields["proof"].encode())
+
+
+def _relation(rel: str) -> str:
+    if rel not in _RELATIONS:
+        raise MalformedError(
+            f"expected one of {', '.join(sorted(_RELATIONS))}, got {rel[:40]!r}"
+        )
+    return rel
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise MalformedError("expected entry and proof in UTF-8") from None
+
+
+def _number(value: int) -> int:
+    if value < 0:
+        raise MalformedError(f"expected a size or index from 0 on, got {value}")
+    return value
+
+
+def _sized(data: bytes, size: int) -> str:
+    if len(data) != size:
+        raise MalformedError(f"expected {size} bytes in base64, got {len(data)}")
+    return format_base64(data)
