@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from auditlog.core.errors import ConflictError, StorageError
+from auditlog.storage.files import close_own, open_own
 
 __all__ = ["BUSY_SECONDS", "Database", "Kinds", "checked"]
 
@@ -214,11 +215,11 @@ class Database:
             self._pid = os.getpid()
         if self._writer is None:
             name = self.path.with_name(f"{self.path.name}.lock")
-            lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+            lock = open_own(name, os.O_RDWR | os.O_CREAT)
             try:
                 self._writer = _Writer(self._connect(_WRITER_PRAGMAS), lock)
             except BaseException:
-                os.close(lock)
+                close_own(lock)
                 raise
         return self._writer
 
@@ -243,7 +244,7 @@ class Database:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.connection.close()
-            os.close(writer.lock)
+            close_own(writer.lock)
 
     def _close_all(self) -> None:
         self._close_writer()

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -24,6 +23,9 @@ __all__ = [
     "MOUNTS",
     "FileLock",
     "check_private",
+    "close_own",
+    "open_own",
+    "own",
     "read_secret",
     "refuse_network_filesystem",
     "storage_errors",
@@ -200,7 +202,8 @@ class FileLock:
         """
         self._path = path
         self._timeout = timeout
-        self._fd: int | None = None  # of whoever holds the lock
+        self._held: tuple[int, int] | None = None
+        """Process and descriptor of whoever holds the lock."""
 
     def __enter__(self) -> Self:
         """Wait for the lock.
@@ -210,33 +213,26 @@ class FileLock:
                 be created.
         """
         with storage_errors(f"lock {self._path}"):
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            fd = open_own(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 self._lock(fd)
             except BaseException:
-                os.close(fd)
+                close_own(fd)
                 raise
-        self._fd = fd
-        _HELD.add(self)
+        self._held = os.getpid(), fd
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let the next one in."""
-        fd, self._fd = self._fd, None
-        if fd is None:
+        held, self._held = self._held, None
+        if held is None or held[0] != os.getpid():
             return
         try:
-            # A child that is just being started may still have a copy of the
+            # A program that is just being started may still have a copy of the
             # descriptor, which would keep the file locked after close.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            fcntl.flock(held[1], fcntl.LOCK_UN)
         finally:
-            os.close(fd)
-
-    def forget(self) -> None:
-        """In a child: leave the lock to the parent, and drop our copy of it."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+            close_own(held[1])
 
     def _lock(self, fd: int) -> None:
         if self._timeout is None:
@@ -255,17 +251,41 @@ class FileLock:
             time.sleep(_POLL_SECONDS)
 
 
-_HELD: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
-"""Locks that this process may hold."""
+def open_own(path: Path, flags: int) -> int:
+    """Open a file (0600 if it is new) on a descriptor that no child will keep.
+
+    Raises:
+        OSError: as the system call.
+    """
+    return own(os.open(path, flags, 0o600))
 
 
-def _forget_all() -> None:
-    for lock in list(_HELD):
-        lock.forget()
-    _HELD.clear()
+def own(fd: int) -> int:
+    """Let a descriptor be closed in every child; return it.
+
+    A child made by ``fork`` would otherwise hold the locks of its parent beyond the
+    parent's death.
+    """
+    _OWN.add(fd)
+    return fd
 
 
-os.register_at_fork(after_in_child=_forget_all)
+def close_own(fd: int) -> None:
+    """Close a descriptor of `own`."""
+    _OWN.discard(fd)
+    os.close(fd)
+
+
+_OWN: set[int] = set()
+
+
+def _close_inherited() -> None:
+    while _OWN:
+        with contextlib.suppress(OSError):
+            os.close(_OWN.pop())
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def try_lock(fd: int) -> bool:

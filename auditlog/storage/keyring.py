@@ -27,6 +27,8 @@ from auditlog.core.errors import (
 from auditlog.core.sealing import unwrap_slot, wrap_slot
 from auditlog.storage.files import (
     check_private,
+    close_own,
+    open_own,
     storage_errors,
     sync_directory,
     sync_file,
@@ -213,12 +215,12 @@ class Keyring:
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:
         with storage_errors(f"open {self._path}"):
-            fd = os.open(self._path, flags | os.O_NOFOLLOW, 0o600)
+            fd = open_own(self._path, flags | os.O_NOFOLLOW)
         try:
             check_private(fd, self._path)
             yield fd
         finally:
-            os.close(fd)
+            close_own(fd)
 
 
 def _offset(slot: int) -> int:
