@@ -99,8 +99,10 @@ def verify_opening(
     parts = {side: _parts(side, content, opened) for side in content.splits}
     firsts = _check_members(parts, opened, count)
     for side, found in parts.items():
-        if found:
-            checks.append(Check("members", f"the {side} splits into those disclosed"))
+        inside = [path for path in opened if path.startswith(f"{side}/")]
+        if found and inside:
+            detail = f"{len(inside)} of {len(found)}, as they stand in the {side}"
+            checks.append(Check("members", detail))
     open_points = _open_points(count, content, opened, parts)
     if secret is not None:
         _check_secret(secret, opening, disclosures)

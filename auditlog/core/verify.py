@@ -150,7 +150,8 @@ def verify_entry(
     proven = _prove(entry, tlog_proof, believed, checksum=False)
     _check_strength(proven.signed, require_pq)
     open_points = _open_points(proven, believed)
-    if parse_tlog_proof(tlog_proof).extra is not None:
+    proof = parse_tlog_proof(tlog_proof)
+    if proof.extra not in (None, sha256(proof.checkpoint).digest()):
         open_points.append("anything about the extra data in the proof file")
     return _verdict(proven, believed, proven.checks, open_points)
 
@@ -303,6 +304,7 @@ def _open_points(proven: _Proven, policy: Policy) -> list[str]:
         points.append("that nobody was shown another view: no witness was required")
     else:
         points.append("that the witnesses are independent of the operator")
+        points.append("that it existed earlier than a witness says to have signed")
     return points
 
 

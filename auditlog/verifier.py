@@ -1,0 +1,354 @@
+"""The offline verifier as a command: ``auditlog verify`` and ``verify_receipt.pyz``.
+
+It reads the files that it is given and nothing else: no network, no log, no clock. It
+needs the standard library, `cryptography` and `auditlog.core`.
+"""
+
+import argparse
+import base64
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from auditlog.core.checkpoint import Policy, parse_policy
+from auditlog.core.encoding import MAX_TEXT
+from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
+from auditlog.core.receipt import MAX_RECEIPT
+from auditlog.core.record import MAX_ENTRY
+from auditlog.core.verify import (
+    Verdict,
+    contradictions,
+    verify_entry,
+    verify_receipt,
+)
+
+__all__ = ["main", "run"]
+
+_SCHEMA = "auditlog.verification.v1"
+_PROOF_HEADER = b"c2sp.org/tlog-proof@"
+_OK, _UNCHECKED, _USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 1, 2, 130, 141
+_FAILED = VerificationError.exit_code
+_SEVERITY = (_FAILED, 13, 16, _UNCHECKED)
+_STATUS = {
+    _OK: "VERIFIED",
+    _FAILED: "NOT VERIFIED: the evidence does not hold",
+    13: "NOT TRUSTED: the evidence does not satisfy the policy",
+    16: "MALFORMED: these bytes are not what they should be",
+    _UNCHECKED: "NOT CHECKED",
+}
+_SHOWN = 160
+"""Characters shown of a disclosed value; `--json` gives all."""
+
+
+class _Source(NamedTuple):
+    """A file that was named."""
+
+    name: str
+    data: bytes
+    error: str | None
+    """Why it could not be read."""
+
+
+@dataclass(slots=True)
+class _Result:
+    """What came of one file."""
+
+    file: str
+    code: int
+    text: str
+    """The claim, or why there is none."""
+    verdict: Verdict | None = None
+
+
+class _CannotReadError(Exception):
+    """A file could not be read; nothing is said about what it may hold."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify receipts; return the exit status of `DESIGN.md` §10.
+
+    Args:
+        argv: the arguments, without the program's name and verb; None takes those of
+            the process.
+    """
+    try:
+        options = _parser().parse_args(argv)
+        sources = [_Source(name, *_read(name, MAX_RECEIPT)) for name in options.receipt]
+        _check_usage(options, sources)
+    except SystemExit as leaving:  # argparse has said why
+        return leaving.code if isinstance(leaving.code, int) else _USAGE
+    try:
+        policy = _read_policy(options.policy)
+        entry = _read_entry(options.entry)
+    except _CannotReadError as error:
+        return _complain(options.json, str(error), _UNCHECKED)
+    except MalformedError as error:
+        return _complain(options.json, f"{options.policy}: {error}", error.exit_code)
+    results = [_verify(item, entry, policy, options.require_pq) for item in sources]
+    conflicts = _compare(results)
+    _write((_to_json if options.json else _to_text)(results, conflicts))
+    codes = {result.code for result in results} | ({_FAILED} if conflicts else set())
+    return next((code for code in _SEVERITY if code in codes), _OK)
+
+
+def run() -> NoReturn:
+    """Be a program of its own."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _BROKEN_PIPE
+    sys.exit(status)
+
+
+def _program() -> str:
+    name = os.path.basename(sys.argv[0])  # noqa: PTH119 (pathlib costs start-up time)
+    return name if name.endswith(".pyz") else "auditlog verify"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_program(),
+        description="Verify receipts of decisions, offline.",
+        epilog="Exit status: 0 verified, 1 could not check, 2 usage, 10 verification "
+        "failed, 13 untrusted key or policy not met, 16 malformed; of several files "
+        "the most severe, 10 before 13 before 16 before 1.",
+    )
+    parser.add_argument(
+        "receipt",
+        nargs="+",
+        metavar="RECEIPT",
+        help="a .receipt.json, or a .tlog-proof with --entry; - is standard input",
+    )
+    given = os.environ.get("AUDITLOG_POLICY")
+    parser.add_argument(
+        "--policy",
+        metavar="FILE",
+        required=not given,
+        default=given,
+        help="whom you believe: log keys, witnesses, quorum (C2SP tlog-policy)",
+    )
+    parser.add_argument(
+        "--entry", metavar="FILE", help="the entry that a .tlog-proof is about"
+    )
+    parser.add_argument(
+        "--require-pq",
+        action="store_true",
+        help="demand a post-quantum signature of the log (ML-DSA)",
+    )
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    return parser
+
+
+def _read_policy(name: str) -> Policy:
+    data, error = _read(name, 4 * MAX_TEXT)
+    if error:
+        raise _CannotReadError(error)
+    try:
+        return parse_policy(data.decode())
+    except UnicodeDecodeError:
+        raise MalformedError("expected a policy in UTF-8, got other bytes") from None
+
+
+def _read_entry(name: str | None) -> bytes | None:
+    data, error = _read(name, MAX_ENTRY) if name else (None, None)
+    if error:
+        raise _CannotReadError(error)
+    return data
+
+
+def _read(name: str, limit: int) -> tuple[bytes, str | None]:
+    """Return a file, up to one byte above the limit, or why it cannot be read."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(limit + 1), None
+        with open(name, "rb") as file:  # noqa: PTH123 (pathlib costs start-up time)
+            return file.read(limit + 1), None
+    except OSError as error:
+        return b"", f"cannot read {name}: {error.strerror}"
+    except ValueError:  # a zero byte in the name
+        return b"", f"cannot read {name}: no such name"
+
+
+def _check_usage(options: argparse.Namespace, sources: Sequence[_Source]) -> None:
+    read = [item for item in sources if not item.error]
+    proofs = [item.name for item in read if _is_proof(item)]
+    if [*options.receipt, options.policy, options.entry].count("-") > 1:
+        _parser().error("standard input can be one file only")
+    if proofs and not options.entry:
+        _parser().error(f"{_printable(proofs[0])} is a tlog-proof: give its --entry")
+    if options.entry and len(proofs) != len(read):
+        _parser().error("--entry goes with .tlog-proof files; a receipt holds its own")
+
+
+def _is_proof(item: _Source) -> bool:
+    return item.name.endswith(".tlog-proof") or item.data.startswith(_PROOF_HEADER)
+
+
+def _verify(
+    item: _Source, entry: bytes | None, policy: Policy, require_pq: bool
+) -> _Result:
+    if item.error:
+        return _Result(item.name, _UNCHECKED, item.error)
+    try:
+        if entry is None:
+            verdict = verify_receipt(item.data, policy, require_pq=require_pq)
+        else:
+            verdict = verify_entry(entry, item.data, policy, require_pq=require_pq)
+    except AuditLogError as error:
+        code = error.exit_code if error.exit_code in _STATUS else _UNCHECKED
+        return _Result(item.name, code, str(error))
+    except Exception as error:  # noqa: BLE001 (a defect of ours, but never a traceback)
+        kind = type(error).__name__
+        return _Result(item.name, _UNCHECKED, f"internal error: {kind}")
+    return _Result(item.name, _OK, verdict.claim, verdict)
+
+
+def _compare(results: Sequence[_Result]) -> list[str]:
+    """Return what receipts that verify, each alone, say against each other."""
+    verified = [result for result in results if result.verdict]
+    verdicts = [result.verdict for result in verified if result.verdict]
+    return [
+        f"{verified[first].file} and {verified[second].file}: {what}"
+        for first, second, what in contradictions(verdicts)
+    ]
+
+
+def _complain(as_json: bool, text: str, code: int) -> int:
+    """Say why nothing was verified at all."""
+    if as_json:
+        _write(_dump({"schema": _SCHEMA, **_failure(text, code)}))
+    sys.stderr.write(_encodable(f"{_program()}: {_printable(text)}\n", sys.stderr))
+    return code
+
+
+def _failure(text: str, code: int) -> dict[str, Any]:
+    return {
+        "ok": False,
+        "status": _STATUS[code],
+        "exit_code": code,
+        "verdict": text,
+        "checks": [{"name": "verification", "ok": False, "detail": text}],
+        "not_proven": ["anything"],
+    }
+
+
+def _to_json(results: Sequence[_Result], conflicts: Sequence[str]) -> str:
+    files = [{"file": result.file, **_file_json(result)} for result in results]
+    if len(files) == 1:
+        return _dump({"schema": _SCHEMA, **files[0]})
+    good = sum(result.code == _OK for result in results)
+    checks = [
+        {"name": result.file, "ok": result.code == _OK, "detail": result.text}
+        for result in results
+    ]
+    checks += [{"name": "comparison", "ok": False, "detail": c} for c in conflicts]
+    points = dict.fromkeys(point for file in files for point in file["not_proven"])
+    return _dump(
+        {
+            "schema": _SCHEMA,
+            "ok": good == len(files) and not conflicts,
+            "verdict": _summary(good, len(files), conflicts),
+            "checks": checks,
+            "not_proven": list(points),
+            "files": files,
+        }
+    )
+
+
+def _file_json(result: _Result) -> dict[str, Any]:
+    verdict = result.verdict
+    if verdict is None:
+        return _failure(result.text, result.code)
+    return {
+        "ok": True,
+        "status": _STATUS[_OK],
+        "exit_code": _OK,
+        "verdict": verdict.claim,
+        "checks": [
+            {"name": name, "ok": True, "detail": detail}
+            for name, detail in verdict.checks
+        ],
+        "not_proven": list(verdict.not_proven),
+        "origin": verdict.origin,
+        "index": verdict.index,
+        "size": verdict.size,
+        "root": base64.b64encode(verdict.root).decode(),
+        "leaf": base64.b64encode(verdict.leaf).decode(),
+        "id": verdict.id,
+        "entry_type": verdict.entry_type,
+        "signers": list(verdict.signers),
+        "witnesses": list(verdict.witnesses),
+        "disclosed": [
+            {"path": path, "value": base64.b64encode(value).decode()}
+            for path, value in verdict.disclosed
+        ],
+    }
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _to_text(results: Sequence[_Result], conflicts: Sequence[str]) -> str:
+    blocks = [_file_text(result) for result in results]
+    if len(results) > 1:
+        good = sum(result.code == _OK for result in results)
+        lines = [_summary(good, len(results), conflicts)]
+        blocks.append("".join(f"{_printable(line)}\n" for line in [*lines, *conflicts]))
+    return "\n".join(blocks)
+
+
+def _summary(good: int, count: int, conflicts: Sequence[str]) -> str:
+    summary = f"{good} of {count} files verified"
+    return f"{summary}; THEY CONTRADICT EACH OTHER" if conflicts else summary
+
+
+def _file_text(result: _Result) -> str:
+    lines = [f"{result.file}: {_STATUS[result.code]}", f"  {result.text}"]
+    verdict = result.verdict
+    if verdict:
+        lines += ["  Checked:"]
+        lines += [f"    {name:<12} {detail}" for name, detail in verdict.checks]
+        if verdict.disclosed:
+            lines += ["  Disclosed:"]
+            lines += [
+                f"    {path} = {_shown(value)}" for path, value in verdict.disclosed
+            ]
+        lines += ["  This does not prove:"]
+        lines += [f"    - {point}" for point in verdict.not_proven]
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _shown(value: bytes) -> str:
+    text = value[: 4 * _SHOWN].decode("utf-8", "backslashreplace")
+    if len(text) <= _SHOWN and len(value) <= 4 * _SHOWN:
+        return text
+    return f"{text[:_SHOWN]} ... ({len(value)} bytes)"
+
+
+def _printable(text: str) -> str:
+    """Return text that cannot steer a terminal, whatever a file held."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(_encodable(text, sys.stdout))
+
+
+def _encodable(text: str, stream: Any) -> str:
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+if __name__ == "__main__":
+    run()
