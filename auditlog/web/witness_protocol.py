@@ -1,0 +1,197 @@
+"""What a witness answers: bytes in, status and bytes out (C2SP tlog-witness).
+
+A witness cosigns a log's checkpoint once it has seen proof that the tree extends the
+last one that it cosigned. The checks, in order:
+
+======  =============================================================================
+status  answered when
+======  =============================================================================
+400     the request is malformed, or its old size exceeds the checkpoint's
+404     the checkpoint's origin is not a log that this witness serves
+403     no key of the log signed it, or one of them seems to have and did not
+409     the old size is not what the witness saw last: the body is that size
+422     the tree is not proven to extend what the witness saw
+200     the state is durable: the body is the cosignature lines
+======  =============================================================================
+
+tlog-witness v1.0.0 has 409 without a size where its main branch (2026-07) has 422 for
+another root at the same size; every other step is the same.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from auditlog.core.checkpoint import Checkpoint, parse_checkpoint
+from auditlog.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    MalformedError,
+    VerificationError,
+)
+from auditlog.core.merkle import verify_consistency
+from auditlog.core.note import (
+    COSIGNATURE_ED25519,
+    Note,
+    Signer,
+    Verifier,
+    open_note,
+    split_unverified_note,
+)
+from auditlog.core.proof import AddCheckpoint, parse_add_checkpoint
+from auditlog.storage.witness_state import Seen, WitnessState
+
+__all__ = ["SIZE_TYPE", "TEXT_TYPE", "Answer", "Spec", "process_add_checkpoint"]
+
+SIZE_TYPE = "text/x.tlog.size"
+"""Media type of a 409 that says which size the witness saw last."""
+
+TEXT_TYPE = "text/plain; charset=utf-8"
+
+Spec = Literal["main", "v1.0.0"]
+"""Which text of tlog-witness is followed."""
+
+_log = logging.getLogger("auditlog.witness")
+
+
+class Answer(NamedTuple):
+    """What goes back over HTTP."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class _Submission(NamedTuple):
+    """A request whose checkpoint one of the log's keys has signed."""
+
+    body: bytes
+    request: AddCheckpoint
+    checkpoint: Checkpoint
+    note: Note
+
+    @property
+    def tree(self) -> Seen:
+        """The tree that the log asks the witness to vouch for."""
+        return Seen(self.checkpoint.size, self.checkpoint.root)
+
+
+def process_add_checkpoint(
+    body: bytes,
+    state: WitnessState,
+    logs: Mapping[str, Sequence[Verifier]],
+    signers: Sequence[Signer],
+    now: float,
+    spec: Spec = "main",
+) -> Answer:
+    """Answer one add-checkpoint request; cosign only what the state has on disk.
+
+    Args:
+        body: the request's body, whatever it holds.
+        state: what the witness has seen; moved before anything is signed.
+        logs: keys of each log, by origin.
+        signers: the witness's keys, all of which cosign.
+        now: seconds since the epoch, taken when nothing newer was being answered.
+        spec: which text of tlog-witness decides between 409 and 422.
+
+    Raises:
+        ConfigurationError: the clock stands before 1970, so nothing can be signed.
+        StorageError: the state cannot be read, or may not be written; nothing was
+            signed.
+    """
+    timestamp = int(now)
+    if timestamp < 1:
+        raise ConfigurationError(f"expected a clock after 1970, got {timestamp} s")
+    submission = _open_submission(body, logs)
+    if isinstance(submission, Answer):
+        return submission
+    refusal = _advance(submission, state, timestamp, spec)
+    if refusal is not None:
+        return refusal
+    return Answer(200, TEXT_TYPE, _cosign(submission, state, signers, timestamp))
+
+
+def _open_submission(
+    body: bytes, logs: Mapping[str, Sequence[Verifier]]
+) -> _Submission | Answer:
+    """Do the checks that need no state."""
+    try:
+        request = parse_add_checkpoint(body)
+        text, _ = split_unverified_note(request.checkpoint)
+        checkpoint = parse_checkpoint(text)
+        keys = logs.get(checkpoint.origin)
+        if keys is None:
+            return _refuse(404, f"unknown log {checkpoint.origin!r}")
+        note = open_note(request.checkpoint, keys)
+    except MalformedError as error:
+        return _refuse(400, error)
+    except VerificationError as error:
+        return _refuse(403, error)
+    if request.old_size > checkpoint.size:
+        return _refuse(400, f"old size {request.old_size} exceeds the checkpoint's")
+    return _Submission(body, request, checkpoint, note)
+
+
+def _advance(
+    submission: _Submission, state: WitnessState, now: int, spec: Spec
+) -> Answer | None:
+    """Check against what was seen before; make the new tree what was seen."""
+    origin, tree = submission.checkpoint.origin, submission.tree
+    seen = state.latest(origin)
+    forked = tree.size == seen.size and tree.root != seen.root
+    if forked:
+        _keep(submission, state, now, "with another root than the one cosigned")
+    if submission.request.old_size != seen.size:
+        return _conflict(seen)
+    if forked:
+        return Answer(409 if spec == "v1.0.0" else 422, TEXT_TYPE, b"")
+    try:
+        verify_consistency(*seen, *tree, submission.request.hashes)
+    except (MalformedError, VerificationError) as error:
+        _keep(submission, state, now, f"not proven to extend size {seen.size}")
+        return _refuse(422, error)
+    try:
+        state.advance(origin, seen, tree, _log_note(submission.note))
+    except ConflictError:
+        # Another process moved the state since; it only grows, so old is stale.
+        return _conflict(state.latest(origin))
+    return None
+
+
+def _refuse(status: int, reason: object) -> Answer:
+    return Answer(status, TEXT_TYPE, f"{reason}\n".encode(errors="backslashreplace"))
+
+
+def _conflict(seen: Seen) -> Answer:
+    return Answer(409, SIZE_TYPE, b"%d\n" % seen.size)
+
+
+def _keep(submission: _Submission, state: WitnessState, now: int, why: str) -> None:
+    """Keep a signed checkpoint that is refused: it may show what the log did."""
+    origin, tree = submission.checkpoint.origin, submission.tree
+    if state.keep_refused(origin, tree, submission.body, now):
+        _log.warning(
+            "log %s signed a tree of size %d, %s: refused, and kept",
+            origin,
+            tree.size,
+            why,
+        )
+
+
+def _log_note(note: Note) -> bytes:
+    """Return the note with the lines of the log's own keys only."""
+    return b"".join([note.text, b"\n", *(s.line for s in note.signatures)])
+
+
+def _cosign(
+    submission: _Submission, state: WitnessState, signers: Sequence[Signer], now: int
+) -> bytes:
+    """Sign what the state holds durably, and keep the result for monitors."""
+    if submission.checkpoint.extensions:
+        # ML-DSA-44 cosignatures do not cover extension lines.
+        signers = [s for s in signers if s.verifier.type == COSIGNATURE_ED25519]
+    text = submission.note.text
+    lines = b"".join(signer.sign(text, now) for signer in signers)
+    cosigned = _log_note(submission.note) + lines
+    state.keep_cosigned(submission.checkpoint.origin, submission.tree, cosigned)
+    return lines

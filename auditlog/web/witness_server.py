@@ -1,0 +1,289 @@
+"""A minimal witness (C2SP tlog-witness): pure ASGI, so uvicorn alone runs it.
+
+::
+
+    POST /add-checkpoint                    cosign, or say why not
+    GET  /<hex sha256(origin)>/checkpoint   newest cosigned checkpoint, for monitors
+
+A witness protects others from a log that shows two histories, so it must run where
+the log's operator cannot reach it, and never forget. Do not restore an old copy of
+its directory: make a new witness instead. Behind a public address put a proxy that
+limits rates and connections.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, get_args
+
+from auditlog.core.errors import AuditLogError, ConfigurationError, MalformedError
+from auditlog.core.note import ED25519, ML_DSA_44, Signer, Verifier, parse_vkey
+from auditlog.storage.witness_directory import init_witness, open_witness_directory
+from auditlog.storage.witness_state import WitnessState
+from auditlog.web.witness_protocol import (
+    TEXT_TYPE,
+    Answer,
+    Spec,
+    process_add_checkpoint,
+)
+
+__all__ = [
+    "MAX_BODY",
+    "WitnessApp",
+    "init_witness",
+    "open_witness",
+    "serve_witness",
+]
+
+MAX_BODY = 1 << 16
+"""Bytes in the largest request. Sixty-three proof lines and a log's own signatures,
+ML-DSA-44 among them, are 7 KiB; a hundred signature lines of Ed25519, 12 KiB."""
+
+_BODY_SECONDS = 15.0
+"""A request whose body takes longer is given up."""
+
+_MAX_CONNECTIONS = 256
+_STOP_SECONDS = 5
+
+_NOT_FOUND = Answer(404, TEXT_TYPE, b"not found\n")
+_NOT_ALLOWED = Answer(405, TEXT_TYPE, b"method not allowed\n")
+_CUT_SHORT = Answer(400, TEXT_TYPE, b"the request ended early\n")
+_TOO_SLOW = Answer(408, TEXT_TYPE, b"the request took too long\n")
+_TOO_LARGE = Answer(413, TEXT_TYPE, b"expected up to %d bytes\n" % MAX_BODY)
+_FAILED = Answer(500, TEXT_TYPE, b"the witness cannot answer now\n")
+
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+_log = logging.getLogger("auditlog.witness")
+
+
+class WitnessApp:
+    """The ASGI application of one witness, to be run in one process."""
+
+    def __init__(
+        self,
+        state: WitnessState,
+        logs: Mapping[str, Sequence[Verifier]],
+        signers: Sequence[Signer],
+        spec: Spec = "main",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Serve `logs` (keys by origin); `clock` gives seconds since the epoch."""
+        self.vkeys = tuple(signer.verifier.vkey for signer in signers)
+        self._state = state
+        self._logs = logs
+        self._signers = tuple(signers)
+        self._spec: Spec = spec
+        self._clock = clock
+        self._paths = {
+            f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin
+            for origin in logs
+        }
+        # One thread: requests are answered one after the other, so that times and
+        # sizes in cosignatures grow together, and the event loop never waits.
+        self._thread = ThreadPoolExecutor(1, "witness")
+
+    def close(self) -> None:
+        """Finish what is being answered, then close the state."""
+        self._thread.shutdown()
+        self._state.close()
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Answer one connection, as ASGI asks."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _lifespan(self, receive: _Receive, send: _Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        method = scope["method"]
+        origin = self._paths.get(path)
+        if path == "/add-checkpoint":
+            if method != "POST":
+                return await _send_answer(send, _NOT_ALLOWED, allow="POST")
+            answer = await self._add_checkpoint(receive)
+        elif origin is not None:
+            if method not in {"GET", "HEAD"}:
+                return await _send_answer(send, _NOT_ALLOWED, allow="GET, HEAD")
+            answer = await self._run(self._newest, origin)
+        else:
+            answer = _NOT_FOUND
+        return await _send_answer(send, answer, head=method == "HEAD")
+
+    async def _add_checkpoint(self, receive: _Receive) -> Answer:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await _read_body(receive)
+        except TimeoutError:
+            return _TOO_SLOW
+        if isinstance(body, Answer):
+            return body
+        return await self._run(self._process, body)
+
+    async def _run(self, answer: Callable[..., Answer], *args: object) -> Answer:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, answer, *args)
+        except AuditLogError as error:
+            _log.error("cannot answer: %s", error)
+            return _FAILED
+
+    def _process(self, body: bytes) -> Answer:
+        now = self._clock()
+        return process_add_checkpoint(
+            body, self._state, self._logs, self._signers, now, self._spec
+        )
+
+    def _newest(self, origin: str) -> Answer:
+        note = self._state.cosigned(origin)
+        return _NOT_FOUND if note is None else Answer(200, TEXT_TYPE, note)
+
+
+def open_witness(
+    directory: Path, logs: Sequence[str], spec: Spec = "main"
+) -> WitnessApp:
+    """Open a witness that exists, as an ASGI application to be run in one process.
+
+    Args:
+        directory: where `init_witness` made it.
+        logs: the logs to cosign, as vkeys; a log may have several keys, and its
+            origin is the name of each.
+        spec: which text of tlog-witness decides between 409 and 422.
+
+    Raises:
+        ConfigurationError: no witness, or only a part of one, is there; or a log's
+            key cannot be used.
+    """
+    if spec not in get_args(Spec):
+        known = ", ".join(get_args(Spec))
+        raise ConfigurationError(f"expected a tlog-witness version of {known}")
+    keys = _parse_logs(logs)
+    state, signers = open_witness_directory(directory)
+    return WitnessApp(state, keys, signers, spec)
+
+
+def serve_witness(
+    directory: Path,
+    logs: Sequence[str],
+    host: str,
+    port: int,
+    *,
+    spec: Spec = "main",
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a witness over HTTP until the process is told to stop.
+
+    Args:
+        directory: where `init_witness` made it.
+        logs: the logs to cosign, as vkeys.
+        host: name or address to listen on.
+        port: port to listen on; 0 takes a free one.
+        spec: which text of tlog-witness decides between 409 and 422.
+        ready: called once, with the URL, when connections are accepted.
+
+    Raises:
+        ConfigurationError: as `open_witness`; or uvicorn is not installed, or the
+            address cannot be listened on.
+    """
+    try:
+        import uvicorn  # noqa: PLC0415 - an extra, needed here only
+    except ImportError:
+        raise ConfigurationError(
+            "serving a witness needs uvicorn: install decision-auditlog[web]"
+        ) from None
+    app = open_witness(directory, logs, spec)
+    try:
+        with _listen(host, port) as listener:
+            if ready is not None:
+                ready(_url(listener))
+            config = uvicorn.Config(
+                app,
+                access_log=False,
+                lifespan="on",
+                limit_concurrency=_MAX_CONNECTIONS,
+                log_level="warning",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+                ws="none",
+            )
+            uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        app.close()
+
+
+def _parse_logs(vkeys: Sequence[str]) -> dict[str, tuple[Verifier, ...]]:
+    if not vkeys:
+        raise ConfigurationError("expected the vkey of at least one log, got none")
+    logs: dict[str, tuple[Verifier, ...]] = {}
+    for vkey in dict.fromkeys(vkeys):
+        try:
+            verifier = parse_vkey(vkey)
+        except MalformedError as error:
+            raise ConfigurationError(f"the vkey of a log: {error}") from None
+        if verifier.type not in (ED25519, ML_DSA_44):
+            raise ConfigurationError(
+                f"{verifier.key} is a witness's key (type 0x{verifier.type:02x}), "
+                "expected a log's"
+            )
+        logs[verifier.name] = (*logs.get(verifier.name, ()), verifier)
+    return logs
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from None
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _read_body(receive: _Receive) -> bytes | Answer:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return _CUT_SHORT
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return _TOO_LARGE
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _send_answer(
+    send: _Send, answer: Answer, *, head: bool = False, allow: str = ""
+) -> None:
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if allow:
+        headers.append((b"allow", allow.encode()))
+    start = {"type": "http.response.start", "status": answer.status}
+    await send({**start, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else answer.body})
