@@ -1,0 +1,114 @@
+"""Real processes for end-to-end tests: started, waited for, killed, never left over."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+__all__ = ["Server", "free_port", "wait_until"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for a condition, failing the test when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+class Server:
+    """A server in a process group of its own."""
+
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        output: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Name the command; it runs with this interpreter and finds the project."""
+        self.port = port
+        self._command = [sys.executable, *command]
+        self._output = output
+        self._env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("AUDITLOG_")},
+            "PYTHONPATH": str(ROOT),
+            **(env or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start the server and wait until it answers."""
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            wait_until(self._answers, 60, f"{self._command} (see {self._output})")
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the server as an operator would, or kill it if it does not listen."""
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL every process of the group."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    def workers(self) -> list[int]:
+        """Return the processes of the group but the first, as /proc shows them."""
+        assert self._process is not None
+        group = self._process.pid
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError, ValueError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[2]) == group and fields[0] != "Z":
+                    found.append(int(stat.parent.name))
+        return sorted(pid for pid in found if pid != group)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._output.read_text()[-3000:]
+        with suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+            connection.request("GET", "/")
+            connection.getresponse().read()
+            connection.close()
+            return True
+        return False

@@ -1,0 +1,84 @@
+"""Small logs and exchanges for the tests of the log."""
+
+import os
+import time
+from pathlib import Path
+
+from auditlog.capture.exchange import Body, Exchange, ModelIdentity
+from auditlog.config import Config
+from auditlog.core.record import Entry, format_entry
+from auditlog.log.identity import new_id
+from auditlog.log.recorder import index_row
+from auditlog.storage import SpoolItem
+
+__all__ = ["config_of", "exchange", "gap_items", "now_us"]
+
+ORIGIN = "log.example/tests"
+
+
+def now_us() -> int:
+    """Return the time in microseconds."""
+    return time.time_ns() // 1000
+
+
+def config_of(directory: Path, **options: object) -> Config:
+    """Return a configuration with short intervals."""
+    values: dict[str, object] = {
+        "dir": directory,
+        "origin": ORIGIN,
+        "checkpoint_interval": 0.05,
+        **options,
+    }
+    return Config(**values)  # type: ignore[arg-type]
+
+
+def exchange(
+    sequence: int,
+    request: bytes | Body = b'{"age": 41, "name": "Ada"}',
+    response: bytes | Body = b'{"decision":"approve","score":0.87}',
+    **fields: object,
+) -> Exchange:
+    """Return a finished exchange of two JSON bodies."""
+    secret = os.urandom(32)
+    bodies = [
+        _body(secret, leaf, data) if isinstance(data, bytes) else data
+        for leaf, data in enumerate((request, response))
+    ]
+    time_us = now_us()
+    values: dict[str, object] = {
+        "id": new_id(time_us),
+        "secret": secret,
+        "sequence": sequence,
+        "time": time_us,
+        "method": "POST",
+        "route": "/score",
+        "target": b"/score?lang=en",
+        "request": bodies[0],
+        "response": bodies[1],
+        "request_type": "application/json",
+        "response_type": "application/json",
+        "status": 200,
+        "duration": 1234,
+        "model": ModelIdentity("credit", "3"),
+        **fields,
+    }
+    return Exchange(**values)  # type: ignore[arg-type]
+
+
+def _body(secret: bytes, leaf: int, data: bytes) -> Body:
+    body = Body(secret, leaf, 1 << 20)
+    body.feed(data)
+    body.state = "complete"
+    return body
+
+
+def gap_items(count: int, first: int = 0) -> list[SpoolItem]:
+    """Return items of entries that carry no content."""
+    time_us = now_us()
+    items = []
+    for number in range(first, first + count):
+        entry = Entry(
+            new_id(time_us), "auditlog.gap.v1", ORIGIN, time_us, {"from": number}
+        )
+        items.append(SpoolItem(format_entry(entry), index_row(entry)))
+    return items
