@@ -25,7 +25,7 @@ class Anchoring:
     """Asks the witnesses of the operator's policy to cosign the newest checkpoint."""
 
     def __init__(
-        self, log: LogDirectory, config: Config, clock: Callable[[], float] = time.time
+        self, log: LogDirectory, config: Config, clock: Callable[[], float]
     ) -> None:
         """Read the policy lazily, so that witnesses can be added while running."""
         self._log = log

@@ -102,7 +102,7 @@ class _Check:
             len(self._sizes),
             self._cosignatures,
             tuple(self._problems),
-            tuple(f"{count} × {what}" for what, count in self._unchecked.items()),
+            tuple(f"{count} x {what}" for what, count in self._unchecked.items()),
         )
 
     def _problem(self, where: str, what: str) -> None:

@@ -82,7 +82,9 @@ class Content:
     @property
     def context(self) -> Mapping[str, bytes]:
         """The ``context/`` leaves by name."""
-        return {part.path.removeprefix("context/"): part.value for part in self.parts[2:]}
+        return {
+            part.path.removeprefix("context/"): part.value for part in self.parts[2:]
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.capture.media import media_type_name, method_name
 from auditlog.capture.splitting import fast_members
 from auditlog.core.commitment import (
-    Commitment,
     commitment_digest,
     disclosure_hash,
     is_json,
-    leaf_salt,
     salts,
 )
 from auditlog.core.record import DECISION, Entry, canonical_json
@@ -50,7 +48,10 @@ class Describer:
         response, response_members = self._split(
             exchange, exchange.response, 1, context
         )
-        parts = [_part("request", exchange.request), _part("response", exchange.response)]
+        parts = [
+            _part("request", exchange.request),
+            _part("response", exchange.response),
+        ]
         parts += [
             Part(f"context/{name}", value, len(value))
             for name, value in sorted(context.items())
@@ -65,9 +66,7 @@ class Describer:
         }
         data["request"], data["response"] = request, response
         subject = base64.urlsafe_b64encode(os.urandom(_SUBJECT_BYTES)).decode()
-        entry = Entry(
-            exchange.id, DECISION, self.origin, exchange.time, data, subject
-        )
+        entry = Entry(exchange.id, DECISION, self.origin, exchange.time, data, subject)
         return entry, Content(exchange.secret, tuple(parts))
 
     def _clear_fields(

@@ -21,7 +21,7 @@ _ID_BYTES = 16
 class Emitter:
     """Gives out sequence numbers and remembers which are still open.
 
-    `open` is called on event loops, `settle` on the recorder's thread.
+    Numbers are issued on event loops and settled on the recorder's thread.
     """
 
     def __init__(self, journal: Journal, emitter: bytes) -> None:
@@ -32,18 +32,21 @@ class Emitter:
         self._next = 0
         self._open: dict[int, tuple[bytes, int]] = {}
 
-    def open(self, id_: bytes, time: int) -> int:
-        """Issue the next number for decision `id_`, journalled before it returns.
-
-        Raises:
-            StorageError: the number is issued, but could not be journalled.
-        """
+    def issue(self, id_: bytes, time: int) -> int:
+        """Return the next number, for decision `id_`; to be journalled next."""
         with self._lock:
             sequence = self._next
             self._next += 1
             self._open[sequence] = (id_, time)
-        self._journal.opened(sequence, id_, time)
         return sequence
+
+    def put_on_record(self, sequence: int, id_: bytes, time: int) -> None:
+        """Journal a number that was issued; takes microseconds.
+
+        Raises:
+            StorageError: a crash would leave this number as a hole without id.
+        """
+        self._journal.opened(sequence, id_, time)
 
     def settle(self, sequences: Iterable[int]) -> None:
         """Forget numbers that are durable in the spool."""
@@ -55,8 +58,9 @@ class Emitter:
         """Drop settled numbers from the journal if it has grown."""
         if self._journal.wants_compaction:
             with self._lock:
+                following = self._next
                 still_open = [(n, *self._open[n]) for n in sorted(self._open)]
-                self._journal.compact(still_open, self._next)
+            self._journal.compact(still_open, following)
 
     def state(self) -> tuple[int, list[int]]:
         """Return the next number, and the numbers that are open, ascending."""
@@ -180,6 +184,4 @@ def _interrupted(emitter: bytes, record: JournalRecord, source: str) -> Entry:
         "sequence": record.sequence,
     }
     subject = base64.urlsafe_b64encode(os.urandom(_ID_BYTES)).decode()
-    return Entry(
-        record.id, DECISION, source, record.time, data, subject
-    )
+    return Entry(record.id, DECISION, source, record.time, data, subject)

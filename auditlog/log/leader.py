@@ -7,6 +7,7 @@ other is the compare-and-swap of the head, see `auditlog.log.sequencer`.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from auditlog.config import Config
@@ -33,11 +34,13 @@ _LAST_WORDS_SECONDS = 3.0
 class Leader:
     """Two threads: one sequences, one asks witnesses, both only while leading."""
 
-    def __init__(self, log: LogDirectory, config: Config) -> None:
+    def __init__(
+        self, log: LogDirectory, config: Config, clock: Callable[[], float]
+    ) -> None:
         """Prepare; `start` starts the threads."""
         self._log = log
         self._config = config
-        self._anchoring = Anchoring(log, config)
+        self._anchoring = Anchoring(log, config, clock)
         self._lock = ExitStack()
         self._sequencer: Sequencer | None = None
         self._halted = threading.Event()

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -76,7 +76,7 @@ class Recorder:
         gather: bool,
         capacity: int = 10_000,
         capacity_bytes: int = 256 << 20,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         """Prepare a recorder; `start` starts its thread.
 
@@ -105,7 +105,7 @@ class Recorder:
         self._waiting: deque[_Submitted] = deque()
         self._waiting_bytes = 0
         self._entries: deque[Entry] = deque()
-        self._dropped: list[int] = []
+        self._dropped: list[tuple[int, str]] = []
         self._stopping = False
         self._busy = False
         # Written by the recorder's thread only.
@@ -130,8 +130,7 @@ class Recorder:
                 self._waiting_bytes += exchange.kept_bytes
                 self._wake.notify()
                 return
-            self._dropped.append(exchange.sequence)
-            self._wake.notify()
+        self.admit(exchange.sequence, "overload")
         if on_accepted is not None:
             msg = "too many decisions wait for the disk; this one becomes a gap"
             on_accepted(StorageError(msg))
@@ -141,6 +140,12 @@ class Recorder:
             len(self._waiting) < self._capacity
             and self._waiting_bytes < self._capacity_bytes
         )
+
+    def admit(self, sequence: int, reason: str) -> None:
+        """Name a number of ours by a gap: there will be no decision for it."""
+        with self._wake:
+            self._dropped.append((sequence, reason))
+            self._wake.notify()
 
     def add_entry(self, entry: Entry) -> None:
         """Append an entry of ours after everything submitted so far."""
@@ -173,15 +178,15 @@ class Recorder:
         while (taken := self._take()) is not None:
             submitted, entries, dropped = taken
             ready = self._prepare_all(submitted)
-            ready += self._admit(dropped)
+            ready += self._gaps(dropped)
             ready += [_Ready(_plain_item(entry), None, None) for entry in entries]
             if self._append(ready):
-                self._emitter.settle(dropped)
+                self._emitter.settle(sequence for sequence, _ in dropped)
             self._done()
 
     def _take(
         self,
-    ) -> tuple[list[_Submitted], list[Entry], list[int]] | None:
+    ) -> tuple[list[_Submitted], list[Entry], list[tuple[int, str]]] | None:
         with self._wake:
             while not (self._waiting or self._entries or self._dropped):
                 if self._stopping:
@@ -216,8 +221,7 @@ class Recorder:
         for exchange, on_accepted in submitted:
             try:
                 item = self._prepare(exchange)
-            except Exception as error:
-                # A fault of ours must not lose the number: admit it by name.
+            except Exception as error:  # noqa: BLE001 - whatever it is, admit it
                 _log.exception("auditlog: a decision could not be described")
                 self._admit_failure(exchange, on_accepted, error, ready)
             else:
@@ -246,10 +250,14 @@ class Recorder:
             kind = type(error).__name__
             on_accepted(StorageError(f"the decision could not be described: {kind}"))
 
-    def _admit(self, dropped: Sequence[int]) -> list[_Ready]:
+    def _gaps(self, dropped: Sequence[tuple[int, str]]) -> list[_Ready]:
+        by_reason: defaultdict[str, list[int]] = defaultdict(list)
+        for sequence, reason in dropped:
+            by_reason[reason].append(sequence)
         return [
-            _Ready(_plain_item(self._gap(first, last, "overload")), None, None)
-            for first, last in spans(sorted(dropped))
+            _Ready(_plain_item(self._gap(first, last, reason)), None, None)
+            for reason, sequences in by_reason.items()
+            for first, last in spans(sorted(sequences))
         ]
 
     def _gap(self, first: int, last: int, reason: str) -> Entry:

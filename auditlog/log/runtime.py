@@ -15,6 +15,7 @@ from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
+from auditlog.core.errors import StorageError
 from auditlog.core.record import format_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
@@ -62,8 +63,9 @@ class Runtime:
             gather=config.durability != "sync",
             clock=clock,
         )
-        self._leader = Leader(self._log, config)
+        self._leader = Leader(self._log, config, clock)
         self._stopping = threading.Event()
+        self._journalled = True
         self._beats = threading.Thread(
             target=self._beat, name="auditlog-beat", daemon=True
         )
@@ -80,7 +82,22 @@ class Runtime:
         Raises:
             StorageError: under ``on_failure = closed``, if it cannot be journalled.
         """
-        return self._emitter.open(id_, time_us)
+        sequence = self._emitter.issue(id_, time_us)
+        try:
+            self._emitter.put_on_record(sequence, id_, time_us)
+        except StorageError as error:
+            if self._config.on_failure == "closed":
+                self._recorder.admit(sequence, "unjournalled")
+                raise
+            self._complain(error)
+        else:
+            self._journalled = True
+        return sequence
+
+    def _complain(self, error: StorageError) -> None:
+        if self._journalled:
+            _log.error("auditlog: numbers cannot be journalled: %s", error)
+        self._journalled = False
 
     def submit(self, exchange: Exchange, on_accepted: OnAccepted | None = None) -> None:
         """Hand over a finished exchange; never blocks, never raises."""

@@ -136,8 +136,8 @@ class Sequencer:
             start, edge = end, growth.edge
         if edge_root(edge) != head.root:
             msg = (
-                f"stored entries give root {edge_root(edge).hex()} at size {head.size}, "
-                f"but the head says {head.root.hex()}: nothing is signed"
+                f"stored entries give root {edge_root(edge).hex()} at {head.size}, but "
+                f"the head says {head.root.hex()}: nothing is signed"
             )
             raise RollbackError(msg)
 
