@@ -120,7 +120,7 @@ def main() -> None:
     asyncio.run(capture(good))
     receipt = good.read_bytes()
     policy = (DIRECTORY / "policy").read_text("utf-8")
-    print(verify_receipt(receipt, policy).claim)
+    print(verify_receipt(receipt, policy).claim, flush=True)
     damaged = receipt.replace(b"POST", b"PUSH", 1)
     assert damaged != receipt
     bad.write_bytes(damaged)
