@@ -513,11 +513,11 @@ def _size(connection: sqlite3.Connection) -> int:
 def _bundles(entries: Sequence[bytes]) -> list[tuple[int, bytes]]:
     """Return (count, bytes) of each 256 entries, so that one of them is read fast."""
     lengths = [len(entry) for entry in entries]
-    if lengths and not 1 <= min(lengths) <= max(lengths) <= _MAX_ENTRY:
-        raise StorageError(
-            f"expected entries of 1 to {_MAX_ENTRY} bytes, got one of "
-            f"{min(lengths) or max(lengths)}"
-        )
+    for extreme in (min(lengths, default=1), max(lengths, default=1)):
+        if not 1 <= extreme <= _MAX_ENTRY:
+            raise StorageError(
+                f"expected entries of 1 to {_MAX_ENTRY} bytes, got one of {extreme}"
+            )
     if sum(lengths) > MAX_BATCH_BYTES:
         raise StorageError(
             f"expected at most {MAX_BATCH_BYTES} bytes of entries in one append, got "
