@@ -1,0 +1,230 @@
+"""From exchange to spool: in one batch, once, and never silently lost."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.core.record import parse_entry
+from auditlog.log.description import Describer
+from auditlog.log.directory import LogDirectory, create_log
+from auditlog.log.emitter import Emitter
+from auditlog.log.recorder import Recorder
+from auditlog.storage import SpoolItem
+from auditlog.storage.journal import Journal, abandoned
+from tests.log.builders import ORIGIN, config_of, exchange
+
+ID = bytes(range(16))
+
+
+class Spool:
+    """The real store, with appends that can fail before or after they are done."""
+
+    def __init__(self, log: LogDirectory) -> None:
+        self._store = log.store
+        self.batches: list[int] = []
+        self.fail_before = 0
+        self.fail_after = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def append(self, items: Sequence[SpoolItem]) -> int:
+        self.gate.wait(10)
+        if self.fail_before:
+            self.fail_before -= 1
+            raise StorageError("disk full")
+        first = self._store.append(items)
+        self.batches.append(len(items))
+        if self.fail_after:
+            self.fail_after -= 1
+            raise StorageError("the answer was lost")
+        return first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[LogDirectory]:
+    with create_log(config_of(tmp_path / "audit")) as log:
+        yield log
+
+
+@pytest.fixture
+def spool(log: LogDirectory) -> Spool:
+    return Spool(log)
+
+
+@pytest.fixture
+def emitter(log: LogDirectory) -> Emitter:
+    return Emitter(Journal.create(log.paths.journals, ID), ID)
+
+
+@pytest.fixture
+def make(
+    log: LogDirectory, spool: Spool, emitter: Emitter
+) -> Iterator[Callable[..., Recorder]]:
+    made: list[Recorder] = []
+
+    def make_recorder(**options: Any) -> Recorder:
+        settings = {"gather": False, "clock": time.time, **options}
+        describer = Describer(ORIGIN, ID, depth=1)
+        recorder = Recorder(spool, log.keyring, emitter, describer, **settings)
+        made.append(recorder)
+        return recorder
+
+    yield make_recorder
+    spool.gate.set()
+    for recorder in made:
+        recorder.stop(5)
+    emitter.close()
+
+
+def _submit(recorder: Recorder, emitter: Emitter, **fields: Any) -> list[Any]:
+    """Submit one exchange; return the list that its verdict will be in."""
+    one = exchange(0, **fields)
+    one.sequence = emitter.issue(one.id, one.time)
+    emitter.put_on_record(one.sequence, one.id, one.time)
+    verdict: list[AuditLogError | None] = []
+    recorder.submit(one, verdict.append)
+    return verdict
+
+
+def _data(log: LogDirectory) -> list[dict[str, Any]]:
+    entries = log.store.read(0, log.store.size())
+    return [parse_entry(entry).data for entry in entries]
+
+
+def test_a_decision_is_accepted_once_it_is_in_the_spool(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make()
+    recorder.start()
+    verdict = _submit(recorder, emitter)
+    assert recorder.flush(5)
+    assert verdict == [None]
+    assert [data["sequence"] for data in _data(log)] == [0]
+    assert emitter.state() == (1, [])
+
+
+def test_what_waits_is_appended_in_one_batch(
+    make: Callable[..., Recorder], emitter: Emitter, spool: Spool
+) -> None:
+    recorder = make()
+    verdicts = [_submit(recorder, emitter) for _ in range(300)]
+    recorder.start()
+    assert recorder.flush(5)
+    assert spool.batches == [300]
+    assert verdicts == [[None]] * 300
+
+
+def test_a_failed_append_is_told_at_once_and_tried_again(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter, spool: Spool
+) -> None:
+    spool.fail_before = 2
+    recorder = make()
+    verdict = _submit(recorder, emitter)
+    recorder.start()
+    assert recorder.flush(5)
+    assert [str(error) for error in verdict] == ["disk full"]
+    assert recorder.failure is None
+    assert [data["sequence"] for data in _data(log)] == [0]
+
+
+def test_an_append_whose_answer_was_lost_is_not_repeated(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter, spool: Spool
+) -> None:
+    spool.fail_after = 1
+    recorder = make()
+    for _ in range(3):
+        _submit(recorder, emitter)
+    recorder.start()
+    assert recorder.flush(5)
+    assert sorted(data["sequence"] for data in _data(log)) == [0, 1, 2]
+    assert emitter.state() == (3, [])
+
+
+def test_what_does_not_fit_in_memory_becomes_a_gap(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make(capacity=2)
+    verdicts = [_submit(recorder, emitter) for _ in range(5)]
+    assert "becomes a gap" in str(verdicts[4][0])
+    recorder.start()
+    assert recorder.flush(5)
+    gap = _data(log)[-1]
+    assert (gap["from"], gap["to"], gap["reason"]) == (2, 4, "overload")
+    assert emitter.state() == (5, [])
+
+
+def test_bodies_that_wait_are_bounded_in_bytes(
+    make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make(capacity_bytes=1000)
+    first = _submit(recorder, emitter, request=b"x" * 2000)
+    second = _submit(recorder, emitter)
+    assert first == []
+    assert "too many decisions wait" in str(second[0])
+    recorder.start()
+    assert recorder.flush(5)
+
+
+def test_a_decision_that_cannot_be_described_is_admitted_by_its_number(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = make()
+    verdict = _submit(recorder, emitter, route="r" * 70_000)
+    good = _submit(recorder, emitter)
+    recorder.start()
+    assert recorder.flush(5)
+    assert "could not be described" in str(verdict[0])
+    assert good == [None]
+    gaps = [data for data in _data(log) if data.get("reason")]
+    assert [(g["from"], g["to"], g["reason"]) for g in gaps] == [(0, 0, "unrecordable")]
+    assert "could not be described" in caplog.text
+
+
+def test_an_entry_of_ours_comes_after_what_was_submitted_before_it(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make()
+    for _ in range(3000):
+        _submit(recorder, emitter, request=b"", response=b"")
+    recorder.add_entry(emitter.beat_entry(ORIGIN, 1_800_000_000_000_000))
+    recorder.start()
+    assert recorder.flush(30)
+    assert _data(log)[-1]["state"] == "beat"
+
+
+def test_a_stop_while_the_disk_fails_leaves_the_numbers_to_recovery(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter, spool: Spool
+) -> None:
+    spool.fail_before = 10**9
+    recorder = make()
+    recorder.start()
+    _submit(recorder, emitter)
+    assert not recorder.stop(0.5)
+    emitter.close()
+    (journal,) = abandoned(log.paths.journals)
+    with journal:
+        assert [record.sequence for record in journal.records] == [0]
+
+
+def test_submitting_never_waits_for_the_disk(
+    make: Callable[..., Recorder], emitter: Emitter, spool: Spool
+) -> None:
+    spool.gate.clear()
+    recorder = make()
+    recorder.start()
+    verdicts = [_submit(recorder, emitter) for _ in range(100)]
+    assert not recorder.flush(0.05)
+    assert verdicts == [[]] * 100
+    spool.gate.set()
+    assert recorder.flush(5)
