@@ -1,0 +1,55 @@
+"""A real log with decisions in it, made through the runtime of a service."""
+
+import os
+from pathlib import Path
+
+from auditlog.capture.exchange import ModelIdentity
+from auditlog.config import load_config
+from auditlog.core.record import format_entry
+from auditlog.log.description import Describer
+from auditlog.log.directory import create_log, open_log
+from auditlog.log.identity import format_id
+from auditlog.log.recorder import index_row
+from auditlog.log.runtime import runtime_for
+from auditlog.storage import SpoolItem
+from tests.log.builders import exchange
+
+__all__ = ["ORIGIN", "fill_log", "record_unsigned"]
+
+ORIGIN = "log.example/tests"
+_MODELS = (ModelIdentity("credit", "3"), ModelIdentity("credit", "4"))
+
+
+def fill_log(directory: Path, count: int = 6) -> list[str]:
+    """Record `count` decisions in a log, and stop; return their ids, oldest first.
+
+    Models are credit 3 and 4 in turn, routes /score, and /batch for every third.
+    """
+    options = {"dir": directory, "origin": ORIGIN, "checkpoint_interval": 0.05}
+    config = load_config(options, env={})
+    if not directory.exists():
+        create_log(config).close()
+    runtime = runtime_for(config)
+    ids = []
+    for number in range(count):
+        done = exchange(
+            0,
+            model=_MODELS[number % 2],
+            route="/batch" if number % 3 == 2 else "/score",
+            outcome="error" if number == 0 else "completed",
+        )
+        done.sequence = runtime.open(done.id, done.time)
+        runtime.submit(done)
+        ids.append(format_id(done.id))
+    runtime.stop()
+    return ids
+
+
+def record_unsigned(directory: Path) -> str:
+    """Make one decision durable that no checkpoint covers yet; return its id."""
+    with open_log(directory) as log:
+        describer = Describer(log.origin, os.urandom(16), depth=1, models=())
+        done = exchange(0)
+        entry, _ = describer.describe(done)
+        log.store.append([SpoolItem(format_entry(entry), index_row(entry))])
+    return format_id(done.id)

@@ -1,0 +1,566 @@
+"""The reading interface: who may see what, in which form, and how refusals look."""
+
+import base64
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi import FastAPI
+from httpx import Client, Response
+
+from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.errors import NotFoundError
+from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
+from auditlog.core.note import open_note, parse_vkey
+from auditlog.core.proof import parse_tlog_proof
+from auditlog.core.tiles import parse_bundle
+from auditlog.core.verify import verify_receipt
+from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.leader import make_checkpoint
+from auditlog.log.tokens import create_token, revoke_token
+from auditlog.web.api import create_app, router
+from tests.filled import ORIGIN, fill_log, record_unsigned
+from tests.harness import read_log
+from tests.witnesses import running
+
+UNKNOWN = "01995e6c-0000-7000-8000-000000000000"
+NOW = 1_800_000_000
+Headers = dict[str, str]
+
+
+class Served(NamedTuple):
+    """A log with six decisions, served."""
+
+    client: Client
+    directory: Path
+    ids: list[str]
+    auditor: Headers
+    content: Headers
+
+    def get(self, path: str, headers: Headers | None = None) -> Response:
+        """Ask; never raises for a status."""
+        return self.client.get(path, headers=headers)
+
+
+def headers_of(log: LogDirectory, role: str) -> Headers:
+    token = create_token(log.store, role, now=NOW)
+    return {"Authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def client_of(app: FastAPI) -> Iterator[Client]:
+    """Serve an app over a real socket."""
+    with running(app) as url, Client(base_url=url) as client:
+        yield client
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[Served]:
+    ids = fill_log(directory)
+    with open_log(directory) as log:
+        auditor, content = headers_of(log, "auditor"), headers_of(log, "content")
+    with client_of(create_app(directory)) as client:
+        yield Served(client, directory, ids, auditor, content)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A log that tests only read."""
+    with serving(tmp_path_factory.mktemp("served") / "audit") as it:
+        yield it
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Served]:
+    """A log that a test may change."""
+    with serving(tmp_path / "audit") as it:
+        yield it
+
+
+def problem(response: Response, status: int, kind: str) -> dict[str, Any]:
+    """Assert that a response is a problem of RFC 9457 and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    body: dict[str, Any] = response.json()
+    assert set(body) == {"type", "title", "status", "detail"}
+    assert body["type"] == f"tag:auditlog.invalid,2026:{kind}"
+    assert body["status"] == status
+    return body
+
+
+# --- what everybody may read ----------------------------------------------------------
+
+
+def test_checkpoint_is_the_signed_note_cached_for_seconds(served: Served) -> None:
+    response = served.get("/checkpoint")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.headers["cache-control"] == "public, max-age=2"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    vkeys = (served.directory / "vkeys").read_text().split()
+    opened = open_note(response.content, [parse_vkey(vkey) for vkey in vkeys])
+    assert parse_checkpoint(opened.text).origin == ORIGIN
+    assert len(opened.signatures) == 2
+
+
+def test_hash_tiles_are_public_and_immutable(served: Served) -> None:
+    log = read_log(served.directory)
+    size = log.checkpoints[-1][0]
+    response = served.get(f"/tile/0/000.p/{size}")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert response.content == b"".join(leaf_hash(one) for one in log.entries[:size])
+
+
+def test_bundles_of_entries_need_a_token(served: Served) -> None:
+    log = read_log(served.directory)
+    size = log.checkpoints[-1][0]
+    path = f"/tile/entries/000.p/{size}"
+    problem(served.get(path), 401, "unauthorized")
+    response = served.get(path, served.auditor)
+    assert response.status_code == 200
+    assert response.headers["cache-control"].startswith("private")
+    assert response.headers["vary"] == "Authorization"
+    assert parse_bundle(response.content) == log.entries[:size]
+
+
+def test_inclusion_proof_by_index_and_by_leaf(served: Served) -> None:
+    log = read_log(served.directory)
+    leaf = leaf_hash(log.entries[2])
+    by_index = served.get("/api/v1/proofs/inclusion?index=2")
+    assert by_index.status_code == 200
+    body = by_index.json()
+    checkpoint = parse_checkpoint(body["checkpoint"].encode().split(b"\n\n")[0] + b"\n")
+    hashes = [base64.b64decode(one) for one in body["hashes"]]
+    verify_inclusion(2, checkpoint.size, leaf, hashes, checkpoint.root)
+    assert parse_tlog_proof(body["proof"].encode()).index == 2
+    by_leaf = served.get(f"/api/v1/proofs/inclusion?leaf={leaf.hex()}")
+    assert by_leaf.json() == body
+    of_size = f"/api/v1/proofs/inclusion?index=2&size={checkpoint.size}"
+    assert served.get(of_size).json() == body
+
+
+def test_consistency_proof(own: Served) -> None:
+    fill_log(own.directory, 3)
+    (old, old_note), (new, new_note) = [
+        read_log(own.directory).checkpoints[position] for position in (0, -1)
+    ]
+    response = own.get(f"/api/v1/proofs/consistency?from={old}&to={new}")
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["from"], body["to"]) == (old, new)
+    roots = [
+        parse_checkpoint(note.split(b"\n\n")[0] + b"\n").root
+        for note in (old_note, new_note)
+    ]
+    hashes = [base64.b64decode(one) for one in body["hashes"]]
+    verify_consistency(old, roots[0], new, roots[1], hashes)
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("inclusion", "give either index or leaf"),
+        ("inclusion?index=1&leaf=" + "0" * 64, "give either index or leaf"),
+        ("inclusion?index=-1", "expected a whole number"),
+        ("inclusion?index=01", "expected a whole number"),
+        ("inclusion?index=%D9%A1", "expected a whole number"),
+        ("inclusion?index=9223372036854775808", "expected a whole number"),
+        ("inclusion?leaf=" + "A" * 64, "64 lower-case hex digits"),
+        ("inclusion?index=1&size=0", "expected a whole number from 1"),
+        ("inclusion?index=1&index=2", "given twice"),
+        ("inclusion?index=1&hash=2", "takes index, leaf, size"),
+        ("consistency?from=1", "give two tree sizes"),
+        ("consistency?from=2&to=1", "from is the older size"),
+        ("consistency?from=0&to=1", "expected a whole number from 1"),
+    ],
+)
+def test_malformed_questions_for_proofs(
+    served: Served, query: str, detail: str
+) -> None:
+    body = problem(served.get(f"/api/v1/proofs/{query}"), 400, "malformed")
+    assert detail in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/v1/proofs/inclusion?index=99999", "pending"),
+        ("/api/v1/proofs/inclusion?leaf=" + "0" * 64, "not-found"),
+        ("/api/v1/proofs/inclusion?index=0&size=3", "not-found"),
+        ("/api/v1/proofs/consistency?from=1&to=99999", "not-found"),
+        ("/tile/0/001", "not-found"),
+        ("/tile/0/000.p/3", "not-found"),
+        ("/nowhere", "not-found"),
+    ],
+)
+def test_what_is_not_there(served: Served, path: str, kind: str) -> None:
+    response = served.get(path)
+    problem(response, 404, kind)
+    assert ("retry-after" in response.headers) == (kind == "pending")
+
+
+@pytest.mark.parametrize(
+    "path", ["/tile/0/0", "/tile/64/000", "/tile/0/000.p/256", "/tile/0/../../log.key"]
+)
+def test_tile_paths_have_one_spelling(served: Served, path: str) -> None:
+    response = served.get(path)
+    assert response.status_code in {400, 404}
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_an_unknown_parameter_is_refused_where_none_is_taken(served: Served) -> None:
+    body = problem(served.get("/checkpoint?x=1"), 400, "malformed")
+    assert body["detail"].endswith("'x'; this resource takes no parameter")
+
+
+def test_other_methods_are_refused(served: Served) -> None:
+    response = served.client.post("/checkpoint")
+    problem(response, 405, "refused")
+    assert response.headers["allow"] == "GET"
+
+
+# --- tokens ---------------------------------------------------------------------------
+
+PRIVATE = [
+    "/api/v1/decisions",
+    f"/api/v1/decisions/{UNKNOWN}",
+    f"/api/v1/decisions/{UNKNOWN}/receipt",
+    f"/api/v1/decisions/{UNKNOWN}/receipt?disclose=request",
+    "/tile/entries/000",
+]
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+def test_without_a_token_nothing_private(served: Served, path: str) -> None:
+    response = served.get(path)
+    problem(response, 401, "unauthorized")
+    assert response.headers["www-authenticate"] == 'Bearer realm="auditlog"'
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+@pytest.mark.parametrize("token", ["x", "alt_" + "A" * 43, "alt_" + "A" * 44, "é"])
+def test_an_unknown_token_is_said_to_be_invalid(
+    served: Served, path: str, token: str
+) -> None:
+    headers = {"Authorization": f"Bearer {token}".encode()}
+    response = served.client.get(path, headers=headers)
+    problem(response, 401, "unauthorized")
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
+
+
+def test_another_scheme_is_no_token(served: Served) -> None:
+    response = served.get("/api/v1/decisions", {"Authorization": "Basic YTpi"})
+    problem(response, 401, "unauthorized")
+
+
+def test_a_revoked_token_is_refused_at_once(own: Served) -> None:
+    assert own.get("/api/v1/decisions", own.auditor).status_code == 200
+    with open_log(own.directory) as log:
+        revoke_token(log.store, own.auditor["Authorization"].removeprefix("Bearer "))
+    problem(own.get("/api/v1/decisions", own.auditor), 401, "unauthorized")
+
+
+def test_an_auditor_gets_no_content(served: Served) -> None:
+    path = f"/api/v1/decisions/{served.ids[0]}/receipt?disclose=request/age"
+    response = served.get(path, served.auditor)
+    body = problem(response, 403, "forbidden")
+    assert body["detail"] == "the token's role is auditor; this needs content"
+    assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
+    assert 'scope="content"' in response.headers["www-authenticate"]
+
+
+# --- decisions ------------------------------------------------------------------------
+
+
+def found(served: Served, query: str = "") -> list[str]:
+    response = served.get(f"/api/v1/decisions{query}", served.auditor)
+    assert response.status_code == 200, response.text
+    return [one["id"] for one in response.json()["decisions"]]
+
+
+def test_decisions_are_listed_newest_first(served: Served) -> None:
+    response = served.get("/api/v1/decisions", served.auditor)
+    assert response.headers["cache-control"] == "no-store"
+    body = response.json()
+    assert body["next"] is None
+    assert [one["id"] for one in body["decisions"]] == served.ids[::-1]
+    oldest = body["decisions"][-1]
+    assert oldest == {
+        "id": served.ids[0],
+        "index": oldest["index"],
+        "time": oldest["time"],
+        "route": "/score",
+        "model": "credit",
+        "version": "3",
+        "outcome": "error",
+    }
+
+
+def test_decisions_are_filtered(served: Served) -> None:
+    ids = served.ids
+    assert found(served, "?version=4") == [ids[5], ids[3], ids[1]]
+    assert found(served, "?model=credit&route=/batch") == [ids[5], ids[2]]
+    assert found(served, "?outcome=error") == [ids[0]]
+    assert found(served, "?model=other") == []
+    assert found(served, "?from=2020-01-01&to=2020-01-02T00:00:00Z") == []
+    assert found(served, "?from=2020-01-01&limit=500") == ids[::-1]
+    assert found(served, "?to=2020-01-01") == []
+
+
+def test_pages_do_not_move_while_decisions_come_in(own: Served) -> None:
+    first = own.get("/api/v1/decisions?limit=2", own.auditor).json()
+    fill_log(own.directory, 3)
+    seen = [one["id"] for one in first["decisions"]]
+    cursor = first["next"]
+    while cursor is not None:
+        path = f"/api/v1/decisions?limit=2&cursor={cursor}"
+        page = own.get(path, own.auditor).json()
+        seen += [one["id"] for one in page["decisions"]]
+        cursor = page["next"]
+    assert seen == own.ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("?limit=0", "expected a whole number from 1 to 500, got '0'"),
+        ("?limit=501", "from 1 to 500"),
+        ("?limit=", "expected a whole number"),
+        ("?cursor=x", "expected a whole number"),
+        ("?from=yesterday", "expected a date or time"),
+        ("?to=1960-01-01", "since 1970"),
+        ("?from=2026-02-30", "expected a date or time"),
+        ("?subject=1", "unknown query parameter 'subject'; this resource takes cursor"),
+        ("?model=a&model=b", "'model' is given twice"),
+        ("?disclose=request", "unknown query parameter 'disclose'"),
+    ],
+)
+def test_malformed_questions_for_decisions(
+    served: Served, query: str, detail: str
+) -> None:
+    response = served.get(f"/api/v1/decisions{query}", served.auditor)
+    assert detail in problem(response, 400, "malformed")["detail"]
+
+
+def test_a_decision_and_its_exact_entry(served: Served) -> None:
+    response = served.get(f"/api/v1/decisions/{served.ids[1]}", served.auditor)
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    body = response.json()
+    entry = read_log(served.directory).entries[body["index"]]
+    assert body["entry"].encode() == entry
+    assert body["leaf"] == leaf_hash(entry).hex()
+    assert body["data"] == json.loads(entry)["data"]
+    assert (body["level"], body["version"]) == ("included", "4")
+
+
+@pytest.mark.parametrize("path", ["", "/receipt", "/receipt?disclose=request"])
+def test_an_unknown_decision(served: Served, path: str) -> None:
+    response = served.get(f"/api/v1/decisions/{UNKNOWN}{path}", served.content)
+    body = problem(response, 404, "not-found")
+    assert body["detail"] == f"no decision {UNKNOWN} in log {ORIGIN}"
+
+
+@pytest.mark.parametrize("id_", ["x", UNKNOWN.upper(), "0" * 32, UNKNOWN[:-1] + "%0A"])
+@pytest.mark.parametrize("path", ["", "/receipt"])
+def test_a_malformed_id(served: Served, id_: str, path: str) -> None:
+    response = served.get(f"/api/v1/decisions/{id_}{path}", served.auditor)
+    assert "a UUIDv7" in problem(response, 400, "malformed")["detail"]
+
+
+# --- receipts -------------------------------------------------------------------------
+
+
+def test_a_receipt_discloses_nothing_by_default(served: Served) -> None:
+    id_ = served.ids[0]
+    response = served.get(f"/api/v1/decisions/{id_}/receipt", served.auditor)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    named = f'attachment; filename="{id_}.receipt.json"'
+    assert response.headers["content-disposition"] == named
+    assert response.headers["cache-control"] == "no-store"
+    policy = (served.directory / "policy").read_text()
+    assert verify_receipt(response.content, policy).disclosed == ()
+    assert b"disclosures" not in response.content
+    assert b"salt" not in response.content
+
+
+def test_a_receipt_discloses_what_is_asked_for_and_that_is_logged(
+    own: Served,
+) -> None:
+    before = len(read_log(own.directory).entries)
+    query = "disclose=request/age&disclose=response/decision"
+    path = f"/api/v1/decisions/{own.ids[0]}/receipt?{query}"
+    response = own.get(path, own.content)
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    policy = (own.directory / "policy").read_text()
+    disclosed = dict(verify_receipt(response.content, policy).disclosed)
+    assert disclosed == {"request/age": b"41", "response/decision": b'"approve"'}
+    logged = [json.loads(one) for one in read_log(own.directory).entries[before:]]
+    assert [one["type"] for one in logged] == ["auditlog.access.v1"]
+    data = {"channel": "api", "decision": own.ids[0], "what": "disclosure"}
+    assert logged[0]["data"] == data
+
+
+def test_an_unknown_path_is_not_found_and_not_logged(served: Served) -> None:
+    before = len(read_log(served.directory).entries)
+    path = f"/api/v1/decisions/{served.ids[0]}/receipt?disclose=request/iban"
+    body = problem(served.get(path, served.content), 404, "not-found")
+    assert "nothing was captured at 'request/iban'" in body["detail"]
+    assert len(read_log(served.directory).entries) == before
+
+
+def test_a_receipt_is_pending_until_it_is_included(own: Served) -> None:
+    id_ = record_unsigned(own.directory)
+    path = f"/api/v1/decisions/{id_}/receipt"
+    pending = own.get(path, own.auditor)
+    assert pending.status_code == 202
+    assert pending.headers["retry-after"] == "2"
+    assert pending.headers["cache-control"] == "no-store"
+    assert (pending.json()["id"], pending.json()["level"]) == (id_, "accepted")
+    with open_log(own.directory) as log:
+        make_checkpoint(log)
+    ready = own.get(path, own.auditor)
+    assert ready.status_code == 200
+    verify_receipt(ready.content, (own.directory / "policy").read_text())
+
+
+def test_damaged_content_is_refused_and_said_to_be_so(
+    own: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage_vault(own.directory)
+    path = f"/api/v1/decisions/{own.ids[0]}/receipt?disclose=request"
+    with caplog.at_level(logging.ERROR, "auditlog.web"):
+        body = problem(own.get(path, own.content), 500, "damaged")
+    assert "`auditlog check` says where" in body["detail"]
+    assert "what is stored does not hold" in caplog.text
+
+
+def damage_vault(directory: Path) -> None:
+    with sqlite3.connect(directory / "log.sqlite3") as database:
+        database.execute("UPDATE vault SET sealed = zeroblob(length(sealed))")
+    database.close()
+
+
+# --- life -----------------------------------------------------------------------------
+
+
+def test_health(served: Served) -> None:
+    assert served.get("/livez").json() == {"ok": True}
+    assert served.get("/readyz").json() == {"ok": True}
+
+
+def test_without_a_log_it_lives_and_is_not_ready(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client_of(create_app(tmp_path / "none")) as client:
+        assert client.get("/livez").status_code == 200
+        for path in ("/readyz", "/checkpoint", "/api/v1/decisions/x"):
+            headers = {"Authorization": "Bearer x"}
+            with caplog.at_level(logging.ERROR, "auditlog.web"):
+                response = client.get(path, headers=headers)
+            body = problem(response, 503, "unavailable")
+            assert str(tmp_path) not in response.text
+            assert "its operator finds the reason" in body["detail"]
+    assert f"no log in {tmp_path / 'none'}" in caplog.text
+    assert not (tmp_path / "none").exists()
+
+
+def test_no_checkpoint_yet(tmp_path: Path) -> None:
+    fill_log(tmp_path / "audit", 0)
+    with sqlite3.connect(tmp_path / "audit" / "log.sqlite3") as database:
+        database.execute("DELETE FROM checkpoints")
+    database.close()
+    with client_of(create_app(tmp_path / "audit")) as client:
+        response = client.get("/checkpoint")
+    body = problem(response, 404, "pending")
+    assert body["detail"] == f"log {ORIGIN} has no checkpoint yet"
+    assert response.headers["retry-after"] == "2"
+
+
+def test_a_fault_of_ours_tells_the_caller_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("auditlog.web.api.Reader.checkpoint", fail)
+    with caplog.at_level(logging.ERROR, "auditlog.web"):
+        response = served.get("/checkpoint")
+    problem(response, 500, "internal")
+    assert "secret" not in response.text
+    assert "secret detail" in caplog.text
+
+
+def test_routes_in_an_existing_app(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITLOG_DIR", str(served.directory))
+    app = FastAPI()
+    app.include_router(router(), prefix="/audit")
+    with client_of(app) as client:
+        expected = served.get("/checkpoint").content
+        assert client.get("/audit/checkpoint").content == expected
+        problem(client.get("/audit/api/v1/decisions"), 401, "unauthorized")
+        problem(client.get("/audit/checkpoint?x=1"), 400, "malformed")
+        assert client.get("/livez").status_code == 404
+        assert client.get("/livez").headers["content-type"] == "application/json"
+
+
+def test_making_the_routes_opens_nothing(tmp_path: Path) -> None:
+    router(tmp_path / "audit")
+    create_app(tmp_path / "audit")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_search_by_leaf_is_told_to_come_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/api/v1/proofs/inclusion?leaf={'0' * 64}"
+    inner: list[Response] = []
+
+    def search(*_: object) -> int:
+        inner.append(served.get(path))
+        raise NotFoundError("nothing")
+
+    monkeypatch.setattr("auditlog.web.api.find_leaf", search)
+    problem(served.get(path), 404, "not-found")
+    body = problem(inner[0], 503, "busy")
+    assert inner[0].headers["retry-after"] == "2"
+    assert "another search by leaf is under way" in body["detail"]
+
+
+def test_many_readers_at_once_open_the_log_once(served: Served) -> None:
+    with client_of(create_app(served.directory)) as client:
+        paths = ["/checkpoint", "/api/v1/decisions"] * 8
+        with ThreadPoolExecutor(8) as pool:
+            responses = list(
+                pool.map(lambda path: client.get(path, headers=served.auditor), paths)
+            )
+    assert {response.status_code for response in responses} == {200}
+
+
+def test_the_description_names_every_resource(served: Served) -> None:
+    document = served.get("/api/v1/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/checkpoint",
+        "/tile/{path}",
+        "/api/v1/decisions",
+        "/api/v1/decisions/{id}",
+        "/api/v1/decisions/{id}/receipt",
+        "/api/v1/proofs/inclusion",
+        "/api/v1/proofs/consistency",
+        "/livez",
+        "/readyz",
+    }
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
