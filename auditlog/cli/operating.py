@@ -1,0 +1,208 @@
+"""Commands of the operator: init, checkpoint, check, key, token."""
+
+import argparse
+import base64
+import time
+from functools import partial
+from typing import Any
+
+from auditlog.cli.opening import config_of, open_chosen, read_option
+from auditlog.cli.output import Output, Progress
+from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.errors import VerificationError
+from auditlog.core.note import ED25519, ML_DSA_44, parse_vkey, split_unverified_note
+from auditlog.core.record import format_time
+from auditlog.log.anchoring import Anchoring
+from auditlog.log.check import CheckReport, check_log
+from auditlog.log.directory import create_log, open_log
+from auditlog.log.leader import make_checkpoint
+from auditlog.log.reader import Reader
+from auditlog.log.runtime import recover
+from auditlog.log.tokens import create_token, list_tokens, revoke_token, token_id
+
+__all__ = [
+    "check",
+    "checkpoint",
+    "init",
+    "key_list",
+    "key_vkey",
+    "token_create",
+    "token_list",
+    "token_revoke",
+]
+
+_ALGORITHMS = {ED25519: "Ed25519", ML_DSA_44: "ML-DSA-44"}
+
+_AFTER_INIT = """\
+
+The log {origin} is in {directory}. Above are its public keys: give them to those
+who verify. {directory}/policy is a policy file with them, for `auditlog verify`;
+name your witnesses there. Keep {directory}/keys secret, and back it up apart from
+the data.
+
+Next, with AUDITLOG_DIR={directory}, one line in a FastAPI app:
+
+    app.add_middleware(auditlog.AuditMiddleware)
+
+or with vLLM:
+
+    vllm serve MODEL --middleware auditlog.AuditMiddleware
+"""
+_PROVISIONAL = (
+    "this name is for trying things out, and a log keeps its name for ever: for real "
+    "use, make the log with --origin NAME (or AUDITLOG_ORIGIN)"
+)
+
+
+def init(options: argparse.Namespace, out: Output) -> int:
+    """Make a log; print its verifier keys."""
+    config = config_of(options, origin=options.origin)
+    with create_log(config) as log:
+        if out.machine:
+            known = {"dir": str(config.dir), "origin": log.origin}
+            out.document(known | {"vkeys": list(log.vkeys)})
+        else:
+            out.lines(log.vkeys)
+        out.say(_AFTER_INIT.format(origin=log.origin, directory=config.dir))
+        if config.origin is None:
+            out.warn(_PROVISIONAL)
+    return 0
+
+
+def checkpoint(options: argparse.Namespace, out: Output) -> int:
+    """Admit what dead processes left open, sign what waits, print the newest."""
+    config = config_of(options)
+    with open_log(config.dir) as log:
+        recover(log, int(time.time() * 1_000_000))
+        make_checkpoint(log)
+        if options.witness:
+            Anchoring(log, config, time.time).ask()
+        note = Reader(log).checkpoint()
+        text, signatures = split_unverified_note(note)
+        signed = parse_checkpoint(text)
+    if out.machine:
+        out.document(
+            {
+                "origin": signed.origin,
+                "size": signed.size,
+                "root": base64.b64encode(signed.root).decode(),
+                "signatures": len(signatures),
+                "note": note.decode(),
+            }
+        )
+    else:
+        out.bytes(note)
+    return 0
+
+
+def check(options: argparse.Namespace, out: Output) -> int:
+    """Check everything that the directory holds; 10 if anything does not hold."""
+    progress = Progress("entries")
+    with open_chosen(options) as log:
+        try:
+            report = check_log(log, progress=progress)
+        finally:
+            progress.clear()
+    problems = [f"{problem.where}: {problem.what}" for problem in report.problems]
+    if out.machine:
+        out.document(_report_json(report), ok=not problems)
+    else:
+        out.lines([f"problem: {line}" for line in problems])
+        out.lines([f"not checked: {line}" for line in report.unchecked])
+        out.lines([_summary(report)])
+    return VerificationError.exit_code if problems else 0
+
+
+def _report_json(report: CheckReport) -> dict[str, Any]:
+    return report._asdict() | {
+        "problems": [problem._asdict() for problem in report.problems]
+    }
+
+
+def _summary(report: CheckReport) -> str:
+    found = len(report.problems)
+    verdict = f"{found} problem{'s' * (found != 1)} found" if found else "all hold"
+    return (
+        f"{report.entries} entries ({report.decisions} decisions), "
+        f"{report.checkpoints} checkpoints, "
+        f"{report.cosignatures} cosignatures: {verdict}"
+    )
+
+
+def key_list(options: argparse.Namespace, out: Output) -> int:
+    """List the log's public keys."""
+    with open_chosen(options) as log:
+        verifiers = [parse_vkey(vkey) for vkey in log.vkeys]
+    keys = [
+        {
+            "name": verifier.name,
+            "id": verifier.key_id.hex(),
+            "algorithm": _ALGORITHMS[verifier.type],
+            "vkey": verifier.vkey,
+        }
+        for verifier in verifiers
+    ]
+    if out.machine:
+        out.document({"keys": keys})
+    else:
+        names = ("name", "id", "algorithm")
+        out.table(names, [[key[name] for name in names] for key in keys])
+    return 0
+
+
+def key_vkey(options: argparse.Namespace, out: Output) -> int:
+    """Print the log's verifier keys, one a line, Ed25519 first."""
+    with open_chosen(options) as log:
+        vkeys = list(log.vkeys)
+    if out.machine:
+        out.document({"vkeys": vkeys})
+    else:
+        out.lines(vkeys)
+    return 0
+
+
+def token_create(options: argparse.Namespace, out: Output) -> int:
+    """Make a token; this is the only time that it can be read."""
+    with open_chosen(options) as log:
+        token = create_token(
+            log.store, options.role, label=options.label, now=time.time()
+        )
+    if out.machine:
+        known = {"role": options.role, "label": options.label}
+        out.document(known | {"id": token_id(token), "token": token})
+    else:
+        out.lines([token])
+        out.say("Keep it now: only its hash is stored. It goes into this header:")
+        out.say("    Authorization: Bearer alt_…")
+    return 0
+
+
+def token_list(options: argparse.Namespace, out: Output) -> int:
+    """List tokens by id; the tokens themselves are stored nowhere."""
+    with open_chosen(options) as log:
+        tokens = [
+            {
+                "id": token.id,
+                "role": token.role,
+                "created": format_time(token.created * 1_000_000),
+                "label": token.label,
+            }
+            for token in list_tokens(log.store)
+        ]
+    if out.machine:
+        out.document({"tokens": tokens})
+    else:
+        names = ("id", "role", "created", "label")
+        out.table(names, [[token[name] for name in names] for token in tokens])
+    return 0
+
+
+def token_revoke(options: argparse.Namespace, out: Output) -> int:
+    """Remove a token; requests with it are refused from now on."""
+    with open_chosen(options) as log:
+        revoked = read_option("ID", options.token, partial(revoke_token, log.store))
+    if out.machine:
+        out.document({"id": revoked.id, "role": revoked.role, "label": revoked.label})
+    else:
+        out.say(f"token {revoked.id} ({revoked.role}) is revoked")
+    return 0

@@ -1,0 +1,236 @@
+"""The grammar of the command line: verbs, options, and which function runs each."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from auditlog import __version__
+from auditlog.cli.output import Output, write_failure
+
+__all__ = ["Command", "parse"]
+
+_USAGE = 2
+_EPILOG = """\
+Every verb takes --json. Exit status: 0 ok, 1 could not do or check it, 2 usage,
+10 verification failed, 11 not found, 12 pending, 13 untrusted key or policy not met,
+16 malformed, 130 interrupted. `auditlog VERB --help` shows a verb's options.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A parsed command line."""
+
+    home: str
+    """Module and function that run it, ``module:function``."""
+    options: argparse.Namespace
+
+    def run(self) -> int:
+        """Import the function, call it, return the exit status."""
+        module, _, name = self.home.partition(":")
+        function = getattr(import_module(f"auditlog.cli.{module}"), name)
+        status: int = function(self.options, Output(machine=self.options.json))
+        return status
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Read a command line.
+
+    Raises:
+        SystemExit: with status 2 if it is wrong, 0 after ``--help`` or ``--version``.
+    """
+    options = _parser("--json" in arguments).parse_args(arguments)
+    return Command(options.home, options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser without abbreviations, which later verbs would make ambiguous."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        sys.stderr.write(f"auditlog: error: {message}\n")
+        raise SystemExit(_USAGE)
+
+
+class _MachineParser(_Parser):
+    """A parser whose complaint is JSON too."""
+
+    def error(self, message: str) -> NoReturn:
+        write_failure(message, _USAGE)
+        super().error(message)
+
+
+class _Verbs:
+    """A group of verbs, each a parser of its own with the common options."""
+
+    def __init__(self, parser: _Parser, *, needs_dir: bool = False) -> None:
+        self._common = _common(needs_dir=needs_dir)
+        self._verbs = parser.add_subparsers(
+            metavar="VERB", required=True, parser_class=type(parser)
+        )
+
+    def add(self, name: str, home: str, help_: str) -> argparse.ArgumentParser:
+        """Add a verb that the function at `home` runs."""
+        verb = self._verbs.add_parser(
+            name, help=help_, description=help_, parents=[self._common]
+        )
+        verb.set_defaults(home=home)
+        return verb
+
+    def group(self, name: str, help_: str) -> _Parser:
+        """Add a verb that only holds other verbs."""
+        return self._verbs.add_parser(name, help=help_, description=help_)
+
+
+def _common(*, needs_dir: bool) -> _Parser:
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--dir",
+        type=Path,
+        metavar="D",
+        required=needs_dir,
+        help="the witness's directory"
+        if needs_dir
+        else "the log's directory (AUDITLOG_DIR; default ./audit)",
+    )
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    common.add_argument(
+        "--traceback", action="store_true", help="show where an error came from"
+    )
+    return common
+
+
+def _parser(machine: bool) -> _Parser:
+    parser = (_MachineParser if machine else _Parser)(
+        prog="auditlog",
+        description="Evidence for AI decisions, in a witnessed Merkle log.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"auditlog {__version__}"
+    )
+    verbs = _Verbs(parser)
+    _add_operation(verbs)
+    _add_reading(verbs)
+    for name, add in (("key", _add_key), ("token", _add_token)):
+        group = verbs.group(name, _GROUPS[name])
+        add(_Verbs(group))
+    group = verbs.group("witness", _GROUPS["witness"])
+    _add_witness(_Verbs(group, needs_dir=True))
+    return parser
+
+
+_GROUPS = {
+    "key": "show the public keys of the log",
+    "token": "make, list and revoke tokens for the reading interface",
+    "witness": "run a witness, which cosigns the checkpoints of logs",
+}
+
+
+def _add_operation(verbs: _Verbs) -> None:
+    init = verbs.add("init", "operating:init", "make a log and its keys")
+    init.add_argument(
+        "--origin",
+        metavar="NAME",
+        help="its name for ever, such as bank.example/credit (AUDITLOG_ORIGIN)",
+    )
+    serve = verbs.add("serve", "serving:serve", "answer look-ups over HTTP")
+    serve.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
+    serve.add_argument("--port", type=_port, default=8642, help="default 8642; 0: any")
+    checkpoint = verbs.add(
+        "checkpoint", "operating:checkpoint", "sign what waits, print the newest"
+    )
+    checkpoint.add_argument(
+        "--witness", action="store_true", help="also ask the witnesses of the policy"
+    )
+    verbs.add("check", "operating:check", "read and hash everything again")
+
+
+def _add_reading(verbs: _Verbs) -> None:
+    find = verbs.add("find", "reading:find", "list decisions, newest first")
+    moment = "date or time, UTC unless it says otherwise"
+    find.add_argument("--from", dest="since", metavar="T", help=f"{moment}; included")
+    find.add_argument("--to", dest="until", metavar="T", help=f"{moment}; not included")
+    for name in ("model", "version", "route", "outcome"):
+        find.add_argument(f"--{name}", metavar="X", help="exactly this one")
+    find.add_argument("--cursor", help="`next` of the page before")
+    find.add_argument("--limit", type=_positive, default=50, help="default 50")
+
+    show = verbs.add("show", "reading:show", "print what is known of a decision")
+    show.add_argument("id", metavar="ID", help="the decision-id of the answer")
+    show.add_argument(
+        "--content", action="store_true", help="also unseal what was captured"
+    )
+
+    receipt = verbs.add("receipt", "reading:receipt", "write a decision's proof file")
+    receipt.add_argument("id", metavar="ID", help="the decision-id of the answer")
+    receipt.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="default stdout"
+    )
+    receipt.add_argument(
+        "--disclose",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="open this part, such as request/age; may be repeated",
+    )
+    receipt.add_argument(
+        "--wait", choices=("included", "witnessed"), help="until it is so"
+    )
+    receipt.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="of --wait; default 30"
+    )
+    verbs.group("verify", "check receipts offline (see auditlog verify --help)")
+
+
+def _add_key(verbs: _Verbs) -> None:
+    verbs.add("list", "operating:key_list", "names, ids and kinds of the keys")
+    verbs.add("vkey", "operating:key_vkey", "the verifier keys, for a policy file")
+
+
+def _add_token(verbs: _Verbs) -> None:
+    create = verbs.add("create", "operating:token_create", "make a token, shown once")
+    create.add_argument("--role", required=True, choices=("auditor", "content"))
+    create.add_argument("--label", default="", metavar="L", help="whom it is for")
+    verbs.add("list", "operating:token_list", "ids, roles and labels of the tokens")
+    revoke = verbs.add("revoke", "operating:token_revoke", "make a token useless")
+    revoke.add_argument("token", metavar="ID", help="its id in the list")
+
+
+def _add_witness(verbs: _Verbs) -> None:
+    init = verbs.add("init", "serving:witness_init", "make a witness and its keys")
+    init.add_argument("--name", required=True, help="such as witness.example/w1")
+    serve = verbs.add("serve", "serving:witness_serve", "cosign the logs named")
+    serve.add_argument(
+        "--log",
+        dest="logs",
+        metavar="VKEY",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="verifier keys of the logs to cosign",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
+    serve.add_argument("--port", type=_port, default=8643, help="default 8643; 0: any")
+
+
+def _port(text: str) -> int:
+    return _integer(text, 0, 65_535)
+
+
+def _positive(text: str) -> int:
+    return _integer(text, 1, 10_000)
+
+
+def _integer(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        msg = f"expected a whole number from {low} to {high}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)

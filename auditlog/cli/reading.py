@@ -1,0 +1,190 @@
+"""Commands of whoever asks: find, show, receipt."""
+
+import argparse
+import base64
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from auditlog.cli.opening import open_chosen, read_option
+from auditlog.cli.output import Output
+from auditlog.core.errors import AuditLogError, PendingError
+from auditlog.core.record import DECISION
+from auditlog.log.access import record_access
+from auditlog.log.content import Content
+from auditlog.log.identity import parse_id
+from auditlog.log.reader import DecisionView, Reader
+from auditlog.log.views import decision_json, page_json, parse_moment, parse_number
+from auditlog.storage import Query
+
+__all__ = ["find", "receipt", "show"]
+
+_LEVELS = ("opened", "accepted", "included", "witnessed")
+_POLL_SECONDS = 0.1
+_COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
+
+
+def find(options: argparse.Namespace, out: Output) -> int:
+    """List decisions, newest first."""
+    query = _query(options)
+    with open_chosen(options) as log:
+        page = page_json(Reader(log).find(query), options.limit)
+    if out.machine:
+        out.document(page)
+        return 0
+    rows = [[row[name] for name in _COLUMNS] for row in page["decisions"]]
+    out.table(_COLUMNS, rows)
+    if page["next"] is not None:
+        out.say(f"there are more: go on with --cursor {page['next']}")
+    elif not rows:
+        out.say("no decision matches")
+    return 0
+
+
+def _query(options: argparse.Namespace) -> Query:
+    since, until, cursor = options.since, options.until, options.cursor
+    return Query(
+        time_from=since and read_option("--from", since, parse_moment),
+        time_to=until and read_option("--to", until, parse_moment),
+        model=options.model,
+        version=options.version,
+        route=options.route,
+        outcome=options.outcome,
+        type=DECISION,
+        before=cursor and read_option("--cursor", cursor, parse_number),
+        limit=options.limit + 1,
+    )
+
+
+def show(options: argparse.Namespace, out: Output) -> int:
+    """Print what is known of a decision; with ``--content`` what was captured too."""
+    read_option("ID", options.id, parse_id)
+    with open_chosen(options) as log:
+        reader = Reader(log)
+        view = reader.decision(options.id)
+        content = None
+        if options.content:
+            content = reader.content(options.id)
+            now = time.time()
+            record_access(log, options.id, what="content", channel="cli", now=now)
+    if content is not None:
+        out.warn("this unseals what was captured; that it was read is now in the log")
+    if out.machine:
+        opened = {} if content is None else {"content": _content_json(content)}
+        out.document(decision_json(view) | opened)
+        return 0
+    out.fields(_fields(view))
+    if content is not None:
+        _print_content(content, out)
+    return 0
+
+
+def _fields(view: DecisionView) -> list[tuple[str, object]]:
+    known = decision_json(view)
+    data: dict[str, Any] = known["data"] or {}
+    return [
+        *((name, known.get(name)) for name in ("id", "level", "index", "time")),
+        ("method", data.get("http.request.method")),
+        ("route", known.get("route")),
+        ("status", data.get("http.response.status_code")),
+        ("outcome", known.get("outcome")),
+        ("model", known.get("model")),
+        ("version", known.get("version")),
+        ("digest", data.get("model.digest")),
+        ("request", _body_line(data.get("request"))),
+        ("response", _body_line(data.get("response"))),
+        ("duration", _duration(data.get("duration"))),
+        ("leaf", known["leaf"]),
+    ]
+
+
+def _body_line(body: dict[str, str] | None) -> str | None:
+    return None if body is None else f"{body['mediaType']}, {body['state']}"
+
+
+def _duration(microseconds: int | None) -> str | None:
+    return None if microseconds is None else f"{microseconds / 1000:.3f} ms"
+
+
+def _content_json(content: Content) -> dict[str, Any]:
+    return {
+        "request": _body_json(content.request, capped=content.request_capped),
+        "response": _body_json(content.response, capped=content.response_capped),
+        "context": {name: _body_json(v) for name, v in content.context.items()},
+    }
+
+
+def _body_json(body: bytes, *, capped: bool = False) -> dict[str, Any]:
+    """Return bytes as text if they are text, as base64 if not."""
+    try:
+        return {"text": body.decode(), "capped": capped}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(body).decode(), "capped": capped}
+
+
+def _print_content(content: Content, out: Output) -> None:
+    shown = _content_json(content)
+    parts = {"request": shown["request"], "response": shown["response"]}
+    parts |= {f"context/{name}": value for name, value in shown["context"].items()}
+    for path, value in parts.items():
+        capped = ", only its first bytes were kept" if value["capped"] else ""
+        kind = "" if "text" in value else ", not text, in base64"
+        out.lines(["", f"--- {path}{kind}{capped}"])
+        text: str = value.get("text", value.get("base64"))
+        out.text(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def receipt(options: argparse.Namespace, out: Output) -> int:
+    """Write the proof file of a decision."""
+    read_option("ID", options.id, parse_id)
+    with open_chosen(options) as log:
+        reader = Reader(log)
+        if options.wait is not None:
+            _wait(reader, options.id, options.wait, options.timeout)
+        data = reader.receipt(options.id, disclose=options.disclose)
+        level = reader.decision(options.id).level
+        if options.disclose:
+            now = time.time()
+            record_access(log, options.id, what="disclosure", channel="cli", now=now)
+    if options.output is None:
+        out.bytes(data)
+        return 0
+    _write_file(options.output, data)
+    if out.machine:
+        known = {"id": options.id, "level": level, "file": str(options.output)}
+        out.document(known | {"disclosed": sorted(set(options.disclose))})
+    else:
+        out.say(f"wrote {options.output}: {options.id} is {level}")
+    return 0
+
+
+def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:
+    """Return when the decision has reached `level`.
+
+    Raises:
+        PendingError: it has not within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        reached = reader.decision(id_).level
+        if _LEVELS.index(reached) >= _LEVELS.index(level):
+            return
+        if time.monotonic() >= deadline:
+            msg = (
+                f"{id_} is {reached}, not {level} after {timeout:g} s; if no service "
+                "is running on this log, `auditlog checkpoint --witness` does its part"
+            )
+            raise PendingError(msg)
+        time.sleep(_POLL_SECONDS)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; an existing one is replaced."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise AuditLogError(f"cannot write {path}: {error.strerror}") from None
