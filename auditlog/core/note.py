@@ -88,6 +88,18 @@ _MAX_TIMESTAMP = 2**63 - 1
 _PUBLIC_KEY_SIZES = {ED25519: 32, COSIGNATURE_ED25519: 32, ML_DSA_44: 1312}
 _SIGNATURE_SIZES = {ED25519: 64, COSIGNATURE_ED25519: 72, ML_DSA_44: 2428}
 _SEED_SIZE = 32
+# The points of small order on edwards25519, as y in hex without its sign bit, and the
+# other spellings of two of them: under such a key, signatures are for the taking.
+_SMALL_ORDER = {
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        *(f"{low}{'ff' * 30}7f" for low in ("ec", "ed", "ee")),
+    )
+}
 _SKEY_PREFIX = "PRIVATE+KEY+"
 _UNSUPPORTED = "this build of cryptography cannot use keys of type 0x{:02x}"
 
@@ -120,6 +132,9 @@ class Verifier:
                 f"expected {_PUBLIC_KEY_SIZES[self.type]} bytes of public key, "
                 f"got {len(self.public_key)}"
             )
+        y = self.public_key[:31] + bytes([self.public_key[31] & 0x7F])
+        if self.type != ML_DSA_44 and y in _SMALL_ORDER:
+            raise MalformedError("expected a public key, got one of small order")
         expected = _key_id(self.name, self.type, self.public_key)
         if self.key_id != expected:
             raise MalformedError(
