@@ -50,7 +50,9 @@ _WRITER_PRAGMAS = (
 _READER_PRAGMAS = ("PRAGMA query_only = ON",)
 _REASONS = {
     sqlite3.SQLITE_FULL: "disk full",
-    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_READONLY: (
+        "read-only; even to read it, permission to write beside it is needed"
+    ),
     sqlite3.SQLITE_BUSY: "locked by another program",
     sqlite3.SQLITE_LOCKED: "locked by another program",
     sqlite3.SQLITE_CORRUPT: "damaged",
@@ -58,7 +60,7 @@ _REASONS = {
     sqlite3.SQLITE_IOERR: "the disk failed",
     sqlite3.SQLITE_PERM: "permission denied",
     sqlite3.SQLITE_CANTOPEN: (
-        "cannot be opened; permission to the file, and to write beside it, is needed"
+        "cannot be opened; permission to it, and to write beside it, is needed"
     ),
 }
 _DUPLICATES = (
@@ -139,6 +141,8 @@ class Database:
                 # By hand: the kernel would keep the lock while a child that is just
                 # being started still has a copy of the descriptor.
                 fcntl.flock(writer.lock, fcntl.LOCK_UN)
+                if self._writer is None:
+                    close_own(writer.lock)
 
     def close(self) -> None:
         """Close all connections; what is under way finishes first."""
@@ -163,8 +167,9 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
-            # Its state is unknown: the next writer starts with a new one.
-            self._close_writer()
+            # Its state is unknown: the next transaction gets a new one.
+            self._writer = None
+            connection.close()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -217,11 +222,22 @@ class Database:
             name = self.path.with_name(f"{self.path.name}.lock")
             lock = open_own(name, os.O_RDWR | os.O_CREAT)
             try:
-                self._writer = _Writer(self._connect(_WRITER_PRAGMAS), lock)
+                self._writer = _Writer(self._connect_writer(), lock)
             except BaseException:
                 close_own(lock)
                 raise
         return self._writer
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = self._connect(_WRITER_PRAGMAS)
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            connection.close()
+            raise StorageError(
+                f"the database {self.path} cannot keep a write-ahead log here "
+                f"(journal mode {mode})"
+            )
+        return connection
 
     def _connect(self, pragmas: Sequence[str]) -> sqlite3.Connection:
         mode = "ro" if self.read_only else "rw"
