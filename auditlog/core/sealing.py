@@ -82,7 +82,11 @@ def unseal(key: bytes, key_id: bytes, leaf: bytes, sealed: bytes) -> bytes:
         MalformedError: not the shape of sealed content, or a key of wrong length.
         VerificationError: sealed under another key, for another entry, or changed.
     """
-    _check_length("sealed content", sealed, _R_END + _TAG_SIZE, 2**31 + _R_END - 1)
+    size = len(sealed) - _R_END - _TAG_SIZE
+    if not 0 <= size <= MAX_PLAINTEXT:
+        raise MalformedError(
+            f"expected sealed content of at least 49 bytes, got {len(sealed)}"
+        )
     _check_version(sealed)
     cipher, aad = _cipher(key, key_id, leaf, sealed[1:_R_END])
     try:
@@ -161,6 +165,6 @@ def _check_version(data: bytes) -> None:
         raise MalformedError(f"expected version 1 of sealed bytes, got {data[0]}")
 
 
-def _check_length(what: str, data: bytes, least: int, most: int = 0) -> None:
-    if not least <= len(data) <= max(least, most):
-        raise MalformedError(f"expected {what} of {least} bytes, got {len(data)}")
+def _check_length(what: str, data: bytes, size: int) -> None:
+    if len(data) != size:
+        raise MalformedError(f"expected {what} of {size} bytes, got {len(data)}")
