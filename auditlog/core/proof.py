@@ -16,6 +16,7 @@ policy (`auditlog.core.checkpoint.open_checkpoint`).
 
 from typing import NamedTuple
 
+from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.encoding import (
     MAX_TEXT,
     format_base64,
@@ -52,7 +53,7 @@ class TlogProof(NamedTuple):
     hashes: tuple[bytes, ...]
     """Sibling of the leaf first, child of the root last."""
     checkpoint: bytes
-    """A signed note, not verified."""
+    """A signed note with a checkpoint, not verified."""
 
 
 class AddCheckpoint(NamedTuple):
@@ -63,7 +64,7 @@ class AddCheckpoint(NamedTuple):
     hashes: tuple[bytes, ...]
     """Consistency proof from `old_size` to the size of the checkpoint."""
     checkpoint: bytes
-    """A signed note, not verified."""
+    """A signed note with a checkpoint, not verified."""
 
 
 def parse_tlog_proof(data: bytes) -> TlogProof:
@@ -134,7 +135,8 @@ def _split(data: bytes, what: str) -> tuple[list[str], bytes]:
     head, separator, note = data.partition(b"\n\n")
     if not separator or not head.isascii():
         raise MalformedError(f"expected ASCII lines, then an empty one, in a {what}")
-    split_unverified_note(note)
+    text, _ = split_unverified_note(note)
+    parse_checkpoint(text)
     return head.decode().split("\n"), note
 
 
