@@ -96,7 +96,7 @@ ATTEMPTS: list[Callable[[], bytes]] = [
 ]
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS)
+@pytest.mark.parametrize("attempt", ATTEMPTS, ids=range(4))
 def test_messages_hold_no_key(attempt: Callable[[], bytes]) -> None:
     with pytest.raises(AuditLogError) as caught:
         attempt()
