@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
 import auditlog
 from auditlog.core.errors import AuditLogError
+from auditlog.web.api import router
 from demo_service.models import NAME, Model, Prediction, load_data, train_models
 
 __all__ = ["app", "create_service"]
@@ -137,4 +138,7 @@ def _events(model: Model, rows: list[dict[str, float]]) -> Iterator[str]:
 
 
 app = create_service()
+# The one line that logs every decision; and where auditors ask, which could as well be
+# a process of its own, `auditlog serve`.
 app.add_middleware(auditlog.AuditMiddleware)
+app.include_router(router())

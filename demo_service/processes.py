@@ -16,6 +16,7 @@ __all__ = ["ROOT", "DemoError", "Processes", "free_port", "run", "wait_until"]
 ROOT = Path(__file__).resolve().parents[1]
 """Where the packages of this checkout are."""
 _STOP_SECONDS = 15.0
+_RUN_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -115,16 +116,20 @@ def run(arguments: Sequence[str], *, cwd: Path = ROOT, status: int = 0) -> str:
     Raises:
         DemoError: it ended with another status than `status`.
     """
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_RUN_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        msg = f"{' '.join(arguments)}: not done after {_RUN_SECONDS:.0f} s"
+        raise DemoError(msg) from None
     if done.returncode != status:
         msg = (
             f"{' '.join(arguments)}: expected status {status}, got {done.returncode}:"

@@ -1,0 +1,242 @@
+"""The demo, act by act: set up, decide, audit, cheat."""
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from auditlog.core.checkpoint import Checkpoint, open_checkpoint
+from auditlog.core.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44
+from auditlog.core.proof import parse_tlog_proof
+from auditlog.core.receipt import parse_receipt
+from auditlog.core.tiles import TILE_WIDTH, parse_bundle, tile_path
+from demo_service.auditor import compare_batches, compare_proof
+from demo_service.client import Reply, http
+from demo_service.deployment import (
+    ORIGIN,
+    WITNESS,
+    Deployment,
+    deploy,
+    start_service,
+    start_stranger,
+    start_witness,
+)
+from demo_service.models import load_data
+from demo_service.offline import build_verifier, damaged_copies, verify
+from demo_service.processes import DemoError, Processes, run
+from demo_service.screen import Screen
+from demo_service.traffic import KINDS, Decision, make_calls, send
+from demo_service.trials import Evidence, Finding, Trials
+
+__all__ = ["Story"]
+
+_DECISIONS = 600
+_DAMAGED = 64
+_WITNESSED_SECONDS = 30.0
+_LABEL = "response/label"
+_HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
+_SUFFIX = ".receipt.json"
+_OWN_TYPES = [ED25519, ML_DSA_44]
+_WITNESS_TYPES = [COSIGNATURE_ED25519, ML_DSA_44]
+
+
+class Story:
+    """One run of the demo."""
+
+    def __init__(self, output: Path, processes: Processes, screen: Screen) -> None:
+        """Prepare to play into the empty folder `output`."""
+        self._output = output
+        self._processes = processes
+        self._screen = screen
+        self._receipts = output / "receipts"
+        self._patient: Decision | None = None
+        """Whose decision the operator wants to be another, or never to have been."""
+
+    def play(self) -> None:
+        """Play all acts.
+
+        Raises:
+            DemoError: something did not behave as it should.
+        """
+        self._screen.title(
+            "auditlog demo: decisions, receipts, and an operator who cheats"
+        )
+        made = self._set_up()
+        decisions, bypassed = self._decide(made)
+        newest = self._wait_for_witness(made)
+        self._hand_out_receipts(made, decisions)
+        entries, batches = _fetch_log(made, newest)
+        self._stop(("service", "service-without-log", "witness"))
+        self._audit(made, entries, batches)
+        self._cheat(made, bypassed)
+
+    @property
+    def patient(self) -> str:
+        """Decision id of the patient."""
+        assert self._patient is not None
+        return self._patient.id
+
+    # --- 1, 2: the service and its log ------------------------------------------------
+
+    def _set_up(self) -> Deployment:
+        self._screen.act(
+            "A log, and a witness with a process, a directory and keys of its own"
+        )
+        made = deploy(self._output)
+        start_witness(self._processes, made)
+        self._screen.row("log", f"{ORIGIN}, which signs with Ed25519 and ML-DSA-44")
+        self._screen.row(
+            "witness", f"{WITNESS}, which signs with both too, at {made.witness_url}"
+        )
+        self._screen.row(
+            "policy", "believe the log only where this witness has cosigned it"
+        )
+        return made
+
+    def _decide(self, made: Deployment) -> tuple[list[Decision], Reply]:
+        self._screen.act(
+            "A FastAPI service with two scikit-learn models, logged by one line"
+        )
+        start_service(self._processes, made)
+        calls = make_calls(load_data().test_rows(), _DECISIONS)
+        decisions = send(made.service_url, calls)
+        # And one call to the service that the operator runs with the log switched off.
+        bypassed = http(f"{made.bypass_url}/predict", calls[0].body)
+        kinds = Counter(one.call.kind for one in decisions)
+        counts = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS)
+        self._screen.row("decisions", f"{len(decisions)} over both versions: {counts}")
+        return decisions, bypassed
+
+    def _wait_for_witness(self, made: Deployment) -> Checkpoint:
+        (row,) = made.get("/api/v1/decisions?limit=1").json()["decisions"]
+        size = row["index"] + 1
+        signed = self._processes.wait_until(
+            "the witness's cosignatures",
+            lambda: made.witnessed(size),
+            _WITNESSED_SECONDS,
+        )
+        assert signed is not None
+        own = [one.verifier.type for one in signed.log_signatures]
+        others = [witness.verifier.type for witness, _ in signed.cosignatures]
+        if (sorted(own), sorted(others)) != (_OWN_TYPES, _WITNESS_TYPES):
+            raise DemoError(f"signed with types {own}, cosigned with types {others}")
+        size = signed.checkpoint.size
+        self._screen.row(
+            "checkpoint", f"{size} entries; log and witness signed with both"
+        )
+        return signed.checkpoint
+
+    def _hand_out_receipts(self, made: Deployment, decisions: list[Decision]) -> None:
+        self._receipts.mkdir()
+        chosen = {
+            f"{one.call.kind}-v{one.call.version}": one for one in reversed(decisions)
+        }
+        for name, one in chosen.items():
+            receipt = made.get(f"/api/v1/decisions/{one.id}/receipt").body
+            (self._receipts / f"{name}{_SUFFIX}").write_bytes(receipt)
+        self._patient = _someone(decisions)
+        path = str(self._receipts / f"patient{_SUFFIX}")
+        told = ["--dir", str(made.log), "--disclose", _LABEL, "--output", path]
+        run(["-m", "auditlog", "receipt", self.patient, *told])
+        self._screen.row("receipts", f"{1 + len(chosen)}; the patient's opens {_LABEL}")
+
+    def _stop(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._processes.stop(name)
+
+    # --- 3: the auditor ---------------------------------------------------------------
+
+    def _audit(self, made: Deployment, entries: list[bytes], batches: bytes) -> None:
+        self._screen.act(
+            "Everything is stopped, and what was handed out is checked offline"
+        )
+        self._verify_receipts(made)
+        patient = (self._receipts / f"patient{_SUFFIX}").read_bytes()
+        proof = parse_tlog_proof(parse_receipt(patient).proof)
+        tree = open_checkpoint(proof.checkpoint, made.policy).checkpoint
+        full = compare_batches(entries, batches)
+        compare_proof(entries[: tree.size], proof.index, proof.hashes, tree.root)
+        text = (
+            f"{full} batches of {TILE_WIDTH} and the patient's proof rebuilt: the same"
+        )
+        self._screen.row("merkletools", text)
+        said = run(["-m", "auditlog", "check", "--dir", str(made.log)])
+        self._screen.row("check", said.splitlines()[-1])
+
+    def _verify_receipts(self, made: Deployment) -> None:
+        verifier = build_verifier(self._output)
+        receipts = {p.name: p.read_bytes() for p in sorted(self._receipts.iterdir())}
+        said = verify(verifier, made.policy_path, receipts)
+        if not all(one["ok"] for one in said.values()):
+            raise DemoError(f"receipts are refused: {said}")
+        patient = said[f"patient{_SUFFIX}"]
+        text = f"{len(said)} of {len(said)} receipts hold, by {verifier.name} alone"
+        self._screen.row("verified", text)
+        self._screen.row("the patient", _told(patient))
+        first, *others = patient["not_proven"]
+        text = f"{first}, and {len(others)} other points"
+        self._screen.row("not proven", text)
+        damaged = damaged_copies(receipts[f"patient{_SUFFIX}"], _DAMAGED)
+        said = verify(verifier, made.policy_path, damaged)
+        refused = sum(not one["ok"] for one in said.values())
+        if refused != _DAMAGED:
+            raise DemoError(f"{_DAMAGED - refused} damaged receipts were accepted")
+        self._screen.row(
+            "damaged", f"{refused} of {_DAMAGED} copies with one bit turned refused"
+        )
+
+    # --- 4: the dishonest operator ----------------------------------------------------
+
+    def _cheat(self, made: Deployment, bypassed: Reply) -> None:
+        self._screen.act(
+            "The operator cheats, with all files and all keys of the log, on copies"
+        )
+        scratch = self._output / "operator"
+        scratch.mkdir()
+        receipt = (self._receipts / f"patient{_SUFFIX}").read_bytes()
+        trials = Trials(made.log, scratch, Evidence(receipt, made.policy))
+        self._report("edits stored content", trials.edit_content())
+        self._report("deletes an entry", trials.delete_entry())
+        self._report("swaps two entries", trials.swap_entries())
+        start_witness(self._processes, made)
+        self._report("rebuilds and re-signs it all", trials.rebuild(made.witness_url))
+        stranger = start_stranger(self._processes, made)
+        self._report("... before any witness saw it", trials.rebuild_unseen(stranger))
+        self._report("answers around the middleware", trials.bypass(bypassed))
+        self._stop(("witness", "stranger"))
+
+    def _report(self, attack: str, findings: list[Finding]) -> None:
+        for number, (result, what) in enumerate(findings):
+            text = _HASH.sub(r"\1", what)
+            self._screen.finding("" if number else attack, result, text)
+
+
+def _someone(decisions: list[Decision]) -> Decision:
+    """Return a decision from the middle that a person would want to question."""
+    bad = [
+        one
+        for one in decisions
+        if one.call.kind == "json" and b"malignant" in one.answer
+    ]
+    return bad[len(bad) // 2]
+
+
+def _fetch_log(made: Deployment, newest: Checkpoint) -> tuple[list[bytes], bytes]:
+    """Return all entries under a checkpoint, and the hashes of its full batches."""
+    entries: list[bytes] = []
+    while len(entries) < newest.size:
+        width = min(TILE_WIDTH, newest.size - len(entries))
+        path = tile_path("entries", len(entries) // TILE_WIDTH, width)
+        entries += parse_bundle(made.get(f"/{path}").body, width)
+    full = newest.size // TILE_WIDTH
+    return entries, made.get(f"/{tile_path(1, 0, full)}").body
+
+
+def _told(said: dict[str, Any]) -> str:
+    """Return the patient's verdict in a few words."""
+    ((path, value),) = ((one["path"], one["value"]) for one in said["disclosed"])
+    value = base64.b64decode(value).decode()
+    who = f"{len(said['signers'])} log keys, {len(said['witnesses'])} witness keys"
+    return f"{path} = {value} in entry {said['index']} of {said['size']}; {who}"

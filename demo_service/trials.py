@@ -1,0 +1,245 @@
+"""Each dishonest act, tried on a copy of the log, and what catches it.
+
+Nothing here is a foregone conclusion: every line comes from running the check, the
+verifier or the witness against what the operator made, and a trial whose act is not
+caught as it should be, or is caught though the demo says it is not, raises.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from auditlog.core.checkpoint import Policy, parse_checkpoint
+from auditlog.core.errors import AuditLogError, UntrustedError, VerificationError
+from auditlog.core.note import split_unverified_note
+from auditlog.core.proof import AddCheckpoint, format_add_checkpoint
+from auditlog.core.receipt import parse_receipt
+from auditlog.core.verify import Verdict, compare_receipts, verify_receipt
+from auditlog.log.check import CheckReport, check_log
+from auditlog.log.directory import open_log
+from auditlog.log.identity import format_id
+from auditlog.log.reader import Reader
+from demo_service import dishonest_operator
+from demo_service.client import Reply, http
+from demo_service.processes import DemoError
+
+__all__ = ["CAUGHT", "MISSED", "PASSED", "Evidence", "Finding", "Trials"]
+
+CAUGHT = "CAUGHT"
+MISSED = "NOT CAUGHT"
+PASSED = "passes"
+"""This check alone says nothing against it."""
+_ROOT = "signed root "
+_LOST = re.compile(r"numbers (\d+) to \1 are neither in the log nor named by a gap")
+
+
+class Evidence(NamedTuple):
+    """What somebody other than the operator holds, and keeps."""
+
+    receipt: bytes
+    policy: Policy
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the receipt proves; it must still do so."""
+        return verify_receipt(self.receipt, self.policy)
+
+
+class Finding(NamedTuple):
+    """What one check had to say of one act."""
+
+    result: str
+    """`CAUGHT`, `PASSED` or `MISSED`."""
+    what: str
+
+
+class Trials:
+    """The operator's acts, one method each."""
+
+    def __init__(self, log: Path, scratch: Path, evidence: Evidence) -> None:
+        """Prepare to try.
+
+        Args:
+            log: directory of the stopped log, which stays as it is.
+            scratch: folder for the copies, one for each act.
+            evidence: receipt of a decision of that log, with its policy.
+        """
+        self._log = log
+        self._scratch = scratch
+        self._evidence = evidence
+        self._index = evidence.verdict.index
+
+    def edit_content(self) -> list[Finding]:
+        """Change the stored answer of a decision, sealed again with the real key."""
+        copy = self._copy("edited")
+        dishonest_operator.edit_content(copy, self._index, b"malignant", b"benign")
+        with open_log(copy) as log:
+            reader, id_ = Reader(log), self._evidence.verdict.id
+            said = _refusal(lambda: reader.content(id_))
+        _expect("does not match the commitment", said)
+        where = [problem.where for problem in _check(copy).problems]
+        if where != [f"vault row {self._index}"]:
+            raise DemoError(f"expected one problem, in the edited content: {where}")
+        return [
+            Finding(CAUGHT, "unsealing: not what the entry committed to"),
+            Finding(CAUGHT, f"check: {where[0]}, and nothing else"),
+        ]
+
+    def delete_entry(self) -> list[Finding]:
+        """Remove the decision."""
+        copy = self._copy("deleted")
+        dishonest_operator.delete_entry(copy, self._index)
+        found, problems = _LOST.findall(str(_check(copy).problems)), _unsigned(copy)
+        if len(found) != 1:
+            raise DemoError(f"expected one number to be missing, not {found}")
+        said = f"check: {problems} problems; wrong root, number {found[0]} missing"
+        return [Finding(CAUGHT, said), self._held_against(copy)]
+
+    def swap_entries(self) -> list[Finding]:
+        """Let the decision change places with the one before it."""
+        copy = self._copy("swapped")
+        dishonest_operator.swap_entries(copy, self._index - 1, self._index)
+        said = f"check: {_unsigned(copy)} problems; not the root that was signed"
+        return [Finding(CAUGHT, said), self._held_against(copy)]
+
+    def rebuild(self, witness_url: str) -> list[Finding]:
+        """Rebuild the whole tree without the decision, signed with the real keys.
+
+        Args:
+            witness_url: of the witness that saw the log all along.
+        """
+        copy = self._rebuilt()
+        report = _check(copy)
+        if report.problems:
+            raise DemoError(f"well made, it fails the check: {report.problems[0]}")
+        alone = f"check: {report.entries} entries, well signed, no problem"
+        return [
+            Finding(PASSED, alone),
+            *self._ask_to_cosign(copy, witness_url),
+            *self._hold_receipts_against(copy),
+        ]
+
+    def rebuild_unseen(self, witness_url: str) -> list[Finding]:
+        """Rebuild the tree before any witness saw it.
+
+        Args:
+            witness_url: of a witness that never saw the log.
+        """
+        reply = _submit(self._rebuilt(), witness_url, 0).expect(200)
+        said = f"{reply.status}: a witness new to the log cosigns this history"
+        return [Finding(MISSED, said)]
+
+    def bypass(self, reply: Reply) -> list[Finding]:
+        """Answer a caller around the middleware.
+
+        Args:
+            reply: what the service said, running with the log switched off.
+        """
+        reply.expect(200)
+        report = _check(self._log)
+        if "decision-id" in reply.headers or report.problems:
+            raise DemoError("the decision that went around the log left a trace")
+        said = f"{reply.status} without a decision-id; the log misses nothing"
+        return [Finding(MISSED, said)]
+
+    def _copy(self, name: str) -> Path:
+        return dishonest_operator.copy_log(self._log, self._scratch / name)
+
+    def _rebuilt(self) -> Path:
+        path = self._scratch / "rebuilt"
+        if not path.exists():
+            dishonest_operator.rebuild_without(self._copy(path.name), self._index)
+        return path
+
+    def _held_against(self, copy: Path) -> Finding:
+        """Hold the log against the receipt, which must still verify."""
+        index = self._evidence.verdict.index
+        with open_log(copy) as log:
+            if (
+                Reader(log).entry_at(index)
+                == parse_receipt(self._evidence.receipt).entry
+            ):
+                raise DemoError("the receipt and the changed log agree")
+        said = f"receipt: verifies, but the log has another entry {index}"
+        return Finding(CAUGHT, said)
+
+    def _ask_to_cosign(self, copy: Path, witness_url: str) -> list[Finding]:
+        """Ask with the best proof that there is, then with a lie about the past."""
+        with open_log(self._log) as log:
+            seen = _size_of(Reader(log).checkpoint())
+        unproven = _submit(copy, witness_url, seen).expect(422)
+        _expect("consistency proof", unproven.text)
+        lied = _submit(copy, witness_url, 0).expect(409)
+        _expect(f"{seen}\n", lied.text)
+        return [
+            Finding(CAUGHT, f"witness: {unproven.status}, {unproven.text.strip()}"),
+            Finding(CAUGHT, f"witness: {lied.status}, it saw {seen} entries, not none"),
+        ]
+
+    def _hold_receipts_against(self, copy: Path) -> list[Finding]:
+        """Verify a receipt of the new history, alone and beside the old one."""
+        old, new = self._evidence.receipt, _receipt_at(copy, self._index)
+        policy = self._evidence.policy
+        said = _refusal(lambda: verify_receipt(new, policy), UntrustedError)
+        _expect("got no witness", said)
+        keys = "".join(f"log {key.verifier.vkey}\n" for key in policy.logs)
+        operator_alone = f"{keys}quorum none\n"
+        fork = _refusal(lambda: compare_receipts(old, new, operator_alone))
+        _expect(f"has forked: it signed two entries with index {self._index}", fork)
+        return [
+            Finding(CAUGHT, "policy: refuses its receipts, as no witness cosigned"),
+            Finding(
+                CAUGHT, f"receipts: the log signed two entries {self._index}: forked"
+            ),
+        ]
+
+
+def _expect(words: str, said: str) -> None:
+    if words not in said:
+        raise DemoError(f"expected to hear {words!r}, but heard {said!r}")
+
+
+def _check(directory: Path) -> CheckReport:
+    with open_log(directory) as log:
+        return check_log(log)
+
+
+def _unsigned(directory: Path) -> int:
+    """Return how many problems a log has that is not the one that was signed."""
+    problems = _check(directory).problems
+    if not any(problem.what.startswith(_ROOT) for problem in problems):
+        raise DemoError(f"no signed root contradicts the log: {problems[:3]}")
+    return len(problems)
+
+
+def _refusal(
+    attempt: Callable[[], object], kind: type[AuditLogError] = VerificationError
+) -> str:
+    """Return the words in which `attempt` is refused, as it must be."""
+    try:
+        attempt()
+    except kind as error:
+        return str(error)
+    raise DemoError(f"expected {kind.__name__}, and nothing was refused")
+
+
+def _receipt_at(directory: Path, index: int) -> bytes:
+    with open_log(directory) as log:
+        reader = Reader(log)
+        (row,) = log.store.index_rows(index, index + 1)
+        return reader.receipt(format_id(row.id))
+
+
+def _submit(directory: Path, witness_url: str, old: int) -> Reply:
+    """Ask a witness to cosign the newest checkpoint, as an operator would."""
+    with open_log(directory) as log:
+        reader = Reader(log)
+        note = reader.checkpoint()
+        hashes = reader.consistency(old, _size_of(note)) if old else ()
+    body = format_add_checkpoint(AddCheckpoint(old, hashes, note))
+    return http(f"{witness_url}/add-checkpoint", body, media_type="text/plain")
+
+
+def _size_of(note: bytes) -> int:
+    return parse_checkpoint(split_unverified_note(note)[0]).size
