@@ -14,6 +14,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from auditlog.core.errors import MalformedError
@@ -67,54 +68,13 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _REQUIRED = {"data", "id", "source", "specversion", "time", "type"}
 
-# Keys are put in order before, so that the C encoder need not sort: its order, by
-# code points, is not the one of RFC 8785.
 _encode = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, separators=(",", ":")
 ).encode
-
-
-def _ordered(value: Any, depth: int, ascii_keys: bool) -> Any:
-    """Return a copy of `value` with keys in order; refuse what is not allowed."""
-    kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return value
-    if kind is int:
-        if -MAX_INTEGER <= value <= MAX_INTEGER:
-            return value
-        raise MalformedError("expected integers up to 2^53-1, got a larger one")
-    if depth == 0:
-        raise MalformedError(f"expected JSON at most {MAX_DEPTH} containers deep")
-    if kind is dict:
-        keys = _sorted_keys(value, ascii_keys)
-        return {key: _ordered(value[key], depth - 1, ascii_keys) for key in keys}
-    if kind is list or kind is tuple:
-        return [_ordered(item, depth - 1, ascii_keys) for item in value]
-    raise MalformedError(
-        "expected a string, integer, boolean, null, list or dict as JSON value, got a "
-        f"{kind.__name__}; decimals are written as strings"
-    )
-
-
-def _sorted_keys(value: dict[Any, Any], ascii_keys: bool) -> list[str]:
-    try:
-        if "".join(value).isascii():
-            return sorted(value)
-        if ascii_keys:
-            raise MalformedError("expected ASCII keys in an entry, got another one")
-        # RFC 8785 §3.2.3: by UTF-16 code units, not by code points.
-        return sorted(value, key=lambda key: key.encode("utf-16-be"))
-    except TypeError as error:
-        raise MalformedError("expected strings as JSON object keys") from error
-    except UnicodeEncodeError as error:
-        raise MalformedError("expected no lone surrogate in a JSON key") from error
-
-
-def _to_bytes(ordered: Any) -> bytes:
-    try:
-        return _encode(ordered).encode()
-    except UnicodeEncodeError as error:
-        raise MalformedError("expected no lone surrogate in a JSON string") from error
+# Sorts by code points, which is the order of RFC 8785 for ASCII.
+_encode_sorted = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
+).encode
 
 
 def canonical_json(value: Any) -> bytes:
@@ -126,7 +86,57 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         MalformedError: anything else, floats and lone surrogates included.
     """
-    return _to_bytes(_ordered(value, MAX_DEPTH, ascii_keys=False))
+    if _check_json([value], MAX_DEPTH + 1):
+        return _to_bytes(_encode_sorted(value))
+    return _to_bytes(_encode(_ordered(value)))
+
+
+def _check_json(container: Any, depth: int) -> bool:
+    """Refuse what may not stand in JSON of ours; return whether all keys are ASCII."""
+    if depth == 0:
+        raise MalformedError(f"expected JSON at most {MAX_DEPTH} containers deep")
+    plain, items = True, container
+    if type(container) is dict:
+        plain, items = _ascii_keys(container), container.values()
+    for item in items:
+        kind = type(item)
+        if kind is str or kind is bool or item is None:
+            continue
+        if kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                raise MalformedError("expected integers up to 2^53-1, got a larger one")
+        elif kind is dict or kind is list or kind is tuple:
+            plain = _check_json(item, depth - 1) and plain
+        else:
+            raise MalformedError(
+                "expected a string, integer, boolean, null, list or dict in JSON, got "
+                f"a {kind.__name__}; decimals are written as strings"
+            )
+    return plain
+
+
+def _ascii_keys(value: dict[Any, Any]) -> bool:
+    try:
+        return "".join(value).isascii()
+    except TypeError:
+        raise MalformedError("expected strings as JSON object keys") from None
+
+
+def _ordered(value: Any) -> Any:
+    """Return a copy with keys in the order of their UTF-16 code units (§3.2.3)."""
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
+        return {key: _ordered(value[key]) for key in keys}
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    return value
+
+
+def _to_bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise MalformedError("expected no lone surrogate in JSON") from None
 
 
 def nested_deeper(data: bytes, limit: int) -> bool:
@@ -190,7 +200,7 @@ def parse_json(data: bytes, *, limit: int) -> Any:
     except ValueError as error:
         raise MalformedError(f"expected JSON, got other text: {error}") from error
     if b"\\u" in data:  # the only way in for a lone surrogate
-        _to_bytes(value)
+        _to_bytes(_encode(value))
     return value
 
 
@@ -214,8 +224,13 @@ def format_time(us: int) -> str:
     """
     if not 0 <= us <= _MAX_TIME:
         raise MalformedError(f"expected a time from 1970 to 9999, got {us} µs")
-    moment = _EPOCH + timedelta(microseconds=us)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    seconds, rest = divmod(us, 1_000_000)
+    return f"{_format_second(seconds)}.{rest:06}Z"
+
+
+@lru_cache(64)  # decisions come many a second
+def _format_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:-6]
 
 
 def parse_time(text: str) -> int:
@@ -275,8 +290,10 @@ def format_entry(entry: Entry) -> bytes:
     _check_envelope(entry.type, entry.source, entry.subject)
     if type(entry.data) is not dict:
         raise MalformedError("expected a dict as data of an entry")
+    if not _check_json(entry.data, MAX_DEPTH - 1):
+        raise MalformedError("expected ASCII keys in an entry, got another one")
     event = {
-        "data": _ordered(entry.data, MAX_DEPTH - 1, ascii_keys=True),
+        "data": entry.data,
         "id": format_id(entry.id),
         "source": entry.source,
         "specversion": "1.0",
@@ -286,7 +303,7 @@ def format_entry(entry: Entry) -> bytes:
     }
     if entry.subject is None:
         del event["subject"]
-    data = _to_bytes(event)
+    data = _to_bytes(_encode_sorted(event))
     if len(data) > MAX_ENTRY:
         raise MalformedError(
             f"expected an entry of at most {MAX_ENTRY} bytes, got {len(data)}"
