@@ -215,7 +215,7 @@ class Keyring:
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:
         with storage_errors(f"open {self._path}"):
-            fd = open_own(self._path, flags | os.O_NOFOLLOW)
+            fd = open_own(self._path, flags)
         try:
             check_private(fd, self._path)
             yield fd
