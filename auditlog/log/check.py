@@ -21,7 +21,7 @@ from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
-from auditlog.log.recorder import index_row
+from auditlog.log.preparation import index_row
 from auditlog.storage import IndexRow
 
 __all__ = ["CheckReport", "Problem", "check_log"]

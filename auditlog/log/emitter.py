@@ -110,7 +110,7 @@ def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 def recovery_entries(
     journal: AbandonedJournal, logged: Sequence[int], source: str, time: int
-) -> list[tuple[Entry, int | None]]:
+) -> list[Entry]:
     """Admit what a dead emitter left behind.
 
     A journalled number that never reached the spool becomes an interrupted decision
@@ -124,22 +124,20 @@ def recovery_entries(
         time: now, microseconds since the epoch.
 
     Returns:
-        Entries with the sequence number they account for, if they are decisions.
+        Decisions first, then gaps.
     """
     present = set(logged)
     lost = [record for record in journal.records if record.sequence not in present]
-    entries: list[tuple[Entry, int | None]] = [
-        (_interrupted(journal.emitter, record, source), record.sequence)
-        for record in lost
-    ]
+    entries = [_interrupted(journal.emitter, record, source) for record in lost]
     known = present | {record.sequence for record in lost}
     following = max(known, default=journal.base - 1) + 1
     holes = [n for n in range(journal.base, following) if n not in known]
     oldest = min((record.time for record in journal.records), default=time)
     gaps = [(*span, "unjournalled") for span in spans(holes)]
     for first, last, reason in [*gaps, (following, None, "unclean-stop")]:
-        gap = gap_entry(journal.emitter, first, last, reason, source, oldest, time)
-        entries.append((gap, None))
+        entries.append(
+            gap_entry(journal.emitter, first, last, reason, source, oldest, time)
+        )
     return entries
 
 

@@ -5,6 +5,7 @@ other is the compare-and-swap of the head, see `auditlog.log.sequencer`.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -86,7 +87,7 @@ class Leader:
         return True
 
     def _sequence(self) -> None:
-        last = 0.0
+        last = -math.inf
         while not self._stopping.is_set():
             if not self._lead():
                 self._stopping.wait(_LOOK_SECONDS)

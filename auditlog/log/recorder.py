@@ -1,4 +1,4 @@
-"""From exchange to spool, off the event loop: describe, commit, seal, append.
+"""From exchange to spool, off the event loop, in batches.
 
 One thread takes whatever has been submitted since it last looked and appends it in
 one transaction with one fsync (group commit). Nothing is forgotten on the way: what
@@ -6,28 +6,21 @@ cannot be stored stays in memory and is tried again; what does not fit in memory
 more is named by a gap entry as soon as the store works again.
 """
 
-import base64
 import logging
-import os
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-import zstandard
-
 from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import AuditLogError, ConflictError, StorageError
-from auditlog.core.merkle import leaf_hash
-from auditlog.core.record import DECISION, Entry, format_entry
-from auditlog.core.sealing import seal
-from auditlog.log.content import pack
-from auditlog.log.description import Describer
-from auditlog.log.emitter import Emitter, gap_entry, spans
-from auditlog.storage import Index, IndexRow, Spool, SpoolItem
+from auditlog.core.record import Entry
+from auditlog.log.emitter import Emitter, gap_entry
+from auditlog.log.preparation import Preparation, plain_item
+from auditlog.storage import Index, Spool, SpoolItem
 
-__all__ = ["EpochKeys", "OnAccepted", "Recorder", "index_row"]
+__all__ = ["OnAccepted", "Recorder"]
 
 OnAccepted = Callable[[AuditLogError | None], None]
 """Called once, on the recorder's thread, when a decision is durable or has failed."""
@@ -37,30 +30,44 @@ _log = logging.getLogger("auditlog")
 _BATCH = 1024
 _GATHER_SECONDS = 0.01
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
-_R_BYTES = 32
-_ZSTD_LEVEL = 1
 
 
 class _Store(Spool, Index, Protocol):
     """Where decisions become durable, and can be looked up again."""
 
 
-class EpochKeys(Protocol):
-    """Where the recorder gets the key to seal under."""
+class _Submitted:
+    """An exchange that waits, and whom to tell once."""
 
-    def epoch_key(self, label: str) -> tuple[bytes, bytes]:
-        """Return (key id, key) of the epoch, creating it on first use."""
+    __slots__ = ("_on_accepted", "exchange")
+
+    def __init__(self, exchange: Exchange, on_accepted: OnAccepted | None) -> None:
+        self.exchange = exchange
+        self._on_accepted = on_accepted
+
+    def tell(self, error: AuditLogError | None) -> None:
+        on_accepted, self._on_accepted = self._on_accepted, None
+        if on_accepted is not None:
+            try:
+                on_accepted(error)
+            except Exception:  # noqa: BLE001 - it is not ours
+                # Such as an event loop that was closed meanwhile.
+                _log.exception("auditlog: nobody could be told about a decision")
 
 
-class _Submitted(NamedTuple):
-    exchange: Exchange
-    on_accepted: OnAccepted | None
+class _Dropped(NamedTuple):
+    first: int
+    last: int
+    reason: str
+
+
+_Waiting = _Submitted | _Dropped | Entry
 
 
 class _Ready(NamedTuple):
     item: SpoolItem
-    sequence: int | None
-    on_accepted: OnAccepted | None
+    sequences: range
+    """Numbers that are accounted for once the item is durable."""
 
 
 class Recorder:
@@ -69,9 +76,9 @@ class Recorder:
     def __init__(
         self,
         spool: _Store,
-        keys: EpochKeys,
+        preparation: Preparation,
         emitter: Emitter,
-        describer: Describer,
+        origin: str,
         *,
         gather: bool,
         capacity: int = 10_000,
@@ -82,9 +89,9 @@ class Recorder:
 
         Args:
             spool: where decisions become durable.
-            keys: where content is sealed under an epoch's key.
+            preparation: turns exchanges into spool items.
             emitter: whose numbers the exchanges carry.
-            describer: turns an exchange into an entry.
+            origin: the log's name.
             gather: wait a moment for company before each append (``spool``), or
                 append at once (``sync``).
             capacity: how many exchanges may wait; more are admitted as a gap.
@@ -92,20 +99,17 @@ class Recorder:
             clock: seconds since the epoch.
         """
         self._spool = spool
-        self._keys = keys
+        self._preparation = preparation
         self._emitter = emitter
-        self._describer = describer
+        self._origin = origin
         self._gather = gather
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
         self._clock = clock
-        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
         self._wake = threading.Condition()
-        # Guarded by _wake.
-        self._waiting: deque[_Submitted] = deque()
+        # Guarded by _wake; in the order in which it is to stand in the log.
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
-        self._entries: deque[Entry] = deque()
-        self._dropped: list[tuple[int, str]] = []
         self._stopping = False
         self._busy = False
         # Written by the recorder's thread only.
@@ -124,16 +128,16 @@ class Recorder:
 
         `on_accepted` gets None when the decision is durable, else the error.
         """
+        submitted = _Submitted(exchange, on_accepted)
         with self._wake:
             if self._has_room():
-                self._waiting.append(_Submitted(exchange, on_accepted))
+                self._waiting.append(submitted)
                 self._waiting_bytes += exchange.kept_bytes
                 self._wake.notify()
                 return
         self.admit(exchange.sequence, "overload")
-        if on_accepted is not None:
-            msg = "too many decisions wait for the disk; this one becomes a gap"
-            on_accepted(StorageError(msg))
+        msg = "too many decisions wait for the disk; this one becomes a gap"
+        submitted.tell(StorageError(msg))
 
     def _has_room(self) -> bool:
         return (
@@ -144,24 +148,28 @@ class Recorder:
     def admit(self, sequence: int, reason: str) -> None:
         """Name a number of ours by a gap: there will be no decision for it."""
         with self._wake:
-            self._dropped.append((sequence, reason))
+            last = self._waiting[-1] if self._waiting else None
+            # Under overload there may be millions: they share one gap.
+            if isinstance(last, _Dropped) and last[1:] == (sequence - 1, reason):
+                self._waiting[-1] = _Dropped(last.first, sequence, reason)
+            else:
+                self._waiting.append(_Dropped(sequence, sequence, reason))
             self._wake.notify()
 
     def add_entry(self, entry: Entry) -> None:
         """Append an entry of ours after everything submitted so far."""
         with self._wake:
-            self._entries.append(entry)
+            self._waiting.append(entry)
             self._wake.notify()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is durable; return whether it is."""
         deadline = time.monotonic() + timeout
         with self._wake:
-            while self._busy or self._waiting or self._entries or self._dropped:
+            while self._busy or self._waiting:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not self._thread.is_alive():
                     return False
-                self._wake.notify_all()
                 self._wake.wait(min(remaining, 0.05))
         return True
 
@@ -175,22 +183,22 @@ class Recorder:
         return flushed
 
     def _run(self) -> None:
-        while (taken := self._take()) is not None:
-            submitted, entries, dropped = taken
-            ready = self._prepare_all(submitted)
-            ready += self._gaps(dropped)
-            ready += [_Ready(_plain_item(entry), None, None) for entry in entries]
-            if self._append(ready):
-                self._emitter.settle(sequence for sequence, _ in dropped)
-            self._done()
+        while taken := self._take():
+            if self._store(taken):
+                for one in taken:
+                    if isinstance(one, _Submitted):
+                        one.tell(None)
+            with self._wake:
+                self._busy = False
+                self._wake.notify_all()
+            self._compact()
 
-    def _take(
-        self,
-    ) -> tuple[list[_Submitted], list[Entry], list[tuple[int, str]]] | None:
+    def _take(self) -> list[_Waiting]:
+        """Return what waits, at most a batch; nothing when it is time to end."""
         with self._wake:
-            while not (self._waiting or self._entries or self._dropped):
+            while not self._waiting:
                 if self._stopping:
-                    return None
+                    return []
                 self._wake.wait()
             self._busy = True
             gather = self._gather and len(self._waiting) < _BATCH
@@ -198,111 +206,48 @@ class Recorder:
             time.sleep(_GATHER_SECONDS)
         with self._wake:
             count = min(len(self._waiting), _BATCH)
-            submitted = [self._waiting.popleft() for _ in range(count)]
-            self._waiting_bytes -= sum(one.exchange.kept_bytes for one in submitted)
-            # Our own entries speak about what was submitted before them.
-            entries = [] if self._waiting else list(self._entries)
-            if entries:
-                self._entries.clear()
-            dropped, self._dropped = self._dropped, []
-            return submitted, entries, dropped
+            taken = [self._waiting.popleft() for _ in range(count)]
+            self._waiting_bytes -= sum(
+                one.exchange.kept_bytes for one in taken if isinstance(one, _Submitted)
+            )
+            return taken
 
-    def _done(self) -> None:
-        with self._wake:
-            self._busy = False
-            self._wake.notify_all()
+    def _compact(self) -> None:
         try:
             self._emitter.compact()
         except StorageError as error:
             _log.warning("auditlog: the journal could not be compacted: %s", error)
 
-    def _prepare_all(self, submitted: Sequence[_Submitted]) -> list[_Ready]:
+    def _store(self, taken: Sequence[_Waiting]) -> bool:
+        """Append until it works, or until we stop; return whether it worked."""
         ready: list[_Ready] = []
-        for exchange, on_accepted in submitted:
-            try:
-                item = self._prepare(exchange)
-            except Exception as error:  # noqa: BLE001 - whatever it is, admit it
-                _log.exception("auditlog: a decision could not be described")
-                self._admit_failure(exchange, on_accepted, error, ready)
-            else:
-                ready.append(_Ready(item, exchange.sequence, on_accepted))
-        return ready
-
-    def _prepare(self, exchange: Exchange) -> SpoolItem:
-        entry, content = self._describer.describe(exchange)
-        encoded = format_entry(entry)
-        key_id, key = self._keys.epoch_key(_epoch(exchange.time))
-        plaintext = pack(content, self._compressor)
-        r = os.urandom(_R_BYTES)
-        sealed = seal(key, key_id, leaf_hash(encoded), r, plaintext)
-        return SpoolItem(encoded, index_row(entry), key_id, sealed)
-
-    def _admit_failure(
-        self,
-        exchange: Exchange,
-        on_accepted: OnAccepted | None,
-        error: Exception,
-        ready: list[_Ready],
-    ) -> None:
-        entry = self._gap(exchange.sequence, exchange.sequence, "unrecordable")
-        ready.append(_Ready(_plain_item(entry), exchange.sequence, None))
-        if on_accepted is not None:
-            kind = type(error).__name__
-            on_accepted(StorageError(f"the decision could not be described: {kind}"))
-
-    def _gaps(self, dropped: Sequence[tuple[int, str]]) -> list[_Ready]:
-        by_reason: defaultdict[str, list[int]] = defaultdict(list)
-        for sequence, reason in dropped:
-            by_reason[reason].append(sequence)
-        return [
-            _Ready(_plain_item(self._gap(first, last, reason)), None, None)
-            for reason, sequences in by_reason.items()
-            for first, last in spans(sorted(sequences))
-        ]
-
-    def _gap(self, first: int, last: int, reason: str) -> Entry:
-        now = int(self._clock() * 1_000_000)
-        return gap_entry(
-            self._emitter.id, first, last, reason, self._describer.origin, now, now
-        )
-
-    def _append(self, ready: list[_Ready]) -> bool:
-        """Append until it works or we stop; whoever waits hears of a first failure."""
         attempt = 0
-        while ready:
+        while True:
             try:
-                self._spool.append([one.item for one in ready])
-                break
-            except ConflictError as error:
-                ready = self._without_logged(ready, error)
-            except AuditLogError as error:
-                ready = self._after_failure(ready, error, attempt)
+                ready = ready or [self._prepare(one) for one in taken]
+                self._append(ready)
+            except StorageError as error:
+                self._complain(error, taken, attempt)
                 if self._stopping:
                     return False
                 time.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
-        self.failure = None
-        self._settle(ready)
-        return True
+            else:
+                self.failure = None
+                return True
 
-    def _settle(self, ready: Sequence[_Ready]) -> None:
-        self._emitter.settle(one.sequence for one in ready if one.sequence is not None)
+    def _append(self, ready: list[_Ready]) -> None:
+        try:
+            self._spool.append([one.item for one in ready])
+        except ConflictError:
+            # An earlier append, whose answer was lost, has stored some or all.
+            missing = [one for one in ready if not self._is_stored(one.item)]
+            if len(missing) == len(ready):
+                raise
+            if missing:
+                self._spool.append([one.item for one in missing])
         for one in ready:
-            if one.on_accepted is not None:
-                one.on_accepted(None)
-
-    def _without_logged(
-        self, ready: list[_Ready], error: ConflictError
-    ) -> list[_Ready]:
-        """Set aside what an earlier append, whose answer was lost, has stored."""
-        stored = [one for one in ready if self._is_stored(one.item)]
-        if not stored:
-            # Ids are random and numbers are ours: this cannot be, so say it loudly.
-            _log.critical("auditlog: %s; the batch is kept back and retried", error)
-            time.sleep(_RETRY_SECONDS[-1])
-            return self._after_failure(ready, error, 0)
-        self._settle(stored)
-        return [one for one in ready if one not in stored]
+            self._emitter.settle(one.sequences)
 
     def _is_stored(self, item: SpoolItem) -> bool:
         row = self._spool.by_id(item.row.id)
@@ -310,41 +255,35 @@ class Recorder:
             return False
         return self._spool.read(row.index, row.index + 1) == [item.entry]
 
-    def _after_failure(
-        self, ready: list[_Ready], error: AuditLogError, attempt: int
-    ) -> list[_Ready]:
+    def _complain(
+        self, error: StorageError, taken: Sequence[_Waiting], attempt: int
+    ) -> None:
         if attempt == 0:
             _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
         self.failure = error
-        for one in ready:
-            if one.on_accepted is not None:
-                one.on_accepted(error)
-        return [one._replace(on_accepted=None) for one in ready]
+        for one in taken:
+            if isinstance(one, _Submitted):
+                one.tell(error)
 
+    def _prepare(self, one: _Waiting) -> _Ready:
+        if isinstance(one, Entry):
+            return _Ready(plain_item(one), range(0))
+        if isinstance(one, _Dropped):
+            return self._gap(one)
+        number = one.exchange.sequence
+        try:
+            item = self._preparation.prepare(one.exchange)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            # A fault of ours must not lose the number: admit it by name.
+            _log.exception("auditlog: a decision could not be described")
+            kind = type(error).__name__
+            one.tell(StorageError(f"the decision could not be described: {kind}"))
+            return self._gap(_Dropped(number, number, "unrecordable"))
+        return _Ready(item, range(number, number + 1))
 
-def index_row(entry: Entry) -> IndexRow:
-    """Return what the index holds of an entry."""
-    data = entry.data
-    if entry.type != DECISION:
-        return IndexRow(None, entry.id, entry.type, entry.time)
-    return IndexRow(
-        None,
-        entry.id,
-        entry.type,
-        entry.time,
-        base64.b64decode(data["emitter"]),
-        data["sequence"],
-        data.get("http.route"),
-        data.get("model.name"),
-        data.get("model.version"),
-        data["outcome"],
-    )
-
-
-def _plain_item(entry: Entry) -> SpoolItem:
-    return SpoolItem(format_entry(entry), index_row(entry))
-
-
-def _epoch(microseconds: int) -> str:
-    """Return the retention epoch of a moment: its day, UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(microseconds // 1_000_000))
+    def _gap(self, dropped: _Dropped) -> _Ready:
+        now = int(self._clock() * 1_000_000)
+        entry = gap_entry(self._emitter.id, *dropped, self._origin, now, now)
+        return _Ready(plain_item(entry), range(dropped.first, dropped.last + 1))

@@ -16,13 +16,12 @@ from pathlib import Path
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import StorageError
-from auditlog.core.record import format_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
 from auditlog.log.leader import Leader
-from auditlog.log.recorder import OnAccepted, Recorder, index_row
-from auditlog.storage import SpoolItem
+from auditlog.log.preparation import Preparation, plain_item
+from auditlog.log.recorder import OnAccepted, Recorder
 from auditlog.storage.journal import Journal, abandoned
 
 __all__ = ["Runtime", "recover", "runtime_for"]
@@ -53,13 +52,14 @@ class Runtime:
         sync = config.on_failure == "closed"
         journal = Journal.create(self._log.paths.journals, emitter, sync=sync)
         self._emitter = Emitter(journal, emitter)
+        describer = Describer(
+            self._log.origin, emitter, depth=config.depth, models=config.models
+        )
         self._recorder = Recorder(
             self._log.store,
-            self._log.keyring,
+            Preparation(describer, self._log.keyring),
             self._emitter,
-            Describer(
-                self._log.origin, emitter, depth=config.depth, models=config.models
-            ),
+            self._log.origin,
             gather=config.durability != "sync",
             clock=clock,
         )
@@ -156,8 +156,8 @@ def recover(log: LogDirectory, now: int) -> int:
         with journal:
             logged = log.store.sequences(journal.emitter)
             items = [
-                SpoolItem(format_entry(entry), index_row(entry))
-                for entry, _ in recovery_entries(journal, logged, log.origin, now)
+                plain_item(entry)
+                for entry in recovery_entries(journal, logged, log.origin, now)
             ]
             log.store.append(items)
             journal.remove()
@@ -172,8 +172,8 @@ def recover(log: LogDirectory, now: int) -> int:
 
 def _announce(log: LogDirectory, config: Config) -> None:
     _log.warning("auditlog: created log %s in %s", log.origin, config.dir)
-    for vkey in log.vkeys:
-        _log.warning("auditlog: give this key to your auditors: %s", vkey)
+    _log.warning("auditlog: your auditors need its keys, in %s", log.paths.vkeys)
+    _log.warning("auditlog: the first is %s", log.vkeys[0])
     if config.origin is None:
         _log.warning(
             "auditlog: the log is named %s for ever; before you use it for real, "

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.config import Config
-from auditlog.core.record import Entry, format_entry
+from auditlog.core.record import Entry
 from auditlog.log.identity import new_id
-from auditlog.log.recorder import index_row
+from auditlog.log.preparation import plain_item
 from auditlog.storage import SpoolItem
 
 __all__ = ["config_of", "exchange", "gap_items", "now_us"]
@@ -80,5 +80,5 @@ def gap_items(count: int, first: int = 0) -> list[SpoolItem]:
         entry = Entry(
             new_id(time_us), "auditlog.gap.v1", ORIGIN, time_us, {"from": number}
         )
-        items.append(SpoolItem(format_entry(entry), index_row(entry)))
+        items.append(plain_item(entry))
     return items

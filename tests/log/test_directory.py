@@ -82,7 +82,7 @@ def test_a_key_of_another_log_is_refused(tmp_path: Path) -> None:
     create_log(config_of(tmp_path / "two", origin="log.example/two")).close()
     other = (tmp_path / "two" / "keys" / "log.key").read_bytes()
     (tmp_path / "one" / "keys" / "log.key").write_bytes(other)
-    with pytest.raises(ConfigurationError, match="but the log is 'log.example/tests'"):
+    with pytest.raises(ConfigurationError, match=r"but the log is 'log.example/tests'"):
         open_log(tmp_path / "one")
 
 

@@ -102,9 +102,9 @@ def _recover(directory: Path, logged: list[int]) -> list[dict[str, object]]:
     (journal,) = abandoned(directory)
     with journal:
         entries = recovery_entries(journal, logged, ORIGIN, now_us())
-        for entry, _ in entries:
+        for entry in entries:
             format_entry(entry)
-        return [{"type": entry.type, **entry.data} for entry, _ in entries]
+        return [{"type": entry.type, **entry.data} for entry in entries]
 
 
 def test_what_was_open_is_admitted_as_interrupted_under_its_own_id(

@@ -13,6 +13,7 @@ from auditlog.core.record import parse_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log
 from auditlog.log.emitter import Emitter
+from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import Recorder
 from auditlog.storage import SpoolItem
 from auditlog.storage.journal import Journal, abandoned
@@ -73,7 +74,8 @@ def make(
     def make_recorder(**options: Any) -> Recorder:
         settings = {"gather": False, "clock": time.time, **options}
         describer = Describer(ORIGIN, ID, depth=1)
-        recorder = Recorder(spool, log.keyring, emitter, describer, **settings)
+        preparation = Preparation(describer, log.keyring)
+        recorder = Recorder(spool, preparation, emitter, ORIGIN, **settings)
         made.append(recorder)
         return recorder
 

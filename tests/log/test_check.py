@@ -1,0 +1,171 @@
+"""Tamper matrix: whatever is changed in the store, `check_log` names it.
+
+Each row changes one thing as someone with write access would, and says what the check
+must find. What it cannot find is not here: see the witness.
+"""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from auditlog.log.check import CheckReport, check_log
+from auditlog.log.directory import open_log
+from tests.log.builders import ORIGIN
+
+ROWS = {
+    "entry changed": ("UPDATE spool SET entries = flip(entries)", "entr"),
+    "entries removed": (
+        "DELETE FROM spool WHERE first = (SELECT max(first) FROM spool)",
+        "only [0-9]+ exist",
+    ),
+    "entries in the middle removed": (
+        "DELETE FROM spool WHERE first = (SELECT min(first) FROM spool WHERE first)",
+        "entr",
+    ),
+    "entries swapped": (
+        "UPDATE spool SET entries = swap(entries)",
+        "index row 1 differs|differs from the entry",
+    ),
+    "entry count changed": ("UPDATE spool SET count = count + 1", "entr"),
+    "index time": (
+        "UPDATE entry_index SET time = time + 1 WHERE idx = 5",
+        "row 5.*diff",
+    ),
+    "index route": ("UPDATE entry_index SET route = '/x' WHERE idx = 5", "row 5.*diff"),
+    "index model": ("UPDATE entry_index SET model = 'x' WHERE idx = 5", "row 5.*diff"),
+    "index version": (
+        "UPDATE entry_index SET version = 'x' WHERE idx = 5",
+        "row 5.*diff",
+    ),
+    "index outcome": (
+        "UPDATE entry_index SET outcome = 'x' WHERE idx = 5",
+        "row 5.*diff",
+    ),
+    "index type": ("UPDATE entry_index SET type = 'x' WHERE idx = 5", "row 5.*diff"),
+    "index id": (
+        "UPDATE entry_index SET id = zeroblob(16) WHERE idx = 5",
+        "row 5.*diff",
+    ),
+    "index emitter": (
+        "UPDATE entry_index SET emitter = zeroblob(16) WHERE idx = 5",
+        "row 5.*diff",
+    ),
+    "index sequence": (
+        "UPDATE entry_index SET sequence = 99999 WHERE idx = 5",
+        "row 5.*diff",
+    ),
+    "index row removed": ("DELETE FROM entry_index WHERE idx = 5", "row 5.*missing"),
+    "index row moved": (
+        "UPDATE entry_index SET idx = 99999 WHERE idx = 5",
+        "row 99999.*no entry",
+    ),
+    "content changed": (
+        "UPDATE vault SET sealed = flip(sealed) WHERE idx = 5",
+        "row 5",
+    ),
+    "content removed": ("DELETE FROM vault WHERE idx = 5", "row 5.*missing"),
+    "content moved": ("UPDATE vault SET idx = 99999 WHERE idx = 5", "99999.*no entry"),
+    "content swapped": (
+        "UPDATE vault SET sealed = (SELECT sealed FROM vault) WHERE idx = 5",
+        "vault row 5",
+    ),
+    "tile changed": ("UPDATE objects SET data = flip(data)", "tile/.* does not match"),
+    "tile removed": (
+        "DELETE FROM objects WHERE path = 'tile/0/000'",
+        "tile/0/000.*miss",
+    ),
+    "tile renamed": (
+        "UPDATE objects SET path = 'tile/0/007' WHERE path = 'tile/0/000'",
+        "tile/0/007.*does not match",
+    ),
+    "object added": ("INSERT INTO objects VALUES ('x', 'y')", "'x'.*no tile"),
+    "head root": ("UPDATE head SET root = zeroblob(32)", "head.*root"),
+    "head size": ("UPDATE head SET size = size - 1", "head.*root"),
+    "head size beyond": ("UPDATE head SET size = size + 9", "head.*only"),
+    "checkpoint changed": (
+        "UPDATE checkpoints SET note = flip(note)",
+        "checkpoint [0-9]+",
+    ),
+    "checkpoint moved": ("UPDATE checkpoints SET size = size + 1", "checkpoint [0-9]+"),
+    "cosignature without checkpoint": (
+        "INSERT INTO cosignatures (size, key, time, line) VALUES (3, 'k', 1, 'l')",
+        "cosignature 3",
+    ),
+}
+
+
+def _swap(framed: bytes) -> bytes:
+    """Swap the first two entries of a row, if it has two."""
+    first = 2 + int.from_bytes(framed[:2])
+    if first >= len(framed):
+        return framed
+    second = first + 2 + int.from_bytes(framed[first : first + 2])
+    return framed[first:second] + framed[:first] + framed[second:]
+
+
+def _flip(data: bytes) -> bytes:
+    at = len(data) // 2
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def _tamper(directory: Path, statement: str) -> None:
+    with sqlite3.connect(directory / "log.sqlite3") as db:
+        db.create_function("flip", 1, _flip)
+        db.create_function("swap", 1, _swap)
+        changed = db.execute(statement).rowcount
+    db.close()
+    assert changed
+
+
+def _check(directory: Path) -> CheckReport:
+    with open_log(directory, read_only=True) as log:
+        return check_log(log)
+
+
+def test_a_log_that_holds_has_no_problems(filled: Path) -> None:
+    report = _check(filled)
+    assert (report.problems, report.unchecked) == ((), ())
+    assert (report.decisions, report.cosignatures) == (300, 0)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_tampering_is_found_and_named(filled: Path, row: str) -> None:
+    statement, expected = ROWS[row]
+    _tamper(filled, statement)
+    found = [f"{one.where} {one.what}" for one in _check(filled).problems]
+    assert [one for one in found if re.search(expected, one)], found
+
+
+def test_content_whose_key_is_gone_is_unchecked_not_tampered(filled: Path) -> None:
+    (filled / "keys" / "keyring").write_bytes(bytes(64))
+    report = _check(filled)
+    assert report.problems == ()
+    assert report.unchecked[0].startswith("300 x content not opened")
+
+
+def test_progress_reaches_the_end(filled: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with open_log(filled, read_only=True) as log:
+        report = check_log(log, progress=lambda done, of: seen.append((done, of)))
+    assert seen[-1] == (report.entries, report.entries)
+    assert seen == sorted(seen)
+
+
+def test_the_origin_of_every_entry_is_checked(filled: Path) -> None:
+    old, new = f'"source":"{ORIGIN}"', f'"source":"{ORIGIN[:-1]}x"'
+    with sqlite3.connect(filled / "log.sqlite3") as db:
+        rows = db.execute("SELECT first, entries FROM spool").fetchall()
+        for first, entries in rows:
+            changed = entries.replace(old.encode(), new.encode())
+            db.execute("UPDATE spool SET entries = ? WHERE first = ?", (changed, first))
+    db.close()
+    found = [one.what for one in _check(filled).problems]
+    assert "names 'log.example/testx' as its log" in found
+
+
+def test_the_check_reads_but_never_writes(filled: Path) -> None:
+    before = (filled / "log.sqlite3").stat().st_mtime_ns
+    _check(filled)
+    assert (filled / "log.sqlite3").stat().st_mtime_ns == before

@@ -1,0 +1,212 @@
+"""Reading a log: what is known, how far it has come, and what proves it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.errors import (
+    MalformedError,
+    NotFoundError,
+    PendingError,
+    VerificationError,
+)
+from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
+from auditlog.core.note import split_unverified_note
+from auditlog.core.tiles import parse_bundle
+from auditlog.core.verify import verify_receipt
+from auditlog.log.directory import LogDirectory, create_log, open_log
+from auditlog.log.identity import format_id, new_id, parse_id
+from auditlog.log.reader import Reader
+from auditlog.storage import Query
+from auditlog.storage.journal import Journal
+from tests.harness import check_whole_log, read_log
+from tests.log.builders import config_of, gap_items, now_us
+
+
+@pytest.fixture
+def log(filled_once: tuple[Path, list[str]]) -> Iterator[LogDirectory]:
+    with open_log(filled_once[0], read_only=True) as log:
+        yield log
+
+
+@pytest.fixture
+def reader(log: LogDirectory) -> Reader:
+    return Reader(log)
+
+
+def _size_and_root(note: bytes) -> tuple[int, bytes]:
+    checkpoint = parse_checkpoint(split_unverified_note(note)[0])
+    return checkpoint.size, checkpoint.root
+
+
+def test_the_filled_log_is_whole(filled_once: tuple[Path, list[str]]) -> None:
+    log = check_whole_log(filled_once[0])
+    assert len(log.decisions) == 300
+    assert len(log.checkpoints) >= 2
+
+
+def test_a_decision_is_found_by_its_id(reader: Reader, ids: list[str]) -> None:
+    view = reader.decision(ids[7])
+    assert view.row is not None
+    assert (view.level, view.row.route, view.row.model) == (
+        *("included", "/score"),
+        "credit",
+    )
+    assert view.entry == reader.entry_at(view.row.index or 0)
+
+
+def test_an_unknown_id_is_not_found(reader: Reader) -> None:
+    with pytest.raises(NotFoundError, match=r"no decision .* in log log.example/tests"):
+        reader.decision(format_id(new_id(now_us())))
+
+
+@pytest.mark.parametrize("text", ["", "x", "018BCFE5-6800-77E7-A182-5DC0D28C96CF"])
+def test_what_is_no_id_is_refused(reader: Reader, text: str) -> None:
+    with pytest.raises(MalformedError, match="expected a decision id"):
+        reader.decision(text)
+
+
+def test_a_decision_that_is_only_journalled_is_opened(tmp_path: Path) -> None:
+    with create_log(config_of(tmp_path / "audit")) as log:
+        journal = Journal.create(log.paths.journals, bytes(16))
+        id_ = new_id(now_us())
+        journal.opened(0, id_, now_us())
+        assert Reader(log).decision(format_id(id_)).level == "opened"
+        with pytest.raises(PendingError, match="is opened, but not in the log yet"):
+            Reader(log).receipt(format_id(id_))
+        journal.close_clean()
+
+
+def test_an_accepted_entry_has_no_receipt_yet(tmp_path: Path) -> None:
+    with create_log(config_of(tmp_path / "audit")) as log:
+        (item,) = gap_items(1)
+        log.store.append([item])
+        id_ = format_id(item.row.id)
+        assert Reader(log).decision(id_).level == "accepted"
+        with pytest.raises(PendingError, match="accepted, but under no checkpoint yet"):
+            Reader(log).receipt(id_)
+        with pytest.raises(PendingError, match="has no checkpoint yet"):
+            Reader(log).checkpoint()
+
+
+def test_every_decision_has_a_receipt_that_verifies(
+    log: LogDirectory, reader: Reader, ids: list[str]
+) -> None:
+    policy = log.paths.policy.read_text()
+    for id_ in ids[::13]:
+        verdict = verify_receipt(reader.receipt(id_), policy)
+        assert verdict.id == id_
+        assert verdict.disclosed == ()
+
+
+def test_a_receipt_opens_what_was_asked_for_and_no_more(
+    log: LogDirectory, reader: Reader, ids: list[str]
+) -> None:
+    receipt = reader.receipt(ids[41], disclose=["response/decision", "request/age"])
+    verdict = verify_receipt(receipt, log.paths.policy.read_text())
+    assert verdict.disclosed == (
+        ("request/age", b"41"),
+        ("response/decision", b'"approve"'),
+    )
+    assert b"Ada" not in receipt
+
+
+def test_a_full_opening_verifies(
+    log: LogDirectory, reader: Reader, ids: list[str]
+) -> None:
+    receipt = reader.receipt(ids[3], open_all=True)
+    verdict = verify_receipt(receipt, log.paths.policy.read_text())
+    assert dict(verdict.disclosed)["request"] == b'{"age": 3, "name": "Ada"}'
+
+
+def test_a_path_that_was_not_captured_is_named(reader: Reader, ids: list[str]) -> None:
+    with pytest.raises(NotFoundError, match="nothing was captured at 'request/x'"):
+        reader.receipt(ids[0], disclose=["request/x"])
+
+
+def test_content_is_what_was_captured(reader: Reader, ids: list[str]) -> None:
+    content = reader.content(ids[9])
+    assert content.request == b'{"age": 9, "name": "Ada"}'
+    assert content.context["target"] == b"/score?lang=en"
+
+
+def test_content_that_was_changed_is_not_returned(filled: Path, ids: list[str]) -> None:
+    with open_log(filled) as log:
+        row = log.store.by_id(parse_id(ids[9]))
+        assert row is not None
+        with log.store._database.writing() as db:
+            db.execute(
+                "UPDATE vault SET sealed = (SELECT sealed FROM vault WHERE idx = ?)"
+                " WHERE idx = ?",
+                ((row.index or 0) + 1, row.index),
+            )
+        with pytest.raises(VerificationError, match="seal"):
+            Reader(log).content(ids[9])
+
+
+def test_inclusion_and_consistency_hold_between_all_checkpoints(reader: Reader) -> None:
+    newest, root = _size_and_root(reader.checkpoint())
+    for index in range(0, newest, 17):
+        proof = reader.inclusion(index)
+        leaf = leaf_hash(reader.entry_at(index))
+        verify_inclusion(index, newest, leaf, proof.hashes, root)
+    log = reader._log
+    for size in log.store.sizes(1, 100):
+        found = log.store.covering(size)
+        assert found is not None
+        old_root = _size_and_root(found[1])[1]
+        verify_consistency(
+            size, old_root, newest, root, reader.consistency(size, newest)
+        )
+
+
+def test_proofs_that_cannot_be_given_say_why(reader: Reader) -> None:
+    newest = _size_and_root(reader.checkpoint())[0]
+    with pytest.raises(
+        PendingError, match=f"entry {newest} is not under the checkpoint"
+    ):
+        reader.inclusion(newest)
+    with pytest.raises(NotFoundError, match="no checkpoint of size 1 was published"):
+        reader.inclusion(0, 1)
+    with pytest.raises(NotFoundError, match=f"the newest checkpoint has size {newest}"):
+        reader.consistency(1, newest + 1)
+    with pytest.raises(MalformedError, match="expected 0 < from <= to"):
+        reader.consistency(0, newest)
+
+
+def test_tiles_and_bundles_are_what_the_checkpoint_implies(reader: Reader) -> None:
+    newest = _size_and_root(reader.checkpoint())[0]
+    entries = read_log(reader._log.paths.directory).entries
+    assert parse_bundle(reader.tile("tile/entries/000")) == entries[:256]
+    partial = reader.tile(f"tile/entries/001.p/{newest - 256}")
+    assert parse_bundle(partial) == entries[256:newest]
+    leaves = reader.tile("tile/0/000") + reader.tile(f"tile/0/001.p/{newest - 256}")
+    assert leaves == b"".join(leaf_hash(entry) for entry in entries[:newest])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("tile/0/009", "is not part of the log at size"),
+        ("tile/2/000.p/1", "is not part of the log at size"),
+        ("tile/entries/001", "is not part of the log at size"),
+        ("tile/0/001.p/1", "no checkpoint implies this width"),
+    ],
+)
+def test_what_the_checkpoint_does_not_imply_is_not_served(
+    reader: Reader, path: str, message: str
+) -> None:
+    with pytest.raises(NotFoundError, match=message):
+        reader.tile(path)
+
+
+def test_rows_are_found_newest_first(reader: Reader) -> None:
+    rows = reader.find(Query(model="credit", limit=10))
+    indexes = [row.index or 0 for row in rows]
+    assert indexes == sorted(indexes, reverse=True)
+    assert len(rows) == 10
+    more = reader.find(Query(model="credit", limit=10, before=indexes[-1]))
+    assert (more[0].index or 0) < indexes[-1]
+    assert reader.find(Query(model="nobody")) == []

@@ -1,0 +1,278 @@
+"""One log, several processes: who leads, who recovers, what a stop leaves."""
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditlog.core.errors import ConfigurationError, StorageError
+from auditlog.core.record import parse_entry
+from auditlog.log.check import check_log
+from auditlog.log.directory import create_log, open_log
+from auditlog.log.identity import format_id
+from auditlog.log.leader import make_checkpoint
+from auditlog.log.reader import Reader
+from auditlog.log.runtime import Runtime, runtime_for
+from tests.harness import check_whole_log
+from tests.log.builders import config_of, exchange, gap_items
+
+ROOT = Path(__file__).parents[2]
+
+
+def _record(runtime: Runtime, **fields: Any) -> str:
+    one = exchange(0, **fields)
+    one.sequence = runtime.open(one.id, one.time)
+    runtime.submit(one)
+    return format_id(one.id)
+
+
+def _wait_for_level(runtime: Runtime, id_: str, level: str) -> None:
+    deadline = time.monotonic() + 10
+    while Reader(runtime._log).decision(id_).level != level:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _states(directory: Path) -> list[str]:
+    entries = [parse_entry(entry) for entry in check_whole_log(directory).entries]
+    return [
+        entry.data.get("state") or entry.data.get("reason") or entry.data["outcome"]
+        for entry in entries
+    ]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "audit"
+
+
+@pytest.fixture
+def runtime(directory: Path) -> Iterator[Runtime]:
+    runtime = runtime_for(config_of(directory))
+    yield runtime
+    runtime.stop()
+
+
+def test_a_process_has_one_runtime_per_log(runtime: Runtime, directory: Path) -> None:
+    assert runtime_for(config_of(directory)) is runtime
+    assert runtime_for(config_of(directory / ".." / directory.name)) is runtime
+
+
+def test_a_decision_is_included_within_the_interval(runtime: Runtime) -> None:
+    id_ = _record(runtime)
+    _wait_for_level(runtime, id_, "included")
+
+
+def test_a_stop_leaves_everything_signed_and_no_journal(
+    runtime: Runtime, directory: Path
+) -> None:
+    ids = [_record(runtime) for _ in range(20)]
+    runtime.stop()
+    log = check_whole_log(directory)
+    assert log.checkpoints[-1][0] == len(log.entries)
+    assert [one["id"] for one in log.decisions] == ids
+    assert _states(directory)[0] == "start"
+    assert _states(directory)[-1] == "stop"
+    assert list((directory / "journal").glob("*.journal")) == []
+
+
+def test_a_runtime_can_be_started_again_after_a_stop(directory: Path) -> None:
+    for _ in range(3):
+        runtime = runtime_for(config_of(directory))
+        _record(runtime)
+        runtime.stop()
+        runtime.stop()
+    assert _states(directory) == ["start", "completed", "stop"] * 3
+
+
+def test_many_decisions_do_not_wait_for_the_interval(directory: Path) -> None:
+    config = config_of(directory, checkpoint_interval=3600, checkpoint_decisions=10)
+    runtime = Runtime(config)
+    try:
+        ids = [_record(runtime) for _ in range(11)]
+        _wait_for_level(runtime, ids[0], "included")
+    finally:
+        runtime.stop()
+
+
+def test_two_runtimes_share_a_log_and_the_second_takes_over(directory: Path) -> None:
+    one, two = (Runtime(config_of(directory)) for _ in range(2))
+    first = [_record(one), _record(two)]
+    for id_ in first:
+        _wait_for_level(two, id_, "included")
+    one.stop()
+    _wait_for_level(two, _record(two), "included")
+    two.stop()
+    log = check_whole_log(directory)
+    assert len(log.decisions) == 3
+    assert log.checkpoints[-1][0] == len(log.entries)
+
+
+def test_stopping_at_once_leaves_nothing_unsigned(directory: Path) -> None:
+    runtimes = [Runtime(config_of(directory)) for _ in range(3)]
+    for runtime in runtimes:
+        for _ in range(5):
+            _record(runtime)
+    for runtime in runtimes:
+        runtime.stop()
+    log = check_whole_log(directory)
+    assert len(log.decisions) == 15
+    assert log.checkpoints[-1][0] == len(log.entries)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from auditlog.log.runtime import Runtime
+from tests.log.builders import config_of, exchange
+runtime = Runtime(config_of(Path(sys.argv[1])))
+for number in range(5):
+    one = exchange(0)
+    one.sequence = runtime.open(one.id, one.time)
+    if number < 3:
+        runtime.submit(one)
+runtime.flush(10)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _kill_one(directory: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", KILLED, str(directory)]
+    killed = subprocess.run(command, env=env, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_process_had_open_is_interrupted_once(directory: Path) -> None:
+    _kill_one(directory)
+    for _ in range(2):
+        Runtime(config_of(directory)).stop()
+    states = _states(directory)
+    assert states[:4] == ["start", "completed", "completed", "completed"]
+    assert states[4:7] == ["interrupted", "interrupted", "unclean-stop"]
+    assert states[7:] == ["start", "stop"] * 2
+    with open_log(directory, read_only=True) as log:
+        report = check_log(log)
+    assert (report.problems, report.unchecked) == ((), ())
+
+
+def test_two_that_start_at_once_recover_once(directory: Path) -> None:
+    _kill_one(directory)
+    starting = "import sys; from pathlib import Path; from tests.log.builders import *"
+    starting += "; from auditlog.log.runtime import Runtime"
+    starting += "; Runtime(config_of(Path(sys.argv[1]))).stop()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", starting, str(directory)], env=env)
+        for _ in range(3)
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert sorted(_states(directory)) == sorted(
+        ["start"] * 4
+        + ["completed"] * 3
+        + ["interrupted"] * 2
+        + ["unclean-stop"]
+        + ["stop"] * 3
+    )
+
+
+def test_a_restored_backup_is_not_signed(
+    runtime: Runtime, directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Publish, go back to the database of before, and keep the checkpoints."""
+    _wait_for_level(runtime, _record(runtime), "included")
+    runtime.stop()
+    with open_log(directory) as log, log.store._database.writing() as db:
+        db.execute("DELETE FROM spool WHERE first > 0")
+    Runtime(config_of(directory)).stop(0.5)
+    assert "HALTED, nothing is signed any more" in caplog.text
+    assert "an older copy was restored?" in caplog.text
+
+
+def test_a_journal_that_cannot_be_written_hurts_only_under_closed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        msg = "disk full"
+        raise StorageError(msg)
+
+    for on_failure in ("open", "closed"):
+        runtime = Runtime(config_of(directory, on_failure=on_failure))
+        monkeypatch.setattr(runtime._emitter._journal, "opened", full)
+        if on_failure == "open":
+            _record(runtime)
+        else:
+            with pytest.raises(StorageError, match="disk full"):
+                _record(runtime)
+        monkeypatch.undo()
+        runtime.stop()
+    assert _states(directory) == [
+        *("start", "completed", "stop"),
+        *("start", "unjournalled", "stop"),
+    ]
+
+
+def test_a_beat_speaks_for_all_numbers_below_it(
+    runtime: Runtime, directory: Path
+) -> None:
+    _record(runtime)
+    one = exchange(0)
+    sequence = runtime.open(one.id, one.time)
+    runtime._recorder.add_entry(
+        runtime._emitter.beat_entry("log.example/tests", one.time)
+    )
+    assert runtime.flush(5)
+    one.sequence = sequence
+    runtime.submit(one)
+    runtime.stop()
+    beats = [
+        entry.data
+        for entry in map(parse_entry, check_whole_log(directory).entries)
+        if entry.data.get("state") == "beat"
+    ]
+    assert beats[0]["next"] == 2
+    assert beats[0]["open"][-1][1] == sequence
+    assert len(base64.b64decode(beats[0]["emitter"])) == 16
+
+
+def test_a_child_made_by_fork_gets_a_runtime_of_its_own(
+    runtime: Runtime, directory: Path
+) -> None:
+    _record(runtime)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child = runtime_for(config_of(directory))
+            same = child is runtime
+            _record(child)
+            child.stop()
+            os._exit(1 if same else 0)
+        except BaseException:  # noqa: BLE001
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    runtime.stop()
+    assert len(check_whole_log(directory).decisions) == 2
+
+
+def test_a_checkpoint_on_demand_covers_what_nobody_sequenced(directory: Path) -> None:
+    with create_log(config_of(directory)) as log:
+        with pytest.raises(StorageError, match="the log is empty"):
+            make_checkpoint(log)
+        log.store.append(gap_items(7))
+        note = make_checkpoint(log)
+        assert make_checkpoint(log) == note
+        assert note.splitlines()[1] == b"7"
+
+
+def test_an_incomplete_directory_stops_the_start(directory: Path) -> None:
+    create_log(config_of(directory)).close()
+    (directory / "keys" / "log.key").unlink()
+    with pytest.raises(ConfigurationError, match=r"keys/log\.key missing"):
+        runtime_for(config_of(directory))
