@@ -215,6 +215,8 @@ class Journal:
 
     def _retire(self) -> None:
         self._pid = None
+        # A child that is just being started may still have a copy of the descriptor.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, self._fd, inheritable=False)
         os.close(nothing)
@@ -261,6 +263,7 @@ class AbandonedJournal:
         """Give up the lock; a journal that was not removed is anybody's again."""
         fd, self._fd = self._fd, None
         if fd is not None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
             close_own(fd)
 
     def __enter__(self) -> Self:
