@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from auditlog.core.errors import AuditLogError
-from demo_service.processes import ROOT, DemoError, Processes
+from demo_service.processes import INTERRUPTIONS, ROOT, DemoError, Processes
 from demo_service.screen import Screen
 from demo_service.story import Story
 
@@ -30,7 +30,7 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the demo; return 0 if everything behaved as it says."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     started = time.monotonic()

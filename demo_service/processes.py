@@ -1,20 +1,32 @@
 """Child processes of the demo: started, waited for, and never left behind."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-__all__ = ["ROOT", "DemoError", "Processes", "free_port", "run", "wait_until"]
+__all__ = [
+    "INTERRUPTIONS",
+    "ROOT",
+    "DemoError",
+    "Processes",
+    "environment",
+    "free_port",
+    "run",
+    "wait_until",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 """Where the packages of this checkout are."""
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals after which no child may be left behind."""
 _STOP_SECONDS = 15.0
 _RUN_SECONDS = 60.0
 
@@ -54,17 +66,18 @@ class Processes:
     ) -> None:
         """Start ``python <arguments>`` in the background, as `name`."""
         log = self._files.enter_context((self._logs / f"{name}.log").open("ab"))
-        self._running[name] = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C reaches the whole foreground group; only the demo decides when
-            # a child stops, so that each is stopped cleanly and once.
-            start_new_session=True,
-        )
+        with _signals_wait():
+            self._running[name] = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C reaches the whole foreground group; only the demo decides
+                # when a child stops, so that each is stopped cleanly and once.
+                start_new_session=True,
+            )
 
     def stop(self, name: str) -> None:
         """Ask `name` to stop as a service manager would, and wait for it.
@@ -160,6 +173,22 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let nothing interrupt the block: a child must not run before we know of it."""
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    for number in handlers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> bool:

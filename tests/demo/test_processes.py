@@ -1,14 +1,18 @@
 import http.server
 import os
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demo_service.client import http as ask
 from demo_service.processes import (
+    INTERRUPTIONS,
     DemoError,
     Processes,
     environment,
@@ -47,6 +51,30 @@ def test_leaving_the_block_ends_the_programs_however_it_is_left(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not is_alive(pid_of(tmp_path))
+
+
+def test_an_interruption_waits_until_a_new_program_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = subprocess.Popen
+    children = []
+
+    def interrupted(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        child = begin(*arguments, **options)
+        children.append(child)
+        signal.raise_signal(signal.SIGINT)
+        return child
+
+    def started() -> None:
+        with Processes(tmp_path) as processes:
+            monkeypatch.setattr(subprocess, "Popen", interrupted)
+            processes.start("child", ["-c", "import time; time.sleep(60)"])
+
+    before = [signal.getsignal(number) for number in INTERRUPTIONS]
+    with pytest.raises(KeyboardInterrupt):
+        started()
+    assert [child.poll() for child in children] == [-signal.SIGTERM]
+    assert [signal.getsignal(number) for number in INTERRUPTIONS] == before
 
 
 def test_stop_ends_one_program(tmp_path: Path) -> None:

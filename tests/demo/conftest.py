@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from auditlog.core.checkpoint import Policy, parse_policy
+from demo_service.deployment import Deployment, start_witness
+from demo_service.processes import ROOT, Processes, free_port
+from demo_service.trials import Evidence, Trials
+
+
+class Run(NamedTuple):
+    """One run of the whole demo, as somebody at a prompt sees it."""
+
+    status: int
+    screen: str
+    complaints: str
+    seconds: float
+    output: Path
+    home: Path
+    """Where it was run, which is not the checkout."""
+
+    @property
+    def policy(self) -> Policy:
+        return parse_policy((self.output / "policy").read_text())
+
+    @property
+    def receipts(self) -> dict[str, bytes]:
+        folder = self.output / "receipts"
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.receipts["patient.receipt.json"], self.policy)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    home = tmp_path_factory.mktemp("demo")
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "demo_service", "--output", "out"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AUDITLOG_ORIGIN": "not.this/one"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    seconds = time.monotonic() - started
+    return Run(done.returncode, done.stdout, done.stderr, seconds, home / "out", home)
+
+
+@pytest.fixture
+def trials(demo: Run, tmp_path: Path) -> Trials:
+    return Trials(demo.output / "log", tmp_path, demo.evidence)
+
+
+@pytest.fixture
+def witness_url(demo: Run, tmp_path: Path) -> Iterator[str]:
+    """The demo's own witness, started again with all that it remembers."""
+    vkeys = tuple(key.verifier.vkey for key in demo.policy.logs)
+    url = f"http://127.0.0.1:{free_port()}"
+    made = Deployment(demo.output, "", "", url, vkeys, (), "")
+    with Processes(tmp_path) as processes:
+        start_witness(processes, made)
+        yield url

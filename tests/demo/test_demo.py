@@ -1,0 +1,227 @@
+import base64
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditlog.core.record import DECISION, Entry, parse_entry
+from auditlog.log.check import check_log
+from auditlog.log.directory import open_log
+from demo_service.__main__ import main
+from demo_service.models import NAME, train_models
+from demo_service.processes import ROOT, wait_until
+from demo_service.screen import WIDTH
+from tests.demo.conftest import Run
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
+)
+
+
+def processes_of(output: Path) -> list[str]:
+    """Return the command lines of live processes that name the demo's folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (path / "cmdline").read_bytes()
+            env = (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(output) in line + env and int(path.name) != os.getpid():
+            found.append(line.decode(errors="replace").replace("\0", " "))
+    return found
+
+
+def test_the_demo_plays_to_its_end_on_one_screen(demo: Run) -> None:
+    assert (demo.status, demo.complaints) == (0, "")
+    lines = demo.screen.splitlines()
+    # The paths in the commands at the end are as long as somebody's directory.
+    assert len(lines) <= 45
+    assert [line for line in lines[:-6] if len(line) > WIDTH] == []
+    assert demo.screen.isascii()
+
+
+def test_the_demo_takes_less_than_a_minute(demo: Run) -> None:
+    assert demo.seconds < 60
+
+
+def test_the_demo_says_what_is_caught_and_what_is_not(demo: Run) -> None:
+    assert demo.screen.count("CAUGHT") == 12
+    assert demo.screen.count("NOT CAUGHT") == 2
+    for words in (
+        "edits stored content            CAUGHT",
+        "deletes an entry                CAUGHT",
+        "swaps two entries               CAUGHT",
+        "rebuilds and re-signs it all    passes      check",
+        "CAUGHT      witness: 422",
+        "... before any witness saw it   NOT CAUGHT",
+        "answers around the middleware   NOT CAUGHT",
+    ):
+        assert words in demo.screen
+
+
+def test_the_demo_leaves_what_the_reader_needs(demo: Run) -> None:
+    assert sorted(demo.receipts) == [
+        "batch-v2.receipt.json",
+        "json-v1.receipt.json",
+        "json-v2.receipt.json",
+        "patient.receipt.json",
+        "stream-v2.receipt.json",
+    ]
+    assert (demo.output / "verify_receipt.pyz").is_file()
+    assert (demo.output / ".gitignore").read_text() == "*\n"
+    for name in ("edited", "deleted", "swapped", "rebuilt"):
+        assert (demo.output / "operator" / name / "log.sqlite3").is_file()
+
+
+@needs_proc
+def test_no_process_is_left(demo: Run) -> None:
+    assert processes_of(demo.output) == []
+
+
+def test_nothing_went_wrong_out_of_sight(demo: Run) -> None:
+    for log in (demo.output / "processes").iterdir():
+        said = log.read_text()
+        assert "Traceback" not in said, said
+        assert "Exception" not in said, said
+
+
+def test_the_keys_of_the_log_are_private(demo: Run) -> None:
+    for path in (demo.output / "log" / "keys").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def commands(demo: Run) -> list[str]:
+    _, _, tail = demo.screen.partition("Try it:\n")
+    return tail.replace("\\\n", " ").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (0, 0, "5 of 5 files verified"),
+        (1, 0, '"label":"malignant"'),
+        (2, 0, "all hold"),
+        (3, 10, "signed root"),
+    ],
+)
+def test_the_commands_at_the_end_work_as_they_stand(
+    demo: Run, number: int, status: int, words: str
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", commands(demo)[number]],
+        cwd=demo.home,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert words in done.stdout
+    assert len(commands(demo)) == 4
+
+
+def decisions(demo: Run) -> list[Entry]:
+    with open_log(demo.output / "log") as log:
+        entries = map(parse_entry, log.store.read(0, log.store.size()))
+        return [entry for entry in entries if entry.type == DECISION]
+
+
+def test_every_call_is_in_the_log_exactly_once(demo: Run) -> None:
+    logged = decisions(demo)
+    assert len(logged) == 600
+    assert sorted(entry.data["sequence"] for entry in logged) == list(range(600))
+    assert {entry.data["emitter"] for entry in logged} == {logged[0].data["emitter"]}
+    assert {entry.data["outcome"] for entry in logged} == {"completed"}
+    assert {entry.data["http.response.status_code"] for entry in logged} == {200}
+
+
+def test_every_decision_names_the_model_that_made_it(demo: Run) -> None:
+    models = train_models()
+    for entry in decisions(demo):
+        assert entry.data["model.name"] == NAME
+        version = entry.data["model.version"]
+        assert entry.data["model.digest"] == models[version].digest
+
+
+def test_single_batched_and_streamed_answers_are_complete(demo: Run) -> None:
+    answers = {
+        (one["http.route"], one["response"]["mediaType"], one["response"]["state"])
+        for one in (entry.data for entry in decisions(demo))
+    }
+    assert answers == {
+        ("/predict", "application/json", "complete"),
+        ("/predict/batch", "application/json", "complete"),
+        ("/predict/stream", "text/event-stream", "complete"),
+    }
+
+
+def test_no_measurement_and_no_result_stands_in_an_entry(demo: Run) -> None:
+    for entry in decisions(demo):
+        text = json.dumps(entry.data)
+        assert not any(word in text for word in ("malignant", "benign", "radius"))
+
+
+def test_the_log_holds_and_the_last_checkpoint_is_witnessed(demo: Run) -> None:
+    with open_log(demo.output / "log") as log:
+        report = check_log(log)
+        newest = log.store.newest()
+        assert newest is not None
+        cosigned = log.store.cosignatures(newest[0])
+    assert report.problems == ()
+    assert report.unchecked == ()
+    assert newest[0] >= 603  # 600 decisions, the emitter's two, and one reading
+    keys = {witness.verifier.key for witness in demo.policy.witnesses}
+    assert {one.key for one in cosigned} == keys
+
+
+def test_the_service_without_the_log_logged_nothing(demo: Run) -> None:
+    # It answered one call too, so there would be a second emitter, or a 601st decision.
+    with open_log(demo.output / "log") as log:
+        rows = log.store.read(0, log.store.size())
+    starts = [
+        entry
+        for entry in map(parse_entry, rows)
+        if entry.type == "auditlog.emitter.v1" and entry.data["state"] == "start"
+    ]
+    assert len(starts) == 1
+    assert len(base64.b64decode(starts[0].data["emitter"])) == 16
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    assert main(["--output", str(tmp_path)]) == 1
+    assert "no demo made it" in capsys.readouterr().err
+    assert precious.read_text() == "mine"
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: int) -> None:
+    output = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-m", "demo_service", "--output", str(output)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as demo:
+        # The service starts last; by then the witness runs.
+        log = output / "processes" / "service-without-log.log"
+        wait_until("the service", log.exists, 60)
+        assert len(processes_of(output)) > 1
+        demo.send_signal(number)
+        _, complaints = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert complaints == b""
+    assert processes_of(output) == []
