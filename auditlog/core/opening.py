@@ -25,6 +25,7 @@ _SPLITS = {"json": "/", "sse": "#", "ws": "#", "chunks": "#", "none": ""}
 _RAW = ("request", "response")
 _ORDER = (*_RAW, "request:decoded", "response:decoded")
 _FIRST_MEMBERS = range(2, 5)  # after both raw bodies and up to two decoded ones
+_MISPLACED = "expected members at the places that a disclosed body gives them"
 _Parts = list[tuple[str, bytes]] | None
 
 
@@ -205,18 +206,22 @@ def _check_members(
         if found is None:
             before = None
             continue
-        starts = _starts(side, found, opened)
+        starts = _starts(side, found, opened, count)
         if before is not None:
             firsts &= {start - before for start in starts} or firsts
             before += len(found)
-    fitting = [first for first in firsts if first + (before or 0) <= count]
+    least = sum(len(found) for found in parts.values() if found)
+    fitting = [first for first in firsts if first + least <= count]
     if not fitting:
-        raise VerificationError("expected members at the places that a body gives them")
+        raise VerificationError(_MISPLACED)
     return fitting
 
 
 def _starts(
-    side: str, found: list[tuple[str, bytes]], opened: Mapping[str, Disclosure]
+    side: str,
+    found: list[tuple[str, bytes]],
+    opened: Mapping[str, Disclosure],
+    count: int,
 ) -> set[int]:
     """Return where the members of a side start, by those of them that are opened."""
     places = {path: (at, value) for at, (path, value) in enumerate(found)}
@@ -230,8 +235,9 @@ def _starts(
                 f"expected {path!r} as it stands in the {side}, got another value"
             )
         starts.add(item.index - at)
-    if len(starts) > 1:
-        raise VerificationError(f"expected members in the order of the {side}")
+    latest = count - len(found)
+    if len(starts) > 1 or any(not 2 <= start <= latest for start in starts):
+        raise VerificationError(_MISPLACED)
     return starts
 
 

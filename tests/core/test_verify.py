@@ -1,0 +1,818 @@
+"""Receipts that verify, what they then claim, and everything that is refused."""
+
+import base64
+import gzip
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditlog.core.checkpoint import parse_policy
+from auditlog.core.commitment import commitment_digest, members
+from auditlog.core.errors import (
+    AuditLogError,
+    MalformedError,
+    UntrustedError,
+    VerificationError,
+)
+from auditlog.core.merkle import leaf_hash
+from auditlog.core.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44, make_signer
+from auditlog.core.proof import format_tlog_proof, parse_tlog_proof
+from auditlog.core.receipt import (
+    Anchor,
+    Opening,
+    Related,
+    format_receipt,
+    parse_receipt,
+)
+from auditlog.core.record import Entry, format_entry, parse_entry
+from auditlog.core.verify import (
+    Check,
+    compare_receipts,
+    contradictions,
+    verify_entry,
+    verify_receipt,
+)
+from tests.receipts import ORIGIN, TIME, Decision, MemoryLog, make_decision, make_id
+
+REQUEST = b'{"age": 41, "income": 52000, "name": "Ada"}'
+
+
+def log_of(*decisions: Decision, **options: Any) -> MemoryLog:
+    """A small log with Ed25519 keys: a decision before, these, and two after."""
+    log = MemoryLog(**{"types": (ED25519,), **options})
+    log.add(make_decision(100).entry, *(item.entry for item in decisions))
+    log.add(make_decision(101).entry, make_decision(102).entry)
+    return log
+
+
+def names(checks: tuple[Check, ...]) -> list[str]:
+    return [check.name for check in checks]
+
+
+def refused(decision: Decision, *paths: str, match: str, **changes: Any) -> None:
+    """Expect the receipt of a decision, put into a log, to be refused."""
+    log = log_of(decision)
+    data = log.receipt(decision, *paths, **changes)
+    with pytest.raises(VerificationError, match=match):
+        verify_receipt(data, log.policy())
+
+
+# --- what verifies, and what is said of it --------------------------------------------
+
+
+def test_a_bare_receipt_claims_inclusion_and_nothing_of_content() -> None:
+    decision = make_decision()
+    log = log_of(decision, types=(ED25519, ML_DSA_44))
+    verdict = verify_receipt(log.receipt(decision), log.policy())
+    assert verdict.claim == (
+        f"decision {verdict.id} of 2026-11-18T11:06:40.000000Z is entry 1 of the log "
+        f"{ORIGIN}, signed by the operator and cosigned by 1 witness"
+    )
+    assert names(verdict.checks) == ["entry", "signature", "witnesses", "inclusion"]
+    assert (verdict.origin, verdict.index, verdict.size) == (ORIGIN, 1, 4)
+    assert verdict.entry_type == "auditlog.decision.v1"
+    assert verdict.leaf == leaf_hash(decision.entry)
+    ed25519, ml_dsa = (signer.verifier for signer in log.signers)
+    assert verdict.signers == (f"{ed25519.key} (Ed25519)", f"{ml_dsa.key} (ML-DSA-44)")
+    witness = log.witnesses[0].verifier
+    expected = f"w0, {witness.key} (Ed25519), at 2026-11-18T11:06:40Z"
+    assert verdict.witnesses == (expected,)
+    assert verdict.disclosed == ()
+    assert verdict.not_proven == (
+        "that no other decision was left out of the log",
+        "that what the operator recorded is true, or that this model made it",
+        "when it happened: the time in the entry is the operator's own",
+        "that the witnesses are independent of the operator",
+        "that it existed earlier than a witness says to have signed",
+        "anything about content: none of it is disclosed",
+    )
+
+
+def test_without_a_quorum_another_view_may_exist() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    verdict = verify_receipt(log.receipt(decision), log.policy("none"))
+    assert verdict.claim.endswith("signed by the operator only; another view may exist")
+    point = "that nobody was shown another view: no witness was required"
+    assert point in verdict.not_proven
+    assert "witnesses" not in names(verdict.checks)
+
+
+def test_witnesses_are_counted() -> None:
+    decision = make_decision()
+    log = log_of(decision, witness_types=(COSIGNATURE_ED25519, ML_DSA_44))
+    verdict = verify_receipt(log.receipt(decision), log.policy())
+    assert verdict.claim.endswith("cosigned by 2 witnesses")
+    assert [text.split(",")[0] for text in verdict.witnesses] == ["w0", "w1"]
+    assert "(ML-DSA-44)" in verdict.witnesses[1]
+
+
+def test_a_parsed_policy_will_do() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    data, policy = log.receipt(decision, "request"), log.policy()
+    assert verify_receipt(data, policy) == verify_receipt(data, parse_policy(policy))
+
+
+def test_disclosures_open_leaves_one_by_one() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    data = log.receipt(decision, "request/age", "context/target")
+    verdict = verify_receipt(data, log.policy())
+    assert verdict.disclosed == (("request/age", b"41"), ("context/target", b"/score"))
+    assert names(verdict.checks)[-2:] == ["commitment", "disclosures"]
+    assert verdict.checks[-2].detail == "8 leaves; request 43 bytes, response 37"
+    assert verdict.checks[-1].detail == "2 of 8 leaves, as committed to"
+    assert verdict.not_proven[-1] == "anything about the 6 undisclosed leaves"
+
+
+def test_a_raw_body_is_split_again() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "request/age", "request/name")
+    verdict = verify_receipt(data, log.policy())
+    assert verdict.checks[-1] == Check(
+        "members", "2 of 3, as they stand in the request"
+    )
+    alone = verify_receipt(log.receipt(decision, "response"), log.policy())
+    assert names(alone.checks)[-1] == "disclosures"
+
+
+def test_the_secret_opens_everything() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "response", full=True)
+    verdict = verify_receipt(data, log.policy())
+    assert names(verdict.checks)[-2:] == ["secret", "full opening"]
+    partial = log.receipt(decision, "request", full=True)
+    verdict = verify_receipt(partial, log.policy())
+    assert names(verdict.checks)[-1] == "secret"
+    every = log.receipt(decision, *(path for path, _ in decision.leaves), full=True)
+    verdict = verify_receipt(every, log.policy())
+    assert not any("undisclosed" in point for point in verdict.not_proven)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 8])
+def test_any_depth_opens(depth: int) -> None:
+    body = b'{"instances": [[1, 2], [3]], "x": {"y": null}}'
+    decision = make_decision(request=body, response=b"not JSON", depth=depth)
+    log = log_of(decision)
+    every = log.receipt(decision, *(path for path, _ in decision.leaves), full=True)
+    verdict = verify_receipt(every, log.policy())
+    assert len(verdict.disclosed) == 3 + len(members("request", body, depth) or ())
+    assert names(verdict.checks)[-1] == "full opening"
+
+
+def test_the_entries_of_other_types_have_receipts_too() -> None:
+    log = log_of()
+    entry = Entry(make_id(7), "auditlog.gap.v1", ORIGIN, TIME, {"from": 1})
+    at = log.add(format_entry(entry))
+    verdict = verify_entry(log.entries[at], log.proof(at), log.policy())
+    assert verdict.entry_type == "auditlog.gap.v1"
+    assert verdict.claim.startswith("gap 01a1ee56-")
+    receipt = replace(
+        parse_receipt(log.receipt(Decision(log.entries[at], b"", (), None))),  # type: ignore[arg-type]
+    )
+    assert verify_receipt(format_receipt(receipt), log.policy()) == verdict
+    opening = make_decision().opening
+    with pytest.raises(VerificationError, match="expected a decision, got an entry of"):
+        verify_receipt(format_receipt(replace(receipt, opening=opening)), log.policy())
+
+
+# --- every one-byte change is refused -------------------------------------------------
+
+
+def exhaustive() -> tuple[bytes, str]:
+    decision = make_decision(request=b'{"a":1}', response=b'{"b":[2]}')
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "request/a", "context/target", full=True)
+    return data, log.policy()
+
+
+def refuse(data: bytes, policy: Any) -> None:
+    try:
+        verdict = verify_receipt(data, policy)
+    except (MalformedError, VerificationError):
+        return
+    raise AssertionError(f"verified, damaged: {verdict.claim}: {data!r}")
+
+
+def test_every_byte_matters() -> None:
+    data, text = exhaustive()
+    policy = parse_policy(text)
+    verify_receipt(data, policy)
+    for at in range(len(data)):
+        byte = data[at]
+        others = {byte ^ 1, byte ^ 0x20, byte ^ 0x80, ord("A"), ord("0"), 0} - {byte}
+        changed = [data[:at] + bytes([other]) + data[at + 1 :] for other in others]
+        changed.append(data[:at] + data[at + 1 :])
+        changed += [data[:at] + extra + data[at:] for extra in (b"0", b" ", b"\n")]
+        for damaged in changed:
+            if damaged != data:
+                refuse(damaged, policy)
+    for extra in (b"0", b" ", b"\n", b"\0"):
+        refuse(data + extra, policy)
+
+
+def test_every_value_of_some_bytes_matters() -> None:
+    data, text = exhaustive()
+    policy = parse_policy(text)
+    for at in range(7, len(data), 101):
+        for other in set(range(256)) - {data[at]}:
+            refuse(data[:at] + bytes([other]) + data[at + 1 :], policy)
+
+
+def test_a_damaged_signature_of_a_stranger_shows() -> None:
+    # By the rules of notes, the lines of unknown keys are ignored: the checksum is
+    # what makes their damage show.
+    decision = make_decision()
+    log = log_of(decision)
+    policy = MemoryLog(types=(ED25519,), witness_types=()).policy("none")
+    data = log.receipt(decision)
+    verify_receipt(data, policy)
+    line = log.checkpoint().splitlines()[-1]
+    damaged = data.replace(line[-9:-4], b"AAAAA", 1)
+    with pytest.raises(VerificationError, match="checkpoint as issued, got a changed"):
+        verify_receipt(damaged, policy)
+    start = data.index(line)
+    for at in range(start, start + len(line)):
+        for other in (data[at] ^ 1, data[at] ^ 0x20):
+            refuse(data[:at] + bytes([other]) + data[at + 1 :], policy)
+    unsummed = log.receipt(decision, proof=log.proof(1, extra=None))
+    assert verify_receipt(unsummed, policy).index == 1
+
+
+@given(st.data())
+def test_damage_to_large_receipts_is_refused(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(LARGE) - 1))
+    put = data.draw(st.binary(max_size=2))
+    damaged = LARGE[:at] + put + LARGE[at + data.draw(st.integers(0, 2)) :]
+    if damaged != LARGE:
+        refuse(damaged, LARGE_POLICY)
+
+
+def large() -> tuple[bytes, Any]:
+    decision = make_decision()
+    log = log_of(
+        decision,
+        types=(ED25519, ML_DSA_44),
+        witness_types=(COSIGNATURE_ED25519, ML_DSA_44),
+    )
+    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
+    related = (Related("key", log.entries[at], log.proof(at)),)
+    data = log.receipt(decision, "request", "request/age", full=True, related=related)
+    return data, parse_policy(log.policy())
+
+
+LARGE, LARGE_POLICY = large()
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    for receipt in (data, b'{"entry":%b}\n' % data):
+        with pytest.raises(AuditLogError):
+            verify_receipt(receipt, LARGE_POLICY)
+        with pytest.raises(AuditLogError):
+            verify_entry(receipt, receipt, LARGE_POLICY)
+    with pytest.raises(AuditLogError):
+        verify_receipt(LARGE, data.decode("latin-1"))
+
+
+# --- whom to believe ------------------------------------------------------------------
+
+
+def test_the_policy_decides() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    data = log.receipt(decision)
+    stranger = MemoryLog("other.example", types=(ED25519,)).policy("none")
+    with pytest.raises(UntrustedError, match="expected an origin of the policy"):
+        verify_receipt(data, stranger)
+    other = make_signer(ORIGIN, ED25519, bytes(32)).verifier.vkey
+    with pytest.raises(UntrustedError, match="expected a signature by"):
+        verify_receipt(data, f"log {other}\nquorum none\n")
+    with pytest.raises(MalformedError, match="expected a quorum line"):
+        verify_receipt(data, f"log {other}\n")
+
+
+def test_the_quorum_must_be_met() -> None:
+    decision = make_decision()
+    log = log_of(decision, witness_types=(COSIGNATURE_ED25519, COSIGNATURE_ED25519))
+    note = log.checkpoint(cosigners=log.witnesses[:1])
+    data = log.receipt(decision, proof=log.proof(1, note=note))
+    assert len(verify_receipt(data, log.policy("any")).witnesses) == 1
+    assert len(verify_receipt(data, log.policy("w0")).witnesses) == 1
+    for quorum in ("all", "2", "w1"):
+        with pytest.raises(UntrustedError, match="expected the quorum"):
+            verify_receipt(data, log.policy(quorum))
+
+
+def test_a_post_quantum_signature_can_be_demanded() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
+        verify_receipt(log.receipt(decision), log.policy(), require_pq=True)
+    with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
+        verify_entry(decision.entry, log.proof(1), log.policy(), require_pq=True)
+    both = log_of(decision, types=(ED25519, ML_DSA_44))
+    verify_receipt(both.receipt(decision), both.policy(), require_pq=True)
+    verify_entry(decision.entry, both.proof(1), both.policy(), require_pq=True)
+    # A key that the policy does not list counts for nothing.
+    with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
+        verify_receipt(both.receipt(decision), log.policy(), require_pq=True)
+
+
+def test_an_entry_of_another_log_is_refused() -> None:
+    decision = make_decision(origin="other.example")
+    refused(decision, match="an entry of the log 'log.example/credit', got one of 'oth")
+
+
+def test_a_proof_for_another_place_is_refused() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    proof = parse_tlog_proof(log.proof(1))
+    for changed in (
+        proof._replace(index=0),
+        proof._replace(index=3),
+        proof._replace(index=4),
+        proof._replace(hashes=proof.hashes[::-1]),
+        proof._replace(hashes=proof.hashes[:-1]),
+        proof._replace(hashes=()),
+    ):
+        data = log.receipt(decision, proof=format_tlog_proof(changed))
+        with pytest.raises(AuditLogError):
+            verify_receipt(data, log.policy())
+    missing = make_decision(9)
+    log.entries[1:2] = [missing.entry]
+    data = log.receipt(missing, proof=format_tlog_proof(proof))
+    with pytest.raises(VerificationError):
+        verify_receipt(data, log.policy())
+
+
+# --- dishonest content ----------------------------------------------------------------
+
+
+def test_another_commitment_is_refused() -> None:
+    decision = make_decision()
+    other = make_decision(request=b"{}")
+    opening = decision.opening
+    match = "expected the commitment of the entry, got another"
+    refused(decision, match=match, opening=other.opening)
+    for changed in (
+        opening._replace(salt=bytes(16)),
+        opening._replace(request_size=1),
+        opening._replace(response_size=1),
+        opening._replace(hashes=opening.hashes[:-1]),
+        opening._replace(hashes=opening.hashes[::-1]),
+    ):
+        refused(decision, match=match, opening=changed)
+    log = log_of(decision)
+    short = opening._replace(hashes=opening.hashes[:1])
+    with pytest.raises(MalformedError, match="expected two leaves or more"):
+        verify_receipt(log.receipt(decision, opening=short), log.policy())
+
+
+def test_another_disclosure_is_refused() -> None:
+    decision = make_decision()
+    (leaf,) = decision.disclose("request/age")
+    for changed in (
+        leaf._replace(index=3),
+        leaf._replace(path="request/name"),
+        leaf._replace(salt=bytes(16)),
+        leaf._replace(value=b"42"),
+    ):
+        refused(
+            decision,
+            match=r"expected leaf [23] of the commitment, got another 'request/",
+            opening=decision.opening,
+            disclosures=(changed,),
+        )
+    refused(
+        decision,
+        match="expected leaves below 8, got 8",
+        opening=decision.opening,
+        disclosures=(leaf._replace(index=8),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"commitment": None}, "expected a commitment with the fields"),
+        ({"commitment": {"depth": 9, "v": 1}}, "version 1 and depth 0 to 8"),
+        ({"commitment": {"depth": -1, "v": 1}}, "version 1 and depth 0 to 8"),
+        ({"commitment": {"depth": 1, "v": 2}}, "version 1 and depth 0 to 8"),
+        ({"commitment": {"depth": 1}}, "expected a commitment with the fields"),
+        ({"commitment": {"depth": 1, "v": 1, "x": 1}}, "a commitment with the fields"),
+        ({"commitment": {"depth": "1", "v": 1}}, "expected int as depth"),
+        ({"commitment": {"depth": 1, "digest": "AA==", "v": 1}}, "hash of 32 bytes"),
+        ({"request": None}, "expected a request with the fields"),
+        ({"response": {"split": "json"}}, "expected a response with the fields"),
+        (
+            {"response": {"mediaType": "x", "state": "complete", "split": "xml"}},
+            "expected a split of ours, got 'xml'",
+        ),
+    ],
+    ids=range(11),
+)
+def test_a_malformed_decision_is_no_evidence(
+    fields: dict[str, Any], message: str
+) -> None:
+    block = fields.get("commitment")
+    if block and "digest" not in block and block.keys() >= {"depth", "v"}:
+        digest = base64.b64encode(make_decision().commitment.digest).decode()
+        fields = {"commitment": {"digest": digest, **block}}
+    decision = make_decision(data=fields)
+    log = log_of(decision)
+    with pytest.raises(MalformedError, match=message):
+        verify_receipt(log.receipt(decision, "request"), log.policy())
+
+
+def test_a_size_that_is_a_lie_is_refused() -> None:
+    honest = make_decision()
+    for side, opening in (
+        ("request", honest.opening._replace(request_size=5)),
+        ("response", honest.opening._replace(response_size=5)),
+    ):
+        digest = base64.b64encode(commitment_digest(*opening)).decode()
+        block = {"depth": 1, "digest": digest, "v": 1}
+        liar = make_decision(data={"commitment": block})
+        refused(liar, side, match=f"expected 5 bytes as {side}, got", opening=opening)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "paths", "message"),
+    [
+        ([("request", b"x")], ["request"], "no other leaf to be one of them"),
+        ([("response", b"x")], ["response"], "no other leaf to be one of them"),
+        (
+            [("context/a", b""), ("request/age", b"41")],
+            ["context/a", "request/age"],
+            "expected leaves in the order of their paths",
+        ),
+        (
+            [("response/score", b""), ("request/age", b"41")],
+            ["response/score", "request/age"],
+            "expected leaves in the order of their paths",
+        ),
+        (
+            [("context/b", b""), ("context/a", b"")],
+            ["context/b", "context/a"],
+            "expected leaves in the order of their paths",
+        ),
+        (
+            [("request/age", b"42")],
+            ["request", "request/age"],
+            "expected 'request/age' as it stands in the request, got another",
+        ),
+        (
+            [("request/age", b"41 ")],
+            ["request", "request/age"],
+            "expected 'request/age' as it stands in the request, got another",
+        ),
+        (
+            [("request/score", b"1")],
+            ["request", "request/score"],
+            "expected 'request/score' as it stands in the request, got another",
+        ),
+        (
+            [("response/score", b"0.1")],
+            ["response", "response/score"],
+            "expected 'response/score' as it stands in the response, got another",
+        ),
+        (
+            [("request/income", b"52000"), ("request/age", b"41")],
+            ["request", "request/age", "request/income"],
+            "expected members at the places that a disclosed body gives",
+        ),
+        (
+            [("request/name", b'"Ada"')],
+            ["request", "request/name"],
+            "expected members at the places that a disclosed body gives",
+        ),
+        (
+            [("request/age", b"41")],
+            ["request", "request/age"],
+            "expected members at the places that a disclosed body gives",
+        ),
+    ],
+    ids=range(12),
+)
+def test_a_dishonest_operator_is_caught_by_what_is_disclosed(
+    leaves: list[tuple[str, bytes]], paths: list[str], message: str
+) -> None:
+    decision = make_decision(leaves=leaves)
+    disclosures = tuple(
+        item
+        for path in paths
+        for item in decision.disclose(path)
+        if paths != [path] or item.index > 1
+    )
+    refused(decision, match=message, opening=decision.opening, disclosures=disclosures)
+
+
+def test_a_single_member_proves_only_the_commitment_to_it() -> None:
+    decision = make_decision(leaves=[("request/age", b"42")])
+    log = log_of(decision)
+    verdict = verify_receipt(log.receipt(decision, "request/age"), log.policy())
+    assert "members" not in names(verdict.checks)
+    assert verdict.not_proven[-1] == "anything about the 2 undisclosed leaves"
+
+
+def test_members_of_a_response_follow_those_of_the_request() -> None:
+    response = [("response/decision", b'"approve"'), ("response/score", b"0.8731")]
+    decision = make_decision(leaves=response)  # those of the request are left out
+    log = log_of(decision)
+    verify_receipt(log.receipt(decision, "response", "response/score"), log.policy())
+    match = "expected members at the places that a disclosed body gives"
+    refused(decision, "request", "response", "response/score", match=match)
+
+
+def test_a_body_that_was_not_split_has_no_members() -> None:
+    for split, path in (("none", "request/age"), ("sse", "request/age")):
+        decision = make_decision(split={"request": split})
+        match = f"expected no 'request/age' of a request split as {split}"
+        refused(decision, path, match=match)
+    decision = make_decision(leaves=[("response#0", b"x")])
+    match = "expected no 'response#0' of a response split as json"
+    refused(decision, "response#0", match=match)
+
+
+def test_a_streamed_body_is_not_split_again_and_the_verdict_says_so() -> None:
+    decision = make_decision(
+        response=b"data: 1\n\n",
+        leaves=[*(members("request", REQUEST, 1) or ()), ("response#0", b"data: 1")],
+        split={"response": "sse"},
+    )
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "response", "response#0", full=True)
+    verdict = verify_receipt(data, log.policy())
+    assert names(verdict.checks)[-1] == "secret"
+    assert verdict.not_proven[-1] == (
+        "that what is disclosed of the response stands in its disclosed body, which "
+        "was not split again (sse)"
+    )
+
+
+def compressed(*extra: tuple[str, bytes]) -> Decision:
+    leaves = [("request:decoded", REQUEST), *extra]
+    leaves += members("response", b'{"ok":true}', 1) or ()
+    return make_decision(
+        request=gzip.compress(REQUEST, mtime=0),
+        response=b'{"ok":true}',
+        leaves=leaves,
+        split={"request": "json"},
+    )
+
+
+def test_the_members_of_a_compressed_body_are_those_of_its_decoded_one() -> None:
+    decision = compressed(*(members("request", REQUEST, 1) or ()))
+    log = log_of(decision)
+    every = [path for path, _ in decision.leaves]
+    verdict = verify_receipt(log.receipt(decision, *every, full=True), log.policy())
+    assert names(verdict.checks)[-1] == "full opening"
+    # Without the decoded body it cannot be told: no alarm, and no claim.
+    data = log.receipt(decision, "request", "request/age", "response", full=True)
+    verdict = verify_receipt(data, log.policy())
+    assert names(verdict.checks)[-1] == "secret"
+    assert "which was not split again (json)" in verdict.not_proven[-1]
+
+
+def test_a_decoded_body_must_hold_the_members() -> None:
+    liar = compressed(("request/age", b"40"))
+    match = "expected 'request/age' as it stands in the request, got another"
+    refused(liar, "request:decoded", "request/age", match=match)
+    decision = make_decision(
+        request=b"x", leaves=[("request:decoded", b"y")], split={"request": "json"}
+    )
+    match = "expected JSON as request:decoded, got other bytes"
+    refused(decision, "request:decoded", match=match)
+
+
+def test_another_secret_is_refused() -> None:
+    decision = make_decision()
+    match = "expected the secret behind the salts, got another"
+    refused(decision, "request", match=match, secret=bytes(32))
+    # salt_0 alone would do for the commitment; the salts of leaves must follow too.
+    salted = replace(
+        decision,
+        commitment=make_decision(1).commitment._replace(
+            salts=(decision.commitment.salts[0], *make_decision(1).commitment.salts[1:])
+        ),
+    )
+    opening = salted.opening
+    digest = base64.b64encode(commitment_digest(*opening)).decode()
+    liar = make_decision(data={"commitment": {"depth": 1, "digest": digest, "v": 1}})
+    refused(
+        liar,
+        match=match,
+        opening=opening,
+        disclosures=salted.disclose("request/age"),
+        secret=decision.secret,
+    )
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        [],
+        [("request/age", b"41"), ("request/income", b"52000")],
+        [
+            ("request/age", b"99"),
+            *(members("request", REQUEST, 1) or ())[1:],
+            ("response/decision", b'"approve"'),
+            ("response/score", b"0.8731"),
+        ],
+    ],
+    ids=range(3),
+)
+def test_a_full_opening_finds_lies_in_what_is_not_disclosed(
+    leaves: list[tuple[str, bytes]],
+) -> None:
+    decision = make_decision(leaves=leaves)
+    match = "expected (the members of both bodies, got other|members at the places)"
+    refused(decision, "request", "response", match=match, full=True)
+
+
+# --- anchors and related entries ------------------------------------------------------
+
+
+def test_anchors_are_not_checked_and_the_verdict_says_so() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    anchors = (Anchor("rfc3161", log.proof(1), "AA=="), Anchor("evm", log.proof(1), {}))
+    verdict = verify_receipt(log.receipt(decision, anchors=anchors), log.policy())
+    assert verdict.not_proven[-1] == (
+        "anything by its 2 anchors (evm, rfc3161): anchors are not checked by this "
+        "version"
+    )
+    bare = verify_receipt(log.receipt(decision), log.policy())
+    assert verdict.claim == bare.claim
+    assert verdict.checks == bare.checks
+
+
+def test_related_entries_are_verified_like_the_main_one() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    fields = {"name": "credit", "version": "3"}
+    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, fields)
+    at = log.add(format_entry(model))
+    policy = log.policy()
+    good = Related("model", log.entries[at], log.proof(at))
+    verdict = verify_receipt(log.receipt(decision, related=(good,)), policy)
+    assert verdict.checks[-1].name == "related"
+    assert verdict.checks[-1].detail.startswith("model 01a1ee56-")
+    assert "that the related entries" in verdict.not_proven[-1]
+    other = MemoryLog("other.example", types=(ED25519,))
+    other.add(format_entry(replace(model, source="other.example")))
+    elsewhere = Related("model", other.entries[0], other.proof(0))
+    for related, match in (
+        (good._replace(rel="key"), "a related entry of auditlog.key.v1, got one of"),
+        (good._replace(proof=log.proof(1)), "expected"),
+        (good._replace(entry=log.entries[1]), "expected"),
+        (good._replace(proof=log.proof(at, extra=bytes(32))), "got a changed note"),
+        (elsewhere, "expected an origin of the policy"),
+    ):
+        with pytest.raises(VerificationError, match=match):
+            verify_receipt(log.receipt(decision, related=(related,)), policy)
+    lines = other.policy("none").splitlines()[0]
+    data = log.receipt(decision, related=(elsewhere,))
+    with pytest.raises(VerificationError):
+        verify_receipt(data, f"{lines}\n{policy}")
+
+
+# --- tlog-proof files -----------------------------------------------------------------
+
+
+def test_an_entry_verifies_with_its_tlog_proof() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    verdict = verify_entry(decision.entry, log.proof(1), log.policy())
+    assert verdict.index == 1
+    assert verdict == verify_entry(
+        decision.entry, log.proof(1, extra=None), log.policy()
+    )
+    foreign = verify_entry(decision.entry, log.proof(1, extra=b"x"), log.policy())
+    assert foreign.not_proven[-1] == "anything about the extra data in the proof file"
+
+
+def test_refusals_of_tlog_proofs() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    proof, policy = log.proof(1), log.policy()
+    with pytest.raises(MalformedError, match="expected JSON"):
+        verify_entry(b"leaf-1", proof, policy)
+    with pytest.raises(VerificationError):
+        verify_entry(log.entries[0], proof, policy)
+    with pytest.raises(MalformedError):
+        verify_entry(decision.entry, proof[:-1], policy)
+    with pytest.raises(UntrustedError):
+        verify_entry(decision.entry, proof, MemoryLog("x.example").policy("none"))
+
+
+# --- receipts against each other ------------------------------------------------------
+
+
+def test_receipts_of_one_honest_log_agree() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    early = log.receipt(decision, "request/age", size=2)
+    late = log.receipt(decision, "request/age", "request/name", "request")
+    compare_receipts(early, late, log.policy())
+    compare_receipts(late, late, log.policy())
+
+
+def test_two_values_of_one_path_are_evidence_of_fraud() -> None:
+    # One commitment can name a path twice; each receipt alone holds.
+    decision = make_decision(leaves=[("request/age", b"41"), ("request/age", b"17")])
+    log = log_of(decision)
+    first, second = decision.disclose("request/age")
+    receipts = [
+        log.receipt(decision, opening=decision.opening, disclosures=(item,))
+        for item in (first, second)
+    ]
+    for data in receipts:
+        verify_receipt(data, log.policy())
+    match = "evidence of fraud: two values of 'request/age' in one decision"
+    with pytest.raises(VerificationError, match=match):
+        compare_receipts(receipts[0], receipts[1], log.policy())
+
+
+def forked() -> tuple[MemoryLog, MemoryLog, Decision]:
+    decision = make_decision()
+    honest, forger = log_of(decision), log_of(decision)
+    forger.entries[-1] = make_decision(103).entry
+    return honest, forger, decision
+
+
+def test_two_roots_of_one_size_are_a_fork() -> None:
+    honest, forger, decision = forked()
+    a, b = honest.receipt(decision), forger.receipt(decision)
+    match = f"the log {ORIGIN} has forked: it signed two trees of size 4"
+    with pytest.raises(VerificationError, match=match):
+        compare_receipts(a, b, honest.policy())
+
+
+def test_two_entries_with_one_index_are_a_fork() -> None:
+    honest, forger, _ = forked()
+    honest.add(make_decision(104).entry)
+    a = honest.receipt(make_decision(102))
+    b = forger.receipt(make_decision(103))
+    match = f"the log {ORIGIN} has forked: it signed two entries with index 3"
+    with pytest.raises(VerificationError, match=match):
+        compare_receipts(a, b, honest.policy())
+
+
+def test_one_id_in_two_entries_is_evidence_of_fraud() -> None:
+    first, second = make_decision(), make_decision(response=b'{"decision":"deny"}')
+    log = log_of(first, second)
+    match = "evidence of fraud: the log .* holds two entries with id"
+    with pytest.raises(VerificationError, match=match):
+        compare_receipts(log.receipt(first), log.receipt(second), log.policy())
+
+
+def test_contradictions_name_the_pair() -> None:
+    honest, forger, decision = forked()
+    verdicts = [
+        verify_receipt(log.receipt(item), log.policy())
+        for log, item in (
+            (honest, decision),
+            (honest, make_decision(100)),
+            (forger, decision),
+        )
+    ]
+    (found,) = contradictions(verdicts)
+    assert (found.first, found.second) == (0, 2)
+    assert contradictions(verdicts[:2]) == []
+    assert contradictions([]) == []
+
+
+def test_two_logs_may_differ() -> None:
+    here, there = make_decision(), make_decision(origin="other.example")
+    logs = [log_of(here), MemoryLog("other.example", types=(ED25519,))]
+    logs[1].add(there.entry)
+    verdicts = [
+        verify_receipt(log.receipt(item), log.policy("none"))
+        for log, item in zip(logs, (here, there), strict=True)
+    ]
+    assert contradictions(verdicts) == []
+
+
+def test_a_damaged_receipt_is_not_compared() -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    data = log.receipt(decision)
+    with pytest.raises(MalformedError):
+        compare_receipts(data, data[:-1], log.policy())
+
+
+def test_the_checksum_is_over_the_note() -> None:
+    log = log_of(make_decision())
+    proof = parse_tlog_proof(log.proof(1))
+    assert proof.extra == sha256(proof.checkpoint).digest()
+    assert parse_entry(log.entries[1]).source == ORIGIN
+    assert isinstance(make_decision().opening, Opening)
