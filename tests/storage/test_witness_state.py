@@ -151,6 +151,18 @@ def test_a_locked_or_closed_state_is_a_storage_error(tmp_path: Path) -> None:
         state.latest(ORIGIN)
 
 
+def test_a_full_disk_is_a_storage_error_and_changes_nothing(
+    state: WitnessState,
+) -> None:
+    pages = state._db.execute("PRAGMA page_count").fetchone()[0]
+    state._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageError, match=r"cannot advance .* disk is full"):
+        state.advance(ORIGIN, NOTHING_SEEN, FIVE, b"n" * 50_000)
+    assert state.latest(ORIGIN) == NOTHING_SEEN
+    state.advance(ORIGIN, NOTHING_SEEN, FIVE, b"note")
+    assert state.latest(ORIGIN) == FIVE
+
+
 def test_a_commit_is_synced_to_the_disk(state: WitnessState) -> None:
     settings = [
         state._db.execute(f"PRAGMA {name}").fetchone()[0]
