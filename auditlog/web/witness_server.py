@@ -102,7 +102,7 @@ class WitnessApp:
             await self._http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "websocket":
+        else:  # a WebSocket
             await send({"type": "websocket.close", "code": 1000})
 
     async def _lifespan(self, receive: _Receive, send: _Send) -> None:
@@ -200,8 +200,8 @@ def serve_witness(
         ready: called once, with the URL, when connections are accepted.
 
     Raises:
-        ConfigurationError: as `open_witness`; or uvicorn is not installed, or the
-            address cannot be listened on.
+        ConfigurationError: as `open_witness`; or uvicorn is not installed.
+        AuditLogError: the address cannot be listened on.
     """
     try:
         import uvicorn  # noqa: PLC0415 - an extra, needed here only
@@ -253,7 +253,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from None
+        raise AuditLogError(f"cannot listen on {host} port {port}: {error}") from None
 
 
 def _url(listener: socket.socket) -> str:

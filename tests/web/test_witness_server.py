@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from auditlog.core.checkpoint import open_checkpoint, parse_policy
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.core.note import ED25519, ML_DSA_44, Verifier, open_note, parse_vkey
 from auditlog.storage.witness_directory import init_witness
@@ -310,14 +310,14 @@ class TestOpening:
     @pytest.mark.parametrize("host", ["256.256.256.256", "::zz"])
     def test_an_address_that_is_none(self, tmp_path: Path, host: str) -> None:
         init_witness(tmp_path, WITNESS_NAME)
-        with pytest.raises(ConfigurationError, match=r"cannot listen on"):
+        with pytest.raises(AuditLogError, match=f"cannot listen on {host} port 0: "):
             serve_witness(tmp_path, LOG.vkeys, host, 0)
 
     def test_a_port_in_use(self, tmp_path: Path) -> None:
         init_witness(tmp_path, WITNESS_NAME)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            with pytest.raises(ConfigurationError, match=rf"cannot listen on .*{port}"):
+            with pytest.raises(AuditLogError, match=rf"cannot listen on .*{port}: "):
                 serve_witness(tmp_path, LOG.vkeys, "127.0.0.1", port)
 
     def test_without_uvicorn_it_says_what_to_install(
@@ -335,15 +335,17 @@ SERVE = """
 import sys
 from pathlib import Path
 from auditlog.web.witness_server import serve_witness
-directory, logs = Path(sys.argv[1]), sys.argv[2:]
-serve_witness(directory, logs, "127.0.0.1", 0, ready=lambda url: print(url, flush=True))
+directory, host, *logs = sys.argv[1:]
+serve_witness(Path(directory), logs, host, 0, ready=lambda url: print(url, flush=True))
 """
 
 
 @contextmanager
-def process(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    directory: Path, host: str = "127.0.0.1"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A witness in a process of its own; killed at the end if it still runs."""
-    command = [sys.executable, "-c", SERVE, str(directory), *LOG.vkeys]
+    command = [sys.executable, "-c", SERVE, str(directory), host, *LOG.vkeys]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as running:
@@ -373,6 +375,17 @@ def test_a_signal_stops_it_and_the_state_is_whole(tmp_path: Path) -> None:
     assert not (tmp_path / "witness.sqlite3-wal").exists()
     with closing(WitnessState(tmp_path / "witness.sqlite3")) as state:
         assert (state.latest(LOG.origin).size, list(state.vkeys)) == (7, vkeys)
+
+
+def test_it_listens_on_ipv6(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    init_witness(tmp_path, WITNESS_NAME)
+    with process(tmp_path, "::1") as (_, url):
+        assert url.startswith("http://[::1]:")
+        assert send(url, "POST", "/add-checkpoint", LOG.request(0, 7)).status == 200
 
 
 def test_what_monitors_see_satisfies_a_policy(tmp_path: Path) -> None:
