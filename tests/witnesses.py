@@ -6,6 +6,7 @@ is the number of its first entry that differs from the honest tree; None is hone
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -138,49 +139,83 @@ def served_witness(directory: Path, logs: list[str]) -> Iterator[tuple[str, list
 
 
 @contextlib.contextmanager
-def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+def listening(
+    serve: Callable[[socket.socket], None],
+    *,
+    requests: list[bytes] | None = None,
+    read: bool = True,
+    tls: Path | None = None,
+) -> Iterator[str]:
     """Let `serve` answer each connection, in a thread of its own; yield the URL.
 
-    The request's head and body have been read when `serve` is called.
+    Args:
+        serve: called once the request has been read; the connection is closed after.
+        requests: gets each request, head and body.
+        read: False calls `serve` at once.
+        tls: PEM file with key and certificate, to speak TLS.
     """
+    peer = _Peer(serve, [] if requests is None else requests, read, tls)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threads: list[threading.Thread] = []
-        accepting = threading.Thread(target=_accept, args=(listener, serve, threads))
+        accepting = threading.Thread(target=peer.accept, args=(listener,))
         accepting.start()
+        scheme = "http" if tls is None else "https"
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()
-            for thread in threads:
+            for thread in peer.threads:
                 thread.join()
 
 
-def _accept(
-    listener: socket.socket,
-    serve: Callable[[socket.socket], None],
-    threads: list[threading.Thread],
-) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        threads.append(threading.Thread(target=_serve, args=(connection, serve)))
-        threads[-1].start()
+class _Peer:
+    """Accepts connections until its listener is shut down."""
+
+    def __init__(
+        self,
+        serve: Callable[[socket.socket], None],
+        requests: list[bytes],
+        read: bool,
+        tls: Path | None,
+    ) -> None:
+        self.threads: list[threading.Thread] = []
+        self._serve = serve
+        self._requests = requests
+        self._read = read
+        self._context = None
+        if tls is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(tls)
+
+    def accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._answer, args=(connection,))
+            self.threads.append(thread)
+            thread.start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        # A peer that hangs up in the middle is what some tests are about.
+        with connection, contextlib.suppress(OSError):
+            if self._context is None:
+                self._talk(connection)
+                return
+            with self._context.wrap_socket(connection, server_side=True) as secure:
+                self._talk(secure)
+
+    def _talk(self, connection: socket.socket) -> None:
+        if self._read:
+            self._requests.append(_read_request(connection))
+        self._serve(connection)
 
 
-def _serve(connection: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    # A peer that hangs up in the middle is what some tests are about.
-    with connection, contextlib.suppress(ConnectionError):
-        _read_request(connection)
-        serve(connection)
-
-
-def _read_request(connection: socket.socket) -> None:
+def _read_request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _receive(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
         int(line.split(b":")[1])
@@ -188,4 +223,12 @@ def _read_request(connection: socket.socket) -> None:
         if line.lower().startswith(b"content-length:")
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _receive(connection)
+    return head + b"\r\n\r\n" + body
+
+
+def _receive(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionAbortedError
+    return data

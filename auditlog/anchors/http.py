@@ -87,10 +87,13 @@ def post(endpoint: Endpoint, path: str, body: bytes, deadline: float) -> Respons
         connection.request("POST", endpoint.path + path, body, headers)
         with contextlib.closing(connection.getresponse()) as response:
             data = response.read(MAX_RESPONSE + 1)
+            missing = response.length or 0
     except TimeoutError:
         raise AuditLogError(f"{endpoint.url} did not answer in time") from None
     except http.client.RemoteDisconnected:
         raise AuditLogError(f"{endpoint.url} closed without an answer") from None
+    except http.client.IncompleteRead:
+        raise AuditLogError(f"{endpoint.url} cut its answer short") from None
     except http.client.HTTPException as error:
         kind = type(error).__name__
         raise MalformedError(f"{endpoint.url} does not speak HTTP: {kind}") from None
@@ -100,6 +103,8 @@ def post(endpoint: Endpoint, path: str, body: bytes, deadline: float) -> Respons
         connection.close()
     if len(data) > MAX_RESPONSE:
         raise MalformedError(f"{endpoint.url} answered more than {MAX_RESPONSE} bytes")
+    if missing:
+        raise AuditLogError(f"{endpoint.url} cut its answer short")
     content_type = response.headers.get("Content-Type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     return Response(response.status, media_type, data)

@@ -242,9 +242,12 @@ def _body(question: _Question, old: int) -> bytes:
 def _size_seen(name: str, question: _Question, body: bytes) -> int:
     """Return the size in the body of a 409, from which a proof can be made."""
     text = body.decode("ascii", "replace")
-    if not text.endswith("\n"):
+    try:
+        seen = parse_decimal(text.removesuffix("\n"))
+    except MalformedError:
+        seen = -1
+    if seen < 0 or not text.endswith("\n"):
         raise MalformedError(f"witness {name}: expected a size and a newline in a 409")
-    seen = parse_decimal(text[:-1])
     if seen <= question.size:
         return seen
     newest = question.size if question.newest is None else question.newest()
@@ -302,6 +305,11 @@ def _verify(witness: Witness, question: _Question, lines: bytes) -> Signature:
         ) from None
     except MalformedError as error:
         raise MalformedError(f"witness {witness.name}: {error}") from None
+    if note.text != text:
+        # The answer held an empty line: what it signs is not our checkpoint.
+        raise MalformedError(
+            f"witness {witness.name}: expected signature lines, got another text"
+        )
     (signature,) = note.signatures
     ahead = signature.timestamp - question.now
     if signature.timestamp == 0 or ahead > _MAX_AHEAD:

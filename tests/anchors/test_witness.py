@@ -1,0 +1,568 @@
+"""Asking witnesses: the real one, the unhelpful and the malicious."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditlog.anchors import witness as module
+from auditlog.anchors.witness import (
+    Consistency,
+    Cosigned,
+    WitnessResult,
+    ask_witness,
+    ask_witnesses,
+)
+from auditlog.core.checkpoint import Witness, open_checkpoint, parse_policy
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    MalformedError,
+    RollbackError,
+    StorageError,
+    UntrustedError,
+    VerificationError,
+)
+from auditlog.core.note import (
+    COSIGNATURE_ED25519,
+    ED25519,
+    ML_DSA_44,
+    make_signer,
+    parse_vkey,
+)
+from auditlog.core.proof import parse_add_checkpoint
+from auditlog.web.witness_server import WitnessApp
+from tests.witnesses import (
+    NOW,
+    SomeLog,
+    listening,
+    new_state,
+    running,
+    served_witness,
+    witness_signers,
+)
+
+LOG = SomeLog()
+ED_SIGNER, PQ_SIGNER = witness_signers()
+BOTH = [ED_SIGNER.verifier, PQ_SIGNER.verifier]
+SIZE = "text/x.tlog.size"
+
+
+def witness(url: str | None, number: int = 0) -> Witness:
+    return Witness(f"w{number}", BOTH[number], url)
+
+
+def ask(
+    url: str | None,
+    size: int = 9,
+    known: int | None = 7,
+    *,
+    fork: int | None = None,
+    consistency: Consistency | None = None,
+    newest: Callable[[], int] | None = None,
+    timeout: float = 5.0,
+) -> Cosigned:
+    return ask_witness(
+        witness(url),
+        LOG.note(size, fork),
+        size,
+        consistency or (lambda old, new: LOG.proof(old, new, fork)),
+        known,
+        now=NOW,
+        timeout=timeout,
+        newest=newest,
+    )
+
+
+def ask_all(
+    witnesses: Sequence[Witness],
+    known: Mapping[str, int] | None = None,
+    *,
+    now: float = NOW,
+    timeout: float = 5.0,
+) -> list[WitnessResult]:
+    note = LOG.note(9)
+    return ask_witnesses(witnesses, note, 9, LOG.proof, known, now=now, timeout=timeout)
+
+
+def reply(status: int, body: bytes, content_type: str = "text/plain") -> bytes:
+    head = f"HTTP/1.1 {status} Status\r\nContent-Type: {content_type}\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def answering(*replies: bytes) -> Callable[[socket.socket], None]:
+    """Answer the first request with the first reply, …, and the rest with the last."""
+    left = list(replies)
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+    return serve
+
+
+def old_sizes(requests: Sequence[bytes]) -> list[int]:
+    bodies = [request.partition(b"\r\n\r\n")[2] for request in requests]
+    return [parse_add_checkpoint(body).old_size for body in bodies]
+
+
+class CountingApp:
+    """A witness that counts what it is asked."""
+
+    def __init__(self, app: WitnessApp) -> None:
+        self.app = app
+        self.count = 0
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        self.count += scope["type"] == "http"  # type: ignore[index]  # an ASGI scope
+        await self.app(scope, receive, send)  # type: ignore[arg-type]
+
+
+class TestRealWitness:
+    def test_a_log_grows_under_its_eyes(self, tmp_path: Path) -> None:
+        seen, line = None, None
+        with served_witness(tmp_path, LOG.vkeys) as (url, vkeys):
+            mine = Witness("w", parse_vkey(vkeys[0]), url)
+            for size in (1, 7, 7, 64, 300):
+                cosigned = ask_witness(
+                    mine, LOG.note(size), size, LOG.proof, seen, now=time.time()
+                )
+                (line,) = cosigned.lines
+                assert cosigned.size == size
+                assert line.verifier == mine.verifier
+                assert abs(line.timestamp - time.time()) < 60
+                seen = size
+        assert line is not None
+        policy = parse_policy(f"log {LOG.vkeys[0]}\nwitness w {vkeys[0]}\nquorum w\n")
+        opened = open_checkpoint(LOG.note(300) + line.line, policy)
+        assert opened.cosignatures == (
+            (Witness("w", mine.verifier, None), line.timestamp),
+        )
+
+    @pytest.mark.parametrize(
+        ("known", "requests"), [(None, 2), (0, 2), (3, 2), (7, 1), (9, 2), (500, 2)]
+    )
+    def test_what_we_know_saves_a_request(
+        self, tmp_path: Path, known: int | None, requests: int
+    ) -> None:
+        app = CountingApp(WitnessApp(new_state(tmp_path), LOG.keys, witness_signers()))
+        with running(app) as url:
+            ask_witness(witness(url), LOG.note(7), 7, LOG.proof, now=time.time())
+            app.count = 0
+            mine = witness(url)
+            ask_witness(mine, LOG.note(9), 9, LOG.proof, known, now=time.time())
+        assert app.count == requests
+
+    def test_an_answer_that_was_lost_is_asked_for_again(self, tmp_path: Path) -> None:
+        with served_witness(tmp_path, LOG.vkeys) as (url, vkeys):
+            mine = Witness("w", parse_vkey(vkeys[0]), url)
+            for _ in range(2):  # the second time the witness has it, and we do not know
+                cosigned = ask_witness(
+                    mine, LOG.note(9), 9, LOG.proof, 0, now=time.time()
+                )
+                assert len(cosigned.lines) == 1
+
+    def test_a_restored_backup_is_a_rollback(self, tmp_path: Path) -> None:
+        with served_witness(tmp_path, LOG.vkeys) as (url, _):
+            now = time.time()
+            with pytest.raises(UntrustedError, match="without a signature by its key"):
+                ask_witness(witness(url), LOG.note(9), 9, LOG.proof, now=now)
+            with pytest.raises(
+                RollbackError,
+                match="witness w0 has seen size 9, this log has only 7: was it",
+            ):
+                ask_witness(witness(url), LOG.note(7), 7, LOG.proof, 7, now=now)
+
+    @pytest.mark.parametrize("size", [9, 12])
+    def test_another_history_is_refused(self, tmp_path: Path, size: int) -> None:
+        with served_witness(tmp_path, LOG.vkeys) as (url, vkeys):
+            mine = Witness("w", parse_vkey(vkeys[0]), url)
+            now = time.time()
+            ask_witness(mine, LOG.note(9), 9, LOG.proof, now=now)
+            with pytest.raises(
+                VerificationError, match=r"refuses \(422\): our history is not consist"
+            ):
+                ask_witness(
+                    mine,
+                    LOG.note(size, 3),
+                    size,
+                    lambda old, new: LOG.proof(old, new, 3),
+                    now=now,
+                )
+
+    def test_a_log_it_does_not_know(self, tmp_path: Path) -> None:
+        other = SomeLog("log.example/b")
+        thief = SomeLog(LOG.origin, (ML_DSA_44,))
+        with served_witness(tmp_path, LOG.vkeys) as (url, _):
+            for log, status in ((other, 404), (thief, 403)):
+                with pytest.raises(
+                    UntrustedError, match=rf"\({status}\): have its operator add the vk"
+                ):
+                    ask_witness(witness(url), log.note(7), 7, log.proof, now=NOW)
+
+
+class TestStatuses:
+    @pytest.mark.parametrize(
+        ("answer", "kind", "reason"),
+        [
+            (reply(422, b""), VerificationError, r"refuses \(422\): our history"),
+            (reply(409, b""), VerificationError, r"refuses \(409\): our history"),
+            (reply(409, b"5\n"), VerificationError, r"refuses \(409\): our history"),
+            (reply(403, b"no"), UntrustedError, r"does not know this log .*\(403\)"),
+            (reply(404, b"no"), UntrustedError, r"does not know this log .*\(404\)"),
+            (reply(429, b""), AuditLogError, r"cannot answer now \(429\)"),
+            (reply(500, b""), AuditLogError, r"cannot answer now \(500\)"),
+            (reply(503, b""), AuditLogError, r"cannot answer now \(503\)"),
+            (reply(301, b""), MalformedError, r"redirects \(301\), which is not foll"),
+            (reply(308, b""), MalformedError, r"redirects \(308\), which is not foll"),
+            (reply(201, b""), MalformedError, "answered with status 201"),
+            (reply(400, b""), MalformedError, "answered with status 400"),
+            (reply(413, b""), MalformedError, "answered with status 413"),
+        ],
+    )
+    def test_each_means_one_thing(
+        self, answer: bytes, kind: type[AuditLogError], reason: str
+    ) -> None:
+        requests: list[bytes] = []
+        with (
+            listening(answering(answer), requests=requests) as url,
+            pytest.raises(
+                kind, match=f"witness w0 .*{reason}|witness w0 {reason}"
+            ) as caught,
+        ):
+            ask(url)
+        assert type(caught.value) is kind
+        assert len(requests) == 1
+        retry = WitnessResult(witness(url), None, caught.value).retryable
+        assert retry == (kind is AuditLogError)
+
+    def test_nobody_there_and_too_slow_are_worth_a_retry(self) -> None:
+        with (
+            listening(lambda connection: time.sleep(0.3)) as url,
+            pytest.raises(AuditLogError, match="in time") as slow,
+        ):
+            ask(url, timeout=0.1)
+        with pytest.raises(AuditLogError, match="cannot reach") as gone:
+            ask(url)
+        for caught in (slow, gone):
+            assert WitnessResult(witness(url), None, caught.value).retryable
+
+
+class TestSizes:
+    def test_the_proof_is_made_again_for_the_size_it_saw(self) -> None:
+        asked: list[tuple[int, int]] = []
+        requests: list[bytes] = []
+
+        def consistency(old: int, new: int) -> tuple[bytes, ...]:
+            asked.append((old, new))
+            return LOG.proof(old, new)
+
+        lines = ED_SIGNER.sign(LOG.text(9), NOW)
+        answers = answering(reply(409, b"5\n", SIZE), reply(200, lines))
+        with listening(answers, requests=requests) as url:
+            ask(url, known=7, consistency=consistency)
+        assert asked == [(7, 9), (5, 9)]
+        assert old_sizes(requests) == [7, 5]
+
+    @pytest.mark.parametrize("old", [0, 9])
+    def test_nothing_and_everything_need_no_proof(self, old: int) -> None:
+        def never(old: int, new: int) -> tuple[bytes, ...]:
+            raise AssertionError
+
+        lines = ED_SIGNER.sign(LOG.text(9), NOW)
+        with listening(answering(reply(200, lines))) as url:
+            assert ask(url, known=old, consistency=never).size == 9
+
+    @pytest.mark.parametrize("kind", [SIZE, "Text/X.Tlog.Size; charset=utf-8"])
+    def test_a_larger_size_is_a_rollback(self, kind: str) -> None:
+        with (
+            listening(answering(reply(409, b"10\n", kind))) as url,
+            pytest.raises(
+                RollbackError, match=r"has seen size 10, this log has only 9"
+            ),
+        ):
+            ask(url)
+
+    @pytest.mark.parametrize(
+        ("newest", "kind", "reason"),
+        [
+            (12, AuditLogError, "has already seen size 12: somebody asked it"),
+            (11, RollbackError, "has seen size 12, this log has only 11"),
+        ],
+    )
+    def test_a_larger_size_that_another_process_asked_for_is_none(
+        self, newest: int, kind: type[AuditLogError], reason: str
+    ) -> None:
+        with (
+            listening(answering(reply(409, b"12\n", SIZE))) as url,
+            pytest.raises(kind, match=reason) as caught,
+        ):
+            ask(url, newest=lambda: newest)
+        assert type(caught.value) is kind
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(
+                b"",
+                b"\n",
+                b"5",
+                b"05\n",
+                b"-5\n",
+                b"5\n\n",
+                b" 5\n",
+                b"5.0\n",
+                b"\xff\n",
+            ),
+            *(b"9" * 30 + b"\n", b"9" * 60_000 + b"\n"),
+        ],
+    )
+    def test_a_size_that_is_none(self, body: bytes) -> None:
+        with (
+            listening(answering(reply(409, body, SIZE))) as url,
+            pytest.raises(
+                MalformedError, match="witness w0: expected a size and a newline"
+            ),
+        ):
+            ask(url)
+
+    def test_an_endless_change_of_mind_ends(self) -> None:
+        requests: list[bytes] = []
+        answers = [reply(409, b"%d\n" % size, SIZE) for size in (5, 6, 5, 6, 5, 6)]
+        with (
+            listening(answering(*answers), requests=requests) as url,
+            pytest.raises(AuditLogError, match="answered 3 requests with another size"),
+        ):
+            ask(url)
+        assert old_sizes(requests) == [7, 5, 6]
+
+    def test_the_time_limit_is_for_all_attempts(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            time.sleep(0.15)
+            connection.sendall(reply(409, b"5\n", SIZE))
+
+        requests: list[bytes] = []
+        with (
+            listening(serve, requests=requests) as url,
+            pytest.raises(AuditLogError, match="did not answer in time"),
+        ):
+            ask(url, timeout=0.2)
+        assert len(requests) == 2
+
+    def test_a_proof_that_cannot_be_made(self) -> None:
+        def broken(old: int, new: int) -> tuple[bytes, ...]:
+            raise StorageError("the disk is gone")
+
+        with (
+            listening(answering(reply(200, b""))) as url,
+            pytest.raises(StorageError, match="the disk is gone"),
+        ):
+            ask(url, consistency=broken)
+
+    def test_cosignatures_are_not_sent_on(self) -> None:
+        note = LOG.note(9) + PQ_SIGNER.sign(LOG.text(9), NOW) * 5
+        requests: list[bytes] = []
+        with (
+            listening(answering(reply(200, b"")), requests=requests) as url,
+            pytest.raises(MalformedError, match="up to 16384 bytes, got 16"),
+        ):
+            ask_witness(witness(url), note, 9, LOG.proof, now=NOW)
+        assert requests == []
+
+    def test_no_url(self) -> None:
+        with pytest.raises(ConfigurationError, match="gives no URL for witness w0"):
+            ask(None)
+        with pytest.raises(ConfigurationError, match="expected an http or https URL"):
+            ask("ftp://witness.example")
+
+
+class TestLines:
+    """What stands in a 200 is believed only if the witness's key verifies it."""
+
+    STRANGER = make_signer("stranger.example", COSIGNATURE_ED25519, b"s" * 32)
+    THIEF = make_signer("witness.example/w1", COSIGNATURE_ED25519, b"t" * 32)
+
+    @pytest.mark.parametrize(
+        ("lines", "kind", "reason"),
+        [
+            (b"", MalformedError, "witness w0: expected 1 to 100 signature lines"),
+            (b"garbage", MalformedError, "witness w0: expected a signature line"),
+            (b"\xff\xfe\n", MalformedError, "witness w0: expected a signature line"),
+            (b"\n", MalformedError, "witness w0: expected 1 to 100 signature lines"),
+            (
+                STRANGER.sign(LOG.text(9), NOW),
+                UntrustedError,
+                "witness w0 answered without a signature by its key",
+            ),
+            (
+                THIEF.sign(LOG.text(9), NOW),
+                UntrustedError,
+                "witness w0 answered without a signature by its key",
+            ),
+            (
+                LOG.signers[0].sign(LOG.text(9)),
+                UntrustedError,
+                "witness w0 answered without a signature by its key",
+            ),
+            (
+                ED_SIGNER.sign(LOG.text(8), NOW),
+                VerificationError,
+                "witness.example/w1.* does not verify",
+            ),
+            (
+                ED_SIGNER.sign(LOG.text(9), 0),
+                VerificationError,
+                "witness w0 signed the time 0; expected one after 0",
+            ),
+            (
+                ED_SIGNER.sign(LOG.text(9), NOW + 301),
+                VerificationError,
+                f"witness w0 signed the time {NOW + 301}; expected",
+            ),
+            (
+                ED_SIGNER.sign(LOG.text(9), 2**63 - 1),
+                VerificationError,
+                "witness w0 signed the time 9223372036854775807; expected",
+            ),
+            (
+                ED_SIGNER.sign(LOG.text(9), NOW) * 2,
+                MalformedError,
+                "witness w0: expected one signature by witness.example/w1",
+            ),
+            (
+                STRANGER.sign(LOG.text(9), NOW) * 101,
+                MalformedError,
+                "witness w0: expected 1 to 100 signature lines, got 101",
+            ),
+            (
+                b"evil\n\n" + ED_SIGNER.sign(LOG.text(9) + b"\nevil\n", NOW),
+                MalformedError,
+                "witness w0: expected signature lines, got another text",
+            ),
+        ],
+    )
+    def test_not_believed(
+        self, lines: bytes, kind: type[AuditLogError], reason: str
+    ) -> None:
+        with (
+            listening(answering(reply(200, lines))) as url,
+            pytest.raises(kind, match=reason) as caught,
+        ):
+            ask(url)
+        assert type(caught.value) is kind
+
+    @pytest.mark.parametrize("time_", [1, NOW - 10**6, NOW, NOW + 300])
+    def test_believed_among_others(self, time_: int) -> None:
+        line = ED_SIGNER.sign(LOG.text(9), time_)
+        others = [
+            self.STRANGER.sign(LOG.text(9), NOW),
+            PQ_SIGNER.sign(LOG.text(9), NOW),
+            self.STRANGER.sign(LOG.text(8), NOW),
+        ]
+        body = b"".join([*others[:2], line, others[2]])
+        with listening(answering(reply(200, body))) as url:
+            (signature,) = ask(url).lines
+        assert signature == (ED_SIGNER.verifier, time_, line)
+
+    @given(lines=st.binary())
+    def test_any_bytes_give_an_error_of_ours(self, lines: bytes) -> None:
+        question = module._Question(LOG.note(9), 9, LOG.proof, None, 1.0, NOW)
+        result = module._result(witness("http://a.example"), question, lines)
+        assert isinstance(result.error, AuditLogError)
+        assert result.cosignatures == ()
+
+
+class TestMany:
+    def test_one_server_with_two_keys_is_asked_once(self, tmp_path: Path) -> None:
+        app = CountingApp(WitnessApp(new_state(tmp_path), LOG.keys, witness_signers()))
+        with running(app) as url:
+            results = ask_all([witness(url), witness(url + "/", 1)], now=time.time())
+        assert app.count == 1
+        assert [result.witness.name for result in results] == ["w0", "w1"]
+        assert [result.error for result in results] == [None, None]
+        types = [line.verifier.type for r in results for line in r.cosignatures]
+        assert types == [COSIGNATURE_ED25519, ML_DSA_44]
+
+    def test_the_newest_size_known_of_either_key_is_used(self) -> None:
+        requests: list[bytes] = []
+        known = {BOTH[0].key: 3, BOTH[1].key: 5}
+        with listening(answering(reply(500, b"")), requests=requests) as url:
+            ask_all([witness(url), witness(url, 1)], known)
+        assert old_sizes(requests) == [5]
+
+    def test_a_bad_line_spoils_its_own_key_only(self) -> None:
+        lines = ED_SIGNER.sign(LOG.text(8), NOW) + PQ_SIGNER.sign(LOG.text(9), NOW)
+        with listening(answering(reply(200, lines))) as url:
+            bad, good = ask_all([witness(url), witness(url, 1)])
+        assert isinstance(bad.error, VerificationError)
+        assert not bad.retryable
+        assert bad.cosignatures == ()
+        assert good.error is None
+        assert good.cosigned is not None
+        assert good.cosignatures == good.cosigned.lines != ()
+
+    def test_one_that_fails_does_not_keep_the_others(self) -> None:
+        lines = PQ_SIGNER.sign(LOG.text(9), NOW)
+        done: list[float] = []
+
+        def prompt(connection: socket.socket) -> None:
+            connection.sendall(reply(200, lines))
+            done.append(time.monotonic())
+
+        begun = time.monotonic()
+        with (
+            listening(lambda connection: time.sleep(0.4)) as slow,
+            listening(prompt) as fast,
+        ):
+            failed, unasked, good = (
+                witness(slow),
+                Witness("no url", BOTH[0]),
+                witness(fast, 1),
+            )
+            results = ask_all([failed, unasked, good], timeout=0.2)
+        assert [result.witness for result in results] == [failed, good]
+        assert [result.url for result in results] == [slow, fast]
+        assert results[0].retryable
+        assert results[1].error is None
+        assert done[0] - begun < 0.2
+
+    def test_a_url_that_cannot_be_used_is_a_result(self) -> None:
+        (result,) = ask_all([witness("ftp://a.example")])
+        assert isinstance(result.error, ConfigurationError)
+        assert not result.retryable
+
+    def test_nobody_to_ask(self) -> None:
+        assert ask_all([]) == []
+        assert ask_all([witness(None)]) == []
+
+    def test_proofs_are_made_one_at_a_time(self) -> None:
+        inside = threading.Lock()
+        made: list[int] = []
+
+        def consistency(old: int, new: int) -> tuple[bytes, ...]:
+            assert inside.acquire(blocking=False)
+            time.sleep(0.02)
+            made.append(old)
+            inside.release()
+            return LOG.proof(old, new)
+
+        servers = [listening(answering(reply(500, b""))) for _ in range(3)]
+        with servers[0] as one, servers[1] as two, servers[2] as three:
+            witnesses = [witness(url) for url in (one, two, three)]
+            known = {BOTH[0].key: 7}
+            ask_witnesses(witnesses, LOG.note(9), 9, consistency, known, now=NOW)
+        assert made == [7, 7, 7]
+
+    def test_the_log_with_both_keys_fits_a_request(self, tmp_path: Path) -> None:
+        log = SomeLog("log.example/both", (ED25519, ML_DSA_44))
+        with served_witness(tmp_path, log.vkeys) as (url, vkeys):
+            mine = Witness("w", parse_vkey(vkeys[1]), url)
+            now = time.time()
+            ask_witness(mine, log.note(255), 255, log.proof, now=now)
+            cosigned = ask_witness(mine, log.note(600), 600, log.proof, 255, now=now)
+        assert re.match(rb"\xe2\x80\x94 witness.example/w1 ", cosigned.lines[0].line)
