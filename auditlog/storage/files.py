@@ -140,17 +140,18 @@ def read_secret(path: Path) -> bytes:
             its permissions let the group or others at it.
     """
     try:
+        # A pipe under this name must not make us wait.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            check_private(fd, path)
+            return _read_limited(fd, path)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise ConfigurationError(f"no key file at {path}") from None
     except OSError as error:
         reason = error.strerror
         raise ConfigurationError(f"cannot read the key file {path}: {reason}") from None
-    try:
-        check_private(fd, path)
-        return _read_limited(fd, path)
-    finally:
-        os.close(fd)
 
 
 def check_private(fd: int, path: Path) -> None:
@@ -171,12 +172,8 @@ def check_private(fd: int, path: Path) -> None:
 
 def _read_limited(fd: int, path: Path) -> bytes:
     data = b""
-    try:
-        while len(data) <= _MAX_SECRET and (chunk := os.read(fd, _MAX_SECRET + 1)):
-            data += chunk
-    except OSError as error:
-        reason = error.strerror
-        raise ConfigurationError(f"cannot read the key file {path}: {reason}") from None
+    while len(data) <= _MAX_SECRET and (chunk := os.read(fd, _MAX_SECRET + 1)):
+        data += chunk
     if len(data) > _MAX_SECRET:
         raise ConfigurationError(
             f"the key file {path} is longer than {_MAX_SECRET} bytes"

@@ -1,6 +1,7 @@
 """Durable files, locks between processes, secrets, and where not to write."""
 
 import errno
+import fcntl
 import os
 import stat
 import threading
@@ -61,6 +62,16 @@ def test_bytes_and_name_are_synced_in_this_order(
     monkeypatch.setattr(Path, "replace", traced_replace)
     write_durably(path, b"data")
     assert calls == ["sync .file", "rename", f"sync {path.parent.name[:5]}"]
+
+
+def test_where_fsync_is_not_enough_the_drive_is_flushed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda fd, command: calls.append(command))
+    write_durably(path, b"data")
+    assert calls == [51]
 
 
 def test_a_write_that_fails_leaves_the_old_file(

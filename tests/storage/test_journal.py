@@ -366,7 +366,19 @@ def test_a_write_that_meets_the_switch_is_repeated(
     assert recovered(directory).records == (record(5),)
 
 
-@pytest.mark.parametrize("broken", ["fsync", "replace", "lock"])
+def cut_short_once(when: Callable[[bytes], bool]) -> Callable[[int, bytes], int]:
+    write, cut = os.write, [False]
+
+    def short(fd: int, data: bytes) -> int:
+        if cut[0] or not when(data):
+            return write(fd, data)
+        cut[0] = True
+        return write(fd, data[:5])
+
+    return short
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace", "lock", "copy"])
 def test_a_compaction_that_fails_loses_nothing(
     journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -389,13 +401,17 @@ def test_a_compaction_that_fails_loses_nothing(
             patch.setattr(os, "fsync", second_sync_fails)
         elif broken == "replace":
             patch.setattr(Path, "replace", fail)
+        elif broken == "copy":
+            open_all(journal, 5)
+            patch.setattr(os, "write", cut_short_once(lambda data: len(data) == RECORD))
         else:
             patch.setattr(FileLock, "__enter__", fail)
-        with pytest.raises(StorageError, match=r"cannot compact .*: disk full"):
+        with pytest.raises(StorageError, match=r"cannot (compact|write) .*: disk full"):
             journal.compact([record(3)], 5)
     assert sorted(file.suffix for file in directory.iterdir()) == ["", ".journal"]
     open_all(journal, 20)
-    expected = [*range(5), *([11, 12] if broken == "fsync" else []), 20]
+    more = {"fsync": [11, 12], "copy": [5]}
+    expected = [*range(5), *more.get(broken, []), 20]
     journal.compact([record(n) for n in range(5)], 5)
     journal.abandon()
     assert recovered(directory).records == tuple(map(record, expected))
@@ -483,6 +499,17 @@ def test_a_short_write_fails_and_does_not_misalign_the_next(
     journal.abandon()
     found = recovered(directory)
     assert found.records == (record(0), record(2), record(3))
+
+
+def test_a_journal_that_cannot_be_begun_leaves_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", nothing)
+        with pytest.raises(StorageError, match=r"cannot create .*: disk full"):
+            Journal.create(directory, EMITTER)
+    assert not path_of(directory).exists()
+    Journal.create(directory, EMITTER).close_clean()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -611,6 +611,33 @@ def test_a_database_without_write_ahead_log_is_not_written(path: Path) -> None:
             store.append([item(0)])
 
 
+def test_a_file_system_without_wal_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SqliteStore.create(path, ORIGIN).close()
+    with SqliteStore(path) as store:
+        # What SQLite answers where it cannot share memory between processes.
+        pragmas = ("PRAGMA journal_mode = DELETE",)
+        monkeypatch.setattr(database_module, "_WRITER_PRAGMAS", pragmas)
+        with store._database._readers:
+            store._database._close_all()
+        with pytest.raises(
+            StorageError, match=r"write-ahead log .* \(journal mode del"
+        ):
+            store.append([item(0)])
+
+
+def test_a_connection_that_fails_is_not_counted_as_borrowed(
+    store: SqliteStore, path: Path
+) -> None:
+    path.rename(path.with_name("elsewhere"))
+    with store._database.reading(), pytest.raises(StorageError, match="be opened"):
+        store.size()
+    path.with_name("elsewhere").rename(path)
+    assert store.size() == 0
+    assert store._database._borrowed == 0
+
+
 def test_readers_cannot_change_anything(store: SqliteStore) -> None:
     with (
         pytest.raises(StorageError, match="read-only"),
