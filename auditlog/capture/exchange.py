@@ -1,20 +1,65 @@
 """What was captured of one call: plain values, handed from middleware to recorder."""
 
+import re
 from dataclasses import dataclass, field
 
 from auditlog.core.commitment import LeafHasher, leaf_salt
+from auditlog.core.errors import ConfigurationError
 
 __all__ = ["Body", "Exchange", "ModelIdentity"]
+
+_MODEL_TEXT = 256
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model decided. All strings come from configuration or code."""
+    """Which model decided. All strings come from configuration or code.
+
+    Raises:
+        ConfigurationError: name or version is not 1 to 256 printable characters, or
+            the digest is not ``sha256:`` and 64 lower-case hex digits.
+    """
 
     name: str
     version: str | None = None
     digest: str | None = None
     """Digest of the artifact, ``sha256:<hex>``."""
+
+    def __post_init__(self) -> None:
+        """Refuse what an entry could not say."""
+        _check_text("name", self.name)
+        if self.version is not None:
+            _check_text("version", self.version)
+        if self.digest is not None and not _is_digest(self.digest):
+            raise ConfigurationError(
+                "a model's digest is 'sha256:' and 64 lower-case hex digits, "
+                f"got {self.digest!r}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelIdentity":
+        """Read ``name`` or ``name@version``; the last ``@`` separates them.
+
+        Raises:
+            ConfigurationError: name or version is empty or cannot stand in an entry.
+        """
+        name, separator, version = text.rpartition("@")
+        return cls(name, version) if separator else cls(text)
+
+
+def _check_text(what: str, text: object) -> None:
+    # Printable also means: no lone surrogate, so that it can be written as UTF-8.
+    if isinstance(text, str) and 0 < len(text) <= _MODEL_TEXT and text.isprintable():
+        return
+    raise ConfigurationError(
+        f"a model's {what} is a string of 1 to {_MODEL_TEXT} printable characters, "
+        f"got {text!r:.80}"
+    )
+
+
+def _is_digest(digest: object) -> bool:
+    return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None
 
 
 class Body:
@@ -25,39 +70,48 @@ class Body:
     body while memory stays flat; the first `limit` bytes stay as the stored copy.
     """
 
-    __slots__ = ("_hasher", "_leaf", "_limit", "_secret", "chunks", "size", "state")
+    # Defaults stand on the class: two are made for each request.
+    state = "unread"
+    """``complete``, ``unread``, ``partial``, ``not_observed`` or ``omitted``."""
+    size = 0
+    """Bytes that passed so far."""
+    # Most bodies are one chunk, kept as it is; a second one starts a buffer, so
+    # that a million small chunks cost no more memory than their bytes.
+    _first = b""
+    _more: bytearray | None = None
+    _hasher: LeafHasher | None = None
 
     def __init__(self, secret: bytes, leaf: int, limit: int) -> None:
         """Prepare to capture leaf `leaf` (0 request, 1 response) of a commitment."""
-        self.state = "unread"
-        """``complete``, ``unread``, ``partial``, ``not_observed`` or ``omitted``."""
-        self.size = 0
-        """Bytes that passed so far."""
-        self.chunks: list[bytes] = []
-        """What is kept: the whole body, or its first `limit` bytes."""
         self._secret = secret
         self._leaf = leaf
         self._limit = limit
-        self._hasher: LeafHasher | None = None
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Take the next bytes of the body; they must not change afterwards."""
         self.size += len(chunk)
         if self._hasher is not None:
             self._hasher.update(chunk)
         elif self.size <= self._limit:
-            self.chunks.append(chunk)
+            self._keep(chunk)
         else:
             self._overflow(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._more is not None:
+            self._more += chunk
+        elif self._first:
+            self._more = bytearray(chunk)
+        else:
+            self._first = chunk
 
     def _overflow(self, chunk: bytes) -> None:
         path = ("request", "response")[self._leaf]
         hasher = LeafHasher(leaf_salt(self._secret, self._leaf), path)
-        for kept in self.chunks:
-            hasher.update(kept)
+        hasher.update(self.kept())
         hasher.update(chunk)
         self._hasher = hasher
-        self.chunks.append(chunk[: len(chunk) - (self.size - self._limit)])
+        self._keep(chunk[: len(chunk) - (self.size - self._limit)])
 
     @property
     def capped(self) -> bool:
@@ -71,7 +125,7 @@ class Body:
 
     def kept(self) -> bytes:
         """Return what is kept of the body."""
-        return b"".join(self.chunks)
+        return self._first if self._more is None else self._first + self._more
 
     def leaf_hash(self) -> bytes | None:
         """Return the hash of leaf `leaf` if the body was capped, else None."""

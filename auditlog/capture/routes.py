@@ -1,0 +1,135 @@
+"""Which requests are decisions: the application's own routes say so.
+
+The route of a request is found before the application is called. A *template* is the
+path as written in code, with the prefixes of included routers and of mounts:
+``/tenants/{tenant}/score/{id}``. It is never built from the request's path, because it
+stands in clear in the log.
+"""
+
+import fnmatch
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from auditlog.capture.routers import (
+    Plan,
+    Route,
+    find_router,
+    innermost,
+    match_app,
+    route_path,
+)
+
+__all__ = ["Routes"]
+
+Scope = Mapping[str, Any]
+
+_MAX_KNOWN = 1024
+_REST = "/{path}"
+_NEVER = frozenset({"auditlog", "starlette.staticfiles", "fastapi.staticfiles"})
+
+
+class Routes:
+    """Finds routes for one installation of the middleware.
+
+    Args:
+        app: what the middleware wraps.
+        include: globs over templates; empty takes all.
+        exclude: globs over templates; wins over `include`.
+    """
+
+    def __init__(
+        self, app: Any, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    ) -> None:
+        self._app = app
+        self._include = _globs(include)
+        self._exclude = _globs(exclude)
+        # Looked for once: the stack inside a middleware does not change.
+        self._router: Any = None
+        self._has_looked = False
+        self._plan: Plan | None = None
+        # Routes without parameters by (method, path), for the common case that the
+        # application is at the root. Their template is their path, so that one which
+        # outlives its route still says the truth.
+        self._known: dict[tuple[str, str], Route | None] = {}
+
+    def find(self, scope: Scope) -> Route | None:
+        """Return the route of a request that is to be captured, else None.
+
+        Routes of auditlog itself and of static files are never captured. Where there
+        is no router every path is, and the globs look at the path.
+
+        Raises:
+            Exception: whatever a foreign route object raises.
+        """
+        if not scope.get("root_path"):
+            key = (scope["method"], scope["path"])
+            if key in self._known:
+                return self._known[key]
+        router, top = self._top(scope)
+        if router is None:
+            return self._wanted(Route(None, innermost(self._app)), scope["path"])
+        plan = self._plan
+        if plan is None or plan.router is not router or not plan.is_current():
+            plan = self._plan = Plan(router)
+            self._known.clear()
+        if plan.usable:
+            return self._planned(plan, route_path(top), scope)
+        return self._wanted_below(match_app(router, dict(top), ""), scope)
+
+    def _top(self, scope: Scope) -> tuple[Any, Scope]:
+        """Return the router to begin with, and the scope as it sees it."""
+        if "router" in scope:
+            # Installed below a mount: only from the top is the whole template known.
+            outermost = find_router(scope["router"])
+            if outermost is not None:
+                root_path = scope.get("app_root_path", scope.get("root_path", ""))
+                top = {**scope, "root_path": root_path, "path_params": {}}
+                top.pop("fastapi", None)
+                return outermost, top
+        if not self._has_looked:
+            self._router = find_router(self._app)
+            self._has_looked = True
+        if self._router is None and "app" in scope:
+            return find_router(scope["app"]), scope
+        return self._router, scope
+
+    def _planned(self, plan: Plan, path: str, scope: Scope) -> Route | None:
+        found = plan.find(path, scope["method"])
+        route = self._wanted_below(found, scope)
+        if found is not None and found.template == scope["path"]:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[scope["method"], scope["path"]] = route
+        return route
+
+    def _wanted_below(self, found: Route | None, scope: Scope) -> Route | None:
+        """Look on from here where the outermost router cannot see how it got here."""
+        if "router" in scope and (found is None or found.opaque):
+            above = "" if found is None else found.template or ""
+            found = match_app(self._app, dict(scope), above.removesuffix(_REST))
+        return None if found is None else self._wanted(found, scope["path"])
+
+    def _wanted(self, route: Route, path: str) -> Route | None:
+        if _is_never(route.endpoint):
+            return None
+        name = path if route.template is None else route.template
+        if self._exclude is not None and self._exclude.match(name):
+            return None
+        if self._include is not None and not self._include.match(name):
+            return None
+        return route
+
+
+def _is_never(endpoint: Any) -> bool:
+    while isinstance(endpoint, functools.partial):
+        endpoint = endpoint.func
+    module = getattr(endpoint, "__module__", None) or ""
+    return module in _NEVER or module.startswith("auditlog.")
+
+
+def _globs(patterns: Sequence[str]) -> re.Pattern[str] | None:
+    if not patterns:
+        return None
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))
