@@ -1,0 +1,79 @@
+"""The ASGI names that our middleware shares, and what it reads from a scope."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import quote
+
+__all__ = [
+    "App",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "content_type",
+    "refuse",
+    "settle_extensions",
+    "target",
+]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_UNSEEN_BODIES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+_TYPE_SIZE = len(b"content-type")
+_REFUSAL = (
+    b'{"type":"about:blank","title":"Service Unavailable","status":503,'
+    b'"detail":"Decisions cannot be recorded at the moment, so none is made."}'
+)
+
+
+def target(scope: Mapping[str, Any]) -> bytes:
+    """Return path and query as the client sent them."""
+    raw = scope.get("raw_path")
+    path = bytes(raw) if raw else quote(scope["path"]).encode()
+    query = scope.get("query_string", b"")
+    # Some servers put the query into raw_path too.
+    return path.partition(b"?")[0] + b"?" + query if query else path
+
+
+def content_type(scope: Mapping[str, Any]) -> str | None:
+    """Return the request's Content-Type as sent; None without one."""
+    for name, value in scope.get("headers", ()):
+        if len(name) == _TYPE_SIZE and name.lower() == b"content-type":
+            return str(value, "latin-1")
+    return None
+
+
+def settle_extensions(scope: Scope) -> bool:
+    """Hide the extensions by which a body would reach the server without us.
+
+    The application then sends it in messages. The server's own dictionary stays as
+    it is.
+
+    Returns:
+        Whether the server can send trailers.
+    """
+    extensions = scope.get("extensions")
+    if not extensions:
+        return False
+    if not _UNSEEN_BODIES.isdisjoint(extensions):
+        scope["extensions"] = {
+            name: value
+            for name, value in extensions.items()
+            if name not in _UNSEEN_BODIES
+        }
+    return "http.response.trailers" in extensions
+
+
+async def refuse(send: Send) -> None:
+    """Answer 503 with problem details (RFC 9457)."""
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(_REFUSAL)).encode()),
+        (b"retry-after", b"1"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": _REFUSAL})

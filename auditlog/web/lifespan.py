@@ -1,0 +1,79 @@
+"""The lifespan of the application, with that of the log around it."""
+
+import logging
+
+from auditlog.web.asgi import App, Message, Receive, Scope, Send
+from auditlog.web.process import Process, stops_start
+
+__all__ = ["Lifespan"]
+
+_log = logging.getLogger("auditlog")
+
+
+class Lifespan:
+    """Starts the runtime before the application, and stops it after.
+
+    Args:
+        app: the application.
+        process: whose runtime is started.
+        closed: whether a bad disk stops start-up too.
+        send: the server's channel.
+    """
+
+    __slots__ = ("_app", "_closed", "_is_up", "_process", "_send", "_stopping")
+
+    def __init__(self, app: App, process: Process, send: Send, *, closed: bool) -> None:
+        self._app = app
+        self._process = process
+        self._send = send
+        self._closed = closed
+        self._is_up = False
+        self._stopping = False
+
+    async def run(self, scope: Scope, receive: Receive) -> None:
+        """Run one lifespan.
+
+        An application without lifespan raises, or returns, before it is up: that
+        passes, and its requests are served by the runtime that was started here.
+        """
+        first = await receive()
+        if first["type"] == "lifespan.startup" and not await self._start():
+            return
+        waiting = [first]
+
+        async def next_message() -> Message:
+            message = waiting.pop() if waiting else await receive()
+            if message["type"] == "lifespan.shutdown":
+                self._stopping = True
+                # Servers may kill what is in flight without another word.
+                self._process.interrupt_all()
+            return message
+
+        try:
+            await self._app(scope, next_message, self._forward)
+        finally:
+            if self._is_up or self._stopping:
+                await self._process.stop()
+
+    async def _start(self) -> bool:
+        try:
+            await self._process.start()
+        except Exception as error:  # noqa: BLE001 - decided by on_failure
+            if stops_start(error) or self._closed:
+                text = f"auditlog: {error}"
+                await self._send({"type": "lifespan.startup.failed", "message": text})
+                return False
+            _log.exception("auditlog: no decision can be recorded now")
+        return True
+
+    async def _forward(self, message: Message) -> None:
+        """Pass on a message; before the last one everything is made durable."""
+        kind = message["type"]
+        if kind == "lifespan.startup.complete":
+            self._is_up = True
+        elif kind == "lifespan.startup.failed":
+            self._stopping = True
+        else:
+            self._process.interrupt_all()
+            await self._process.stop()
+        await self._send(message)

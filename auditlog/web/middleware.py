@@ -1,0 +1,227 @@
+"""One line that makes an ASGI application record its decisions.
+
+::
+
+    app.add_middleware(AuditMiddleware)                       # Starlette, FastAPI
+    app = AuditMiddleware(app, model="credit-risk@3")         # any ASGI application
+    vllm serve MODEL --middleware auditlog.AuditMiddleware    # configured by AUDITLOG_*
+
+Importing the module and creating the middleware start nothing and open nothing, so
+that both may happen before a fork. Each process starts its runtime when the server
+sends ``lifespan.startup``, or at the first captured request where it sends none.
+
+Messages pass as they are, in order, each in the call in which it came. Two things
+differ: ``http.response.start`` is a copy with one header more, and under
+``durability="sync"`` the message that completes an answer waits until its decision is
+on disk. Under ``on_failure="open"`` no fault of ours reaches client or application;
+under ``closed`` a request is refused with 503 while decisions cannot be recorded.
+"""
+
+import inspect
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from auditlog.capture.exchange import ModelIdentity
+from auditlog.capture.routers import Route
+from auditlog.capture.routes import Routes
+from auditlog.config import load_config
+from auditlog.core.errors import ConfigurationError
+from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
+from auditlog.log.identity import new_id
+from auditlog.web.asgi import App, Receive, Scope, Send, refuse
+from auditlog.web.lifespan import Lifespan
+from auditlog.web.process import Process, Recording
+from auditlog.web.responder import Faults, Responder, Rules
+
+__all__ = ["AuditMiddleware", "ModelSource"]
+
+ModelSource = Callable[[Scope], "str | ModelIdentity | None"]
+"""Names the model of a request that ends: ``name``, ``name@version`` or an identity."""
+
+_log = logging.getLogger("auditlog")
+
+_NOT_DECISIONS = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
+
+
+class AuditMiddleware:
+    """Records every decision of the application that it wraps.
+
+    Installed twice around one request, the outer one records it.
+
+    Args:
+        app: the ASGI application.
+        runtime: where exchanges go; None takes this process's runtime for the log.
+        model: the option of that name, or an identity, or a callable that is given
+            the scope when an answer ends. What a handler said by `Decision.set_model`
+            wins; where a callable returns None, ``AUDITLOG_MODEL`` stands in.
+        options: fields of `auditlog.config.Config`, by name.
+
+    Raises:
+        ConfigurationError: an option is unknown or does not fit.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        runtime: Recording | None = None,
+        model: str | ModelIdentity | ModelSource | None = None,
+        **options: Any,
+    ) -> None:
+        text = model if isinstance(model, str) else None
+        self.app = app
+        self.config = config = load_config({**options, "model": text})
+        self._model = _model_of(model, config.model)
+        self._faults = Faults()
+        self._process = Process(config, runtime)
+        self._closed = config.on_failure == "closed"
+        self._methods = frozenset(method.upper() for method in config.methods)
+        self._routes = Routes(app, include=config.include, exclude=config.exclude)
+        self._rules = Rules(
+            app,
+            self._faults,
+            self._name_model,
+            header=_header_name(config.header),
+            limit=config.max_stored_bytes,
+            sync=config.durability == "sync",
+            closed=self._closed,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI scope."""
+        kind = scope["type"]
+        if kind == "http" and SCOPE_KEY not in scope:
+            await self._answer(scope, receive, send)
+        elif kind == "lifespan" and self.config.enabled:
+            lifespan = Lifespan(self.app, self._process, send, closed=self._closed)
+            await lifespan.run(scope, receive)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._route(scope)
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        responder = None
+        if self.config.enabled:
+            runtime = self._process.runtime or await self._process.obtain()
+            responder = self._open(runtime, scope, receive, send, route.template)
+        if responder is not None:
+            await responder.run()
+        elif self._closed and self.config.enabled:
+            await refuse(send)
+        else:
+            await self._unrecorded(scope, receive, send)
+
+    def _route(self, scope: Scope) -> Route | None:
+        """Decide whether a request is a decision, before the application runs."""
+        method = scope["method"]
+        if method not in self._methods if self._methods else method in _NOT_DECISIONS:
+            return None
+        try:
+            return self._routes.find(scope)
+        except Exception as error:  # noqa: BLE001 - foreign routes raise what they like
+            self._faults.say("the route of a request could not be found", error)
+            return Route(None)
+
+    def _open(
+        self,
+        runtime: Recording | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        template: str | None,
+    ) -> Responder | None:
+        """Open a decision; None if that cannot be, and `on_failure` decides."""
+        if runtime is None:
+            return None
+        try:
+            if self._closed and not runtime.healthy():
+                return None
+            return Responder(
+                self._rules,
+                self._process,
+                runtime,
+                scope,
+                receive,
+                send,
+                template,
+                _now(),
+            )
+        except Exception:  # noqa: BLE001 - decided by on_failure
+            self._process.forget()
+            _log.exception("auditlog: a decision could not be opened")
+            return None
+
+    async def _unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer without recording; handlers that say their model still work."""
+        decision = Decision(new_id(_now()))
+        scope[SCOPE_KEY] = decision
+        token = _CURRENT.set(decision)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            _CURRENT.reset(token)
+
+    def _name_model(self, decision: Decision, scope: Scope) -> ModelIdentity | None:
+        """Return the model as the handler, else the callable, else the option says."""
+        if decision.model is not None:
+            return decision.model
+        try:
+            return self._model(scope)
+        except Exception as error:  # noqa: BLE001 - a foreign callable
+            self._faults.say("the model callable failed", error)
+            return None
+
+
+def _model_of(
+    model: object, text: str | None
+) -> Callable[[Scope], ModelIdentity | None]:
+    """Return a callable that names the model of a finished request."""
+    static = None if text is None else ModelIdentity.parse(text)
+    if isinstance(model, ModelIdentity):
+        static = model
+    elif not (model is None or isinstance(model, str)):
+        return _checked(model, static)
+    return lambda scope: static
+
+
+def _checked(
+    source: object, static: ModelIdentity | None
+) -> Callable[[Scope], ModelIdentity | None]:
+    if not callable(source) or inspect.iscoroutinefunction(source):
+        raise ConfigurationError(
+            "option 'model' takes 'name', 'name@version', a ModelIdentity or a plain "
+            f"function of the scope, got {source!r}"
+        )
+
+    def call(scope: Scope) -> ModelIdentity | None:
+        named = source(scope)
+        if isinstance(named, str):
+            return ModelIdentity.parse(named)
+        if named is None or isinstance(named, ModelIdentity):
+            return named or static
+        raise ConfigurationError(
+            "a model callable returns 'name@version', a ModelIdentity or None, "
+            f"got {type(named).__name__}"
+        )
+
+    return call
+
+
+def _header_name(text: str) -> bytes:
+    if not _HEADER.fullmatch(text):
+        raise ConfigurationError(
+            f"option 'header' takes a header name in lower case, got {text!r}"
+        )
+    return text.encode()
+
+
+def _now() -> int:
+    """Return the time, microseconds since the epoch."""
+    return time.time_ns() // 1000

@@ -1,0 +1,319 @@
+"""One captured request: owns all its state, and stands on both its channels."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from auditlog.capture.exchange import Body, Exchange, ModelIdentity
+from auditlog.capture.tap import Ending, Tap
+from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
+from auditlog.log.identity import new_id
+from auditlog.web.asgi import (
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    content_type,
+    settle_extensions,
+    target,
+)
+from auditlog.web.process import Process, Recording
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+__all__ = ["Faults", "Responder", "Rules"]
+
+_log = logging.getLogger("auditlog")
+
+_ENTROPY_BYTES = 10
+_SECRET_BYTES = 32
+_HOLD_SECONDS = 10.0
+
+
+class Faults:
+    """Logs faults that lose no decision, each kind of them once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, what: str, error: Exception) -> None:
+        """Log that `what` happened, unless it was said before."""
+        if what not in self._said:
+            self._said.add(what)
+            kind = type(error).__name__
+            _log.error("auditlog: %s (said once): %s: %s", what, kind, error)
+
+
+class Rules:
+    """What is the same for every request of one middleware."""
+
+    __slots__ = ("app", "closed", "faults", "header", "limit", "model_of", "sync")
+
+    def __init__(
+        self,
+        app: App,
+        faults: Faults,
+        model_of: Callable[[Decision, Scope], ModelIdentity | None],
+        *,
+        header: bytes,
+        limit: int,
+        sync: bool,
+        closed: bool,
+    ) -> None:
+        """Fix the rules.
+
+        Args:
+            app: the application.
+            faults: where faults are told.
+            model_of: names the model of a decision that ends; never raises.
+            header: name of the response header with the id; empty sends none.
+            limit: bytes of each body that are kept.
+            sync: hold the end of an answer until its decision is durable.
+            closed: release nothing unlogged.
+        """
+        self.app = app
+        self.faults = faults
+        self.model_of = model_of
+        self.header = header
+        self.limit = limit
+        self.sync = sync
+        self.closed = closed
+
+
+class Responder:
+    """Answers one request through the application while its `Tap` looks on.
+
+    However the call ends, and however often it seems to, exactly one exchange is
+    submitted for the number that was opened.
+    """
+
+    _finished = False
+    _withheld: AuditLogError | None = None
+
+    def __init__(
+        self,
+        rules: Rules,
+        process: Process,
+        runtime: Recording,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: str | None,
+        now: int,
+    ) -> None:
+        """Open a decision; after this, `run` must be called.
+
+        Args:
+            rules: of the middleware.
+            process: told of the request while it is in flight.
+            runtime: gives the number and takes the exchange.
+            scope: the request; the application may change it later.
+            receive: the server's channel.
+            send: the server's channel.
+            route: template of the route, if there is one.
+            now: microseconds since the epoch.
+
+        Raises:
+            Exception: whatever the runtime raises; nothing is open then.
+        """
+        entropy = os.urandom(_ENTROPY_BYTES + _SECRET_BYTES)
+        self._secret = secret = entropy[_ENTROPY_BYTES:]
+        self._time = now
+        self._started = time.perf_counter_ns()
+        self._id = new_id(now, entropy[:_ENTROPY_BYTES])
+        self._decision = Decision(self._id)
+        self._rules = rules
+        self._process = process
+        self._runtime = runtime
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._route = route
+        # Mounts and other middleware change a scope in place: read it now.
+        self._method = scope["method"]
+        self._target = target(scope)
+        self._request_type = content_type(scope)
+        self._tap = Tap(
+            Body(secret, 0, rules.limit),
+            Body(secret, 1, rules.limit),
+            head=self._method == "HEAD",
+            trailers=settle_extensions(scope),
+        )
+        self._sequence = runtime.open(self._id, now)
+
+    async def run(self) -> None:
+        """Call the application; whatever it does, submit once."""
+        self._process.in_flight.add(self)
+        self._scope[SCOPE_KEY] = self._decision
+        token = _CURRENT.set(self._decision)
+        ending: Ending = "interrupted"
+        try:
+            await self._rules.app(self._scope, self.receive, self.send)
+            ending = "incomplete"
+        except Exception:
+            ending = "error"
+            raise
+        finally:
+            _CURRENT.reset(token)
+            if not self._finished:
+                self._finish(ending)
+
+    async def receive(self) -> Message:
+        """Pass on a message of the server, having looked at it."""
+        message = await self._receive()
+        if not self._finished:
+            try:
+                self._tap.received(message)
+            except Exception as error:  # noqa: BLE001 - ours; the application goes on
+                self._note(error)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on a message of the application, having looked at it.
+
+        Raises:
+            AuditLogError: nothing may be released unlogged, and this would be.
+            Exception: whatever the server raises.
+        """
+        if self._withheld is not None:
+            raise self._withheld
+        last = False
+        try:
+            if message.get("type") == "http.response.start":
+                message = self._with_header(message)
+            last = not self._finished and self._tap.sent(message)
+        except Exception as error:  # noqa: BLE001 - ours; the application goes on
+            self._note(error)
+        if last and self._rules.sync:
+            await self._hold()
+        try:
+            await self._send(message)
+        except OSError:
+            self._tap.disconnected = True
+            raise
+        if last:
+            self._finish("incomplete")
+
+    def interrupt(self) -> None:
+        """Submit what is known so far; the answer goes on unobserved."""
+        self._finish("interrupted")
+
+    def _with_header(self, message: Message) -> Message:
+        # Headers may be any iterable, even one that can be read only once.
+        headers = list(message.get("headers") or ())
+        if self._rules.header:
+            headers.append((self._rules.header, self._decision.id.encode()))
+        return {**message, "headers": headers}
+
+    def _finish(self, ending: Ending) -> None:
+        exchange = self._conclude(ending)
+        if exchange is not None:
+            error = self._submit(exchange)
+            if error is not None:
+                self._lament(error)
+
+    def _conclude(self, ending: Ending) -> Exchange | None:
+        """Close the exchange and describe it; None if that was done before."""
+        if self._finished:
+            return None
+        self._finished = True
+        self._process.in_flight.discard(self)
+        tap = self._tap
+        outcome = tap.conclude(ending)
+        return Exchange(
+            id=self._id,
+            secret=self._secret,
+            sequence=self._sequence,
+            time=self._time,
+            method=self._method,
+            route=self._route,
+            target=self._target,
+            request=tap.request,
+            response=tap.response,
+            request_type=self._request_type,
+            response_type=tap.response_type,
+            status=tap.status,
+            duration=(time.perf_counter_ns() - self._started) // 1000,
+            outcome=outcome,
+            model=self._rules.model_of(self._decision, self._scope),
+        )
+
+    def _submit(
+        self,
+        exchange: Exchange,
+        on_accepted: Callable[[AuditLogError | None], None] | None = None,
+    ) -> Exception | None:
+        try:
+            self._runtime.submit(exchange, on_accepted)
+        except Exception as error:  # noqa: BLE001 - decided by on_failure
+            self._process.forget()
+            return error
+        return None
+
+    async def _hold(self) -> None:
+        """Wait until the decision is accepted, or is known not to be."""
+        exchange = self._conclude("incomplete")
+        error = None if exchange is None else await self._accepted(exchange)
+        if error is None:
+            return
+        self._lament(error)
+        if self._rules.closed:
+            self._withheld = AuditLogError(
+                f"expected decision {self._decision.id} to be recorded, but it was "
+                "not: its answer is withheld (on_failure=closed)"
+            )
+            raise self._withheld from error
+
+    async def _accepted(self, exchange: Exchange) -> Exception | None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            return self._submit(exchange) or error
+        accepted: Future[AuditLogError | None] = loop.create_future()
+        refused = self._submit(exchange, lambda error: _wake(loop, accepted, error))
+        if refused is not None:
+            return refused
+        timer = loop.call_later(_HOLD_SECONDS, _give_up, accepted)
+        try:
+            return await accepted
+        finally:
+            timer.cancel()
+
+    def _note(self, error: Exception) -> None:
+        self._tap.faulty = True
+        self._rules.faults.say("a message could not be read", error)
+
+    def _lament(self, error: Exception) -> None:
+        name, kind = self._decision.id, type(error).__name__
+        _log.error("auditlog: decision %s is not recorded: %s: %s", name, kind, error)
+
+
+def _wake(
+    loop: "AbstractEventLoop",
+    accepted: "Future[AuditLogError | None]",
+    error: AuditLogError | None,
+) -> None:
+    """Answer a waiting request, from the recorder's thread."""
+    try:
+        loop.call_soon_threadsafe(_settle, accepted, error)
+    except RuntimeError:
+        # The loop is closed, and with it whoever waited.
+        _log.debug("auditlog: nobody waits for a decision any more")
+
+
+def _settle(
+    accepted: "Future[AuditLogError | None]", error: AuditLogError | None
+) -> None:
+    if not accepted.done():
+        accepted.set_result(error)
+
+
+def _give_up(accepted: "Future[AuditLogError | None]") -> None:
+    text = f"expected acceptance within {_HOLD_SECONDS:.0f} s, got no answer"
+    _settle(accepted, StorageError(text))
