@@ -20,34 +20,27 @@ are plain functions, so that the framework runs them off the event loop.
 """
 
 import base64
-import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from auditlog import __version__
-from auditlog.config import load_config
 from auditlog.core.checkpoint import parse_checkpoint
-from auditlog.core.errors import AuditLogError, MalformedError, PendingError
+from auditlog.core.errors import MalformedError, PendingError
 from auditlog.core.note import split_unverified_note
 from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.record import DECISION
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.access import record_access
-from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import parse_id
 from auditlog.log.leaves import find_leaf
-from auditlog.log.reader import Reader
-from auditlog.log.tokens import allows, role_of
 from auditlog.log.views import (
     decision_json,
     page_json,
@@ -59,9 +52,11 @@ from auditlog.storage import Query as Lookup
 from auditlog.web.problems import (
     RETRY_SECONDS,
     ProblemError,
-    problem_of,
-    problem_response,
+    ProblemRoute,
+    as_problem,
+    bad_request,
 )
+from auditlog.web.source import Credentials, LogSource
 
 __all__ = ["create_app", "router"]
 
@@ -73,12 +68,6 @@ _PRIVATE = {"Cache-Control": "private, max-age=31536000, immutable"}
 _OCTETS = "application/octet-stream"
 _T = TypeVar("_T")
 
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="token",
-    description="A token made by `auditlog token create --role auditor|content`.",
-)
-_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 _Text = Annotated[str | None, Query()]
 
 
@@ -88,12 +77,12 @@ def router(directory: Path | None = None) -> APIRouter:
     Args:
         directory: the log's; None takes ``AUDITLOG_DIR``, or the default, on first use.
     """
-    return _router(_Log(directory))
+    return _router(LogSource(directory))
 
 
 def create_app(directory: Path) -> FastAPI:
     """Return an app of its own with the routes, ``/livez`` and ``/readyz``."""
-    log = _Log(directory)
+    log = LogSource(directory)
     app = FastAPI(
         title="auditlog",
         version=__version__,
@@ -101,97 +90,19 @@ def create_app(directory: Path) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
-    app.add_exception_handler(HTTPException, _as_problem)
+    app.add_exception_handler(HTTPException, as_problem)
     app.include_router(_router(log))
     app.include_router(_health(log))
     return app
 
 
-class _Opened(NamedTuple):
-    process: int
-    log: LogDirectory
-    reader: Reader
-
-
-class _Log:
-    """The log behind the routes: opened on first use, once in each process."""
-
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
-        self._lock = threading.Lock()
-        self._opened: _Opened | None = None
-
-    def __call__(self) -> _Opened:
-        """Return the opened log; a child of a fork opens its own."""
-        opened = self._opened
-        if opened is not None and opened.process == os.getpid():
-            return opened
-        with self._lock:
-            if self._opened is None or self._opened.process != os.getpid():
-                self._opened = self._open()
-            return self._opened
-
-    def _open(self) -> _Opened:
-        try:
-            log = open_log(self._directory or load_config().dir)
-        except AuditLogError as error:
-            # Not by its own kind: "no log here" is no answer to "no such decision".
-            raise _UnopenedError(str(error)) from error
-        return _Opened(os.getpid(), log, Reader(log))
-
-    def close(self) -> None:
-        """Close what this process opened; the next request opens it again."""
-        with self._lock:
-            opened, self._opened = self._opened, None
-        if opened is not None and opened.process == os.getpid():
-            opened.log.close()
-
-
-class _UnopenedError(AuditLogError):
-    """There is no usable log in the directory."""
-
-
-class _Route(APIRoute):
-    """A route that refuses unknown parameters and turns errors into problems."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-        known = {field.alias for field in self.dependant.query_params}
-
-        async def handle(request: Request) -> Response:
-            try:
-                _check_parameters(request, known)
-                response = await handler(request)
-            except HTTPException:
-                raise
-            # In somebody else's app nothing of ours may escape.
-            except Exception as error:  # noqa: BLE001
-                return problem_response(problem_of(error))
-            response.headers["X-Content-Type-Options"] = "nosniff"
-            return response
-
-        return handle
-
-
-def _check_parameters(request: Request, known: set[str]) -> None:
-    seen: set[str] = set()
-    for name, _ in request.query_params.multi_items():
-        if name not in known:
-            takes = ", ".join(sorted(known)) or "no parameter"
-            msg = f"unknown query parameter {name[:64]!r}; this resource takes {takes}"
-            raise _bad_request(msg)
-        if name in seen and name != "disclose":
-            raise _bad_request(f"query parameter {name!r} is given twice")
-        seen.add(name)
-
-
-def _router(log: _Log) -> APIRouter:
+def _router(log: LogSource) -> APIRouter:
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         yield
         log.close()
 
-    routes = APIRouter(route_class=_Route, lifespan=lifespan, tags=["auditlog"])
+    routes = APIRouter(route_class=ProblemRoute, lifespan=lifespan, tags=["auditlog"])
     api = _Api(log, clock=time.time)  # noqa: TID251
     for path, endpoint in (
         ("/checkpoint", api.checkpoint),
@@ -209,7 +120,7 @@ def _router(log: _Log) -> APIRouter:
 class _Api:
     """The handlers. They run in the framework's worker threads."""
 
-    def __init__(self, log: _Log, clock: Callable[[], float]) -> None:
+    def __init__(self, log: LogSource, clock: Callable[[], float]) -> None:
         self._log = log
         self._clock = clock
         self._searching = threading.Lock()
@@ -219,20 +130,20 @@ class _Api:
         note = self._log().reader.checkpoint()
         return Response(note, media_type="text/plain; charset=utf-8", headers=_BRIEF)
 
-    def tile(self, path: str, credentials: _Credentials) -> Response:
+    def tile(self, path: str, credentials: Credentials) -> Response:
         """Return a hash tile, or to auditors a bundle of entries (C2SP tlog-tiles)."""
         tile = _input(parse_tile_path, f"tile/{path}")
         if tile.level != "entries":
             data = self._log().reader.tile(f"tile/{path}")
             return Response(data, media_type=_OCTETS, headers=_FOREVER)
-        reader = self._authorize(credentials, "auditor").reader
+        reader = self._log.authorize(credentials, "auditor").reader
         headers = _PRIVATE | {"Vary": "Authorization"}
         data = reader.tile(f"tile/{path}")
         return Response(data, media_type=_OCTETS, headers=headers)
 
     def decisions(
         self,
-        credentials: _Credentials,
+        credentials: Credentials,
         since: Annotated[str | None, Query(alias="from")] = None,
         until: Annotated[str | None, Query(alias="to")] = None,
         model: _Text = None,
@@ -247,7 +158,7 @@ class _Api:
         `from` is included and `to` is not; both are dates or times, UTC unless they
         say otherwise. `limit` is 1 to 500, and 50 if absent.
         """
-        reader = self._authorize(credentials, "auditor").reader
+        reader = self._log.authorize(credentials, "auditor").reader
         size = 50 if limit is None else _number(limit, low=1, high=_MAX_PAGE)
         lookup = Lookup(
             time_from=None if since is None else _input(parse_moment, since),
@@ -262,16 +173,16 @@ class _Api:
         )
         return JSONResponse(page_json(reader.find(lookup), size), headers=_NO_STORE)
 
-    def decision(self, id: str, credentials: _Credentials) -> Response:  # noqa: A002
+    def decision(self, id: str, credentials: Credentials) -> Response:  # noqa: A002
         """Return what is known of a decision, and which level it has reached."""
-        reader = self._authorize(credentials, "auditor").reader
+        reader = self._log.authorize(credentials, "auditor").reader
         _input(parse_id, id)
         return JSONResponse(decision_json(reader.decision(id)), headers=_NO_STORE)
 
     def receipt(
         self,
         id: str,  # noqa: A002
-        credentials: _Credentials,
+        credentials: Credentials,
         disclose: Annotated[list[str] | None, Query()] = None,
     ) -> Response:
         """Return the receipt of a decision; 202 until it is in the signed tree.
@@ -280,7 +191,7 @@ class _Api:
         for which the token needs the role `content`.
         """
         paths = disclose or []
-        opened = self._authorize(credentials, "content" if paths else "auditor")
+        opened = self._log.authorize(credentials, "content" if paths else "auditor")
         _input(parse_id, id)
         try:
             data = opened.reader.receipt(id, disclose=paths)
@@ -301,7 +212,7 @@ class _Api:
         `size` is one that was published; the newest if absent.
         """
         if (index is None) == (leaf is None):
-            raise _bad_request("give either index or leaf, and size if you like")
+            raise bad_request("give either index or leaf, and size if you like")
         tree = None if size is None else _number(size, low=1)
         if leaf is not None:
             number = self._search(_input(parse_leaf, leaf), tree)
@@ -317,10 +228,10 @@ class _Api:
     ) -> Response:
         """Prove that the tree of size `to` only appends to the tree of size `from`."""
         if old is None or new is None:
-            raise _bad_request("give two tree sizes, as in ?from=10&to=20")
+            raise bad_request("give two tree sizes, as in ?from=10&to=20")
         sizes = _number(old, low=1), _number(new, low=1)
         if sizes[0] > sizes[1]:
-            raise _bad_request("from is the older size, and at most to")
+            raise bad_request("from is the older size, and at most to")
         hashes = self._log().reader.consistency(*sizes)
         body = {"from": sizes[0], "to": sizes[1], "hashes": _base64(hashes)}
         return JSONResponse(body, headers=_BRIEF)
@@ -341,27 +252,9 @@ class _Api:
         finally:
             self._searching.release()
 
-    def _authorize(
-        self, credentials: HTTPAuthorizationCredentials | None, needed: str
-    ) -> _Opened:
-        """Return the log to a caller whose token carries the rights of `needed`."""
-        if credentials is None:
-            msg = f"this needs a token with the role {needed}"
-            raise ProblemError(401, "unauthorized", msg, _challenge())
-        opened = self._log()
-        role = role_of(opened.log.store, credentials.credentials)
-        if role is None:
-            challenge = _challenge(error="invalid_token")
-            raise ProblemError(401, "unauthorized", "no such token", challenge)
-        if not allows(role, needed):
-            msg = f"the token's role is {role}; this needs {needed}"
-            challenge = _challenge(error="insufficient_scope", scope=needed)
-            raise ProblemError(403, "forbidden", msg, challenge)
-        return opened
 
-
-def _health(log: _Log) -> APIRouter:
-    routes = APIRouter(route_class=_Route, tags=["health"])
+def _health(log: LogSource) -> APIRouter:
+    routes = APIRouter(route_class=ProblemRoute, tags=["health"])
 
     @routes.get("/livez", response_class=Response)
     def livez() -> Response:
@@ -375,14 +268,6 @@ def _health(log: _Log) -> APIRouter:
         return JSONResponse({"ok": True}, headers=_NO_STORE)
 
     return routes
-
-
-def _as_problem(_: Request, error: Exception) -> Response:
-    """Turn what no route of ours raised into a problem too, such as 404 and 405."""
-    if isinstance(error, HTTPException):
-        kind = "not-found" if error.status_code == 404 else "refused"
-        error = ProblemError(error.status_code, kind, error.detail, error.headers)
-    return problem_response(problem_of(error))
 
 
 def _pending(id_: str, level: str, error: PendingError) -> Response:
@@ -405,13 +290,6 @@ def _base64(hashes: tuple[bytes, ...]) -> list[str]:
     return [base64.b64encode(hash_).decode() for hash_ in hashes]
 
 
-def _challenge(**parameters: str) -> dict[str, str]:
-    """Return the header that says which credentials to bring (RFC 6750 §3)."""
-    named = {"realm": "auditlog"} | parameters
-    text = ", ".join(f'{name}="{value}"' for name, value in named.items())
-    return {"WWW-Authenticate": f"Bearer {text}"}
-
-
 def _number(text: str, *, low: int = 0, high: int = (1 << 63) - 1) -> int:
     return _input(lambda text: parse_number(text, low=low, high=high), text)
 
@@ -421,8 +299,4 @@ def _input(parse: Callable[[str], _T], text: str) -> _T:
     try:
         return parse(text)
     except MalformedError as error:
-        raise _bad_request(str(error)) from None
-
-
-def _bad_request(detail: str) -> ProblemError:
-    return ProblemError(400, "malformed", detail)
+        raise bad_request(str(error)) from None

@@ -7,10 +7,13 @@ not to the caller: the detail of a 5xx never holds a message, a path or a traceb
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
+from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from auditlog.core.errors import (
     AuditLogError,
@@ -24,8 +27,12 @@ __all__ = [
     "MEDIA_TYPE",
     "RETRY_SECONDS",
     "ProblemError",
+    "ProblemRoute",
+    "as_problem",
+    "bad_request",
     "problem_of",
     "problem_response",
+    "unavailable",
 ]
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,6 +42,7 @@ RETRY_SECONDS = "2"
 """When to come again for what is not there yet, in seconds."""
 
 _DAMAGED = "what is stored is not what was logged; `auditlog check` says where"
+_MAX_SHOWN = 64
 _UNAVAILABLE = "the log cannot answer now; its operator finds the reason in its log"
 _INTERNAL = "unexpected error; the operator finds it in the server's log"
 _logger = logging.getLogger("auditlog.web")
@@ -100,7 +108,61 @@ def problem_of(error: Exception) -> ProblemError:
             _logger.error("what is stored does not hold: %s", error)
             return ProblemError(500, "damaged", _DAMAGED)
         case AuditLogError():
-            _logger.error("cannot answer from the log: %s", error)
-            return ProblemError(503, "unavailable", _UNAVAILABLE)
+            return unavailable(error)
     _logger.error("unexpected error while answering", exc_info=error)
     return ProblemError(500, "internal", _INTERNAL)
+
+
+def unavailable(error: AuditLogError) -> ProblemError:
+    """Return the problem of a log that cannot be read at all."""
+    _logger.error("cannot answer from the log: %s", error)
+    return ProblemError(503, "unavailable", _UNAVAILABLE)
+
+
+def bad_request(detail: str) -> ProblemError:
+    """Return the problem of a question that makes no sense."""
+    return ProblemError(400, "malformed", detail)
+
+
+def as_problem(_: Request, error: Exception) -> Response:
+    """Turn what no route of ours raised into a problem too, such as 404 and 405."""
+    if isinstance(error, HTTPException):
+        kind = "not-found" if error.status_code == 404 else "refused"
+        error = ProblemError(error.status_code, kind, error.detail, error.headers)
+    return problem_response(problem_of(error))
+
+
+class ProblemRoute(APIRoute):
+    """A route that refuses unknown parameters and turns errors into problems."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler of the framework."""
+        handler = super().get_route_handler()
+        known = {field.alias for field in self.dependant.query_params}
+
+        async def handle(request: Request) -> Response:
+            try:
+                _check_parameters(request, known)
+                response = await handler(request)
+            except HTTPException:
+                raise
+            # In somebody else's app nothing of ours may escape.
+            except Exception as error:  # noqa: BLE001
+                return problem_response(problem_of(error))
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            return response
+
+        return handle
+
+
+def _check_parameters(request: Request, known: set[str]) -> None:
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            takes = ", ".join(sorted(known)) or "no parameter"
+            shown = repr(name[:_MAX_SHOWN])
+            msg = f"unknown query parameter {shown}; this resource takes {takes}"
+            raise bad_request(msg)
+        if name in seen and name != "disclose":
+            raise bad_request(f"query parameter {name!r} is given twice")
+        seen.add(name)

@@ -251,7 +251,7 @@ def test_without_a_token_nothing_private(served: Served, path: str) -> None:
 def test_an_unknown_token_is_said_to_be_invalid(
     served: Served, path: str, token: str
 ) -> None:
-    headers = {"Authorization": f"Bearer {token}".encode()}
+    headers = [(b"Authorization", f"Bearer {token}".encode())]
     response = served.client.get(path, headers=headers)
     problem(response, 401, "unauthorized")
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
@@ -494,7 +494,7 @@ def test_a_fault_of_ours_tells_the_caller_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("auditlog.web.api.Reader.checkpoint", fail)
+    monkeypatch.setattr("auditlog.log.reader.Reader.checkpoint", fail)
     with caplog.at_level(logging.ERROR, "auditlog.web"):
         response = served.get("/checkpoint")
     problem(response, 500, "internal")
