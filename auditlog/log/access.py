@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from auditlog.core.record import Entry, format_entry
+from auditlog.core.record import Entry
 from auditlog.log.directory import LogDirectory
 from auditlog.log.identity import new_id
-from auditlog.log.recorder import index_row
-from auditlog.storage import SpoolItem
+from auditlog.log.preparation import plain_item
 
 __all__ = ["Channel", "record_access"]
 
@@ -35,4 +34,4 @@ def record_access(
     time = int(now * 1_000_000)
     data = {"channel": channel, "decision": id_, "what": what}
     entry = Entry(new_id(time), "auditlog.access.v1", log.origin, time, data)
-    log.store.append([SpoolItem(format_entry(entry), index_row(entry))])
+    log.store.append([plain_item(entry)])

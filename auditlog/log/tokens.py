@@ -111,7 +111,8 @@ def role_of(store: TokenStore, token: str) -> str | None:
     """Return the role that `token` carries; None if it is no token of this log."""
     if _TOKEN.fullmatch(token) is None:
         return None
-    return store.token_role(_hash(token))
+    role = store.token_role(_hash(token))
+    return role if role in ROLES else None
 
 
 def token_id(token: str) -> str:
