@@ -5,13 +5,11 @@ from pathlib import Path
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import load_config
-from auditlog.core.record import format_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.identity import format_id
-from auditlog.log.recorder import index_row
+from auditlog.log.preparation import plain_item
 from auditlog.log.runtime import runtime_for
-from auditlog.storage import SpoolItem
 from tests.log.builders import exchange
 
 __all__ = ["ORIGIN", "fill_log", "record_unsigned"]
@@ -20,10 +18,11 @@ ORIGIN = "log.example/tests"
 _MODELS = (ModelIdentity("credit", "3"), ModelIdentity("credit", "4"))
 
 
-def fill_log(directory: Path, count: int = 6) -> list[str]:
+def fill_log(directory: Path, count: int = 6, **fields: bytes) -> list[str]:
     """Record `count` decisions in a log, and stop; return their ids, oldest first.
 
-    Models are credit 3 and 4 in turn, routes /score, and /batch for every third.
+    Models are credit 3 and 4 in turn, routes /score, and /batch for every third;
+    `fields` are `request` and `response`, for all.
     """
     options = {"dir": directory, "origin": ORIGIN, "checkpoint_interval": 0.05}
     config = load_config(options, env={})
@@ -37,6 +36,7 @@ def fill_log(directory: Path, count: int = 6) -> list[str]:
             model=_MODELS[number % 2],
             route="/batch" if number % 3 == 2 else "/score",
             outcome="error" if number == 0 else "completed",
+            **fields,
         )
         done.sequence = runtime.open(done.id, done.time)
         runtime.submit(done)
@@ -51,5 +51,5 @@ def record_unsigned(directory: Path) -> str:
         describer = Describer(log.origin, os.urandom(16), depth=1, models=())
         done = exchange(0)
         entry, _ = describer.describe(done)
-        log.store.append([SpoolItem(format_entry(entry), index_row(entry))])
+        log.store.append([plain_item(entry)])
     return format_id(done.id)

@@ -5,6 +5,7 @@ Data goes to stdout, talk to stderr, and the exit status is the verdict
 ``auditlog verify`` loads the core only.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the program's name; None takes the process's own.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _print_anything()
     try:
         status = _run(arguments)
         sys.stdout.flush()
@@ -42,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _print_anything() -> None:
+    """Let stdout escape what its encoding cannot say, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["verify"]:
         from auditlog.verifier import main as verify
@@ -56,11 +64,11 @@ def _fail(arguments: list[str], line: str, error: Exception, status: int) -> int
     """Say on stderr what went wrong, on stdout too for a machine that asked."""
     if "--traceback" in arguments:
         traceback.print_exception(error)
-    try:
-        sys.stderr.write(f"auditlog: {line}\n")
-        if "--json" in arguments:
-            from auditlog.cli.output import write_failure
+    from auditlog.cli.output import printable, write_failure
 
+    try:
+        sys.stderr.write(f"auditlog: {printable(line)}\n")
+        if "--json" in arguments:
             write_failure(line.partition(": ")[2], status)
         sys.stdout.flush()
     except BrokenPipeError:

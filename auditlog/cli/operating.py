@@ -8,8 +8,8 @@ from typing import Any
 
 from auditlog.cli.opening import config_of, open_chosen, read_option
 from auditlog.cli.output import Output, Progress
-from auditlog.core.checkpoint import parse_checkpoint
-from auditlog.core.errors import VerificationError
+from auditlog.core.checkpoint import Policy, open_checkpoint, parse_checkpoint
+from auditlog.core.errors import PendingError, UntrustedError, VerificationError
 from auditlog.core.note import ED25519, ML_DSA_44, parse_vkey, split_unverified_note
 from auditlog.core.record import format_time
 from auditlog.log.anchoring import Anchoring
@@ -78,6 +78,7 @@ def checkpoint(options: argparse.Namespace, out: Output) -> int:
         if options.witness:
             Anchoring(log, config, time.time).ask()
         note = Reader(log).checkpoint()
+        cosigned = not options.witness or _meets_policy(note, log.policy(config.policy))
         text, signatures = split_unverified_note(note)
         signed = parse_checkpoint(text)
     if out.machine:
@@ -92,7 +93,18 @@ def checkpoint(options: argparse.Namespace, out: Output) -> int:
         )
     else:
         out.bytes(note)
+    if not cosigned:
+        out.warn("the witnesses that the policy demands have not all cosigned it")
+        return PendingError.exit_code
     return 0
+
+
+def _meets_policy(note: bytes, policy: Policy) -> bool:
+    try:
+        open_checkpoint(note, policy)
+    except UntrustedError:
+        return False
+    return True
 
 
 def check(options: argparse.Namespace, out: Output) -> int:
@@ -164,8 +176,12 @@ def key_vkey(options: argparse.Namespace, out: Output) -> int:
 def token_create(options: argparse.Namespace, out: Output) -> int:
     """Make a token; this is the only time that it can be read."""
     with open_chosen(options) as log:
-        token = create_token(
-            log.store, options.role, label=options.label, now=time.time()
+        token = read_option(
+            "--label",
+            options.label,
+            lambda label: create_token(
+                log.store, options.role, label=label, now=time.time()
+            ),
         )
     if out.machine:
         known = {"role": options.role, "label": options.label}

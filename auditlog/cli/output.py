@@ -1,8 +1,8 @@
 """What commands print: data on stdout, talk on stderr, no colour anywhere.
 
 A table is aligned under a header on a terminal; anywhere else it is one line for each
-row, fields separated by tabs, without a header. What may hold captured content is
-stripped of control characters before it reaches a terminal.
+row, fields separated by tabs, without a header. Control characters, which captured
+content may hold, are escaped before they reach a terminal.
 """
 
 import json
@@ -29,10 +29,10 @@ class Output:
 
     def lines(self, lines: Sequence[str]) -> None:
         """Print lines of data."""
-        _write("".join(f"{line}\n" for line in lines))
+        self.text("".join(f"{line}\n" for line in lines))
 
     def text(self, text: str) -> None:
-        """Print captured text: as it is, or made harmless on a terminal."""
+        """Print text as it is, or made harmless on a terminal."""
         _write(printable(text) if sys.stdout.isatty() else text)
 
     def bytes(self, data: bytes) -> None:
@@ -60,7 +60,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Tell the person at the terminal something that is not data."""
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{printable(text)}\n")
 
     def warn(self, text: str) -> None:
         """Warn the person at the terminal."""

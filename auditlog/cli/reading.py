@@ -147,7 +147,7 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
         if options.disclose:
             now = time.time()
             record_access(log, options.id, what="disclosure", channel="cli", now=now)
-    if options.output is None:
+    if options.output is None or str(options.output) == "-":
         out.bytes(data)
         return 0
     _write_file(options.output, data)

@@ -33,9 +33,9 @@ def serve(options: argparse.Namespace, out: Output) -> int:
     with open_log(directory) as log:
         origin = log.origin
     with contextlib.closing(_listen(options.host, options.port)) as listening:
-        _announce(out, f"{origin} from {directory}", _url(options.host, listening))
         if not options.host.startswith(_LOOPBACK):
             out.warn("tokens cross the network in clear: put TLS in front")
+        _announce(out, f"{origin} from {directory}", _url(options.host, listening))
         config = uvicorn.Config(
             create_app(directory),
             access_log=False,
@@ -80,10 +80,10 @@ def witness_serve(options: argparse.Namespace, out: Output) -> int:
 
 def _announce(out: Output, what: str, url: str) -> None:
     """Say where it listens, to a program on stdout before the first request."""
+    out.say(f"auditlog: {what} on {url}, until stopped")
     if out.machine:
         out.document({"url": url})
         out.flush()
-    out.say(f"auditlog: {what} on {url}, until stopped")
 
 
 def _listen(host: str, port: int) -> socket.socket:
