@@ -42,7 +42,7 @@ def make_calls(rows: Sequence[dict[str, float]], count: int) -> list[Call]:
 
 
 def _call(rows: Sequence[dict[str, float]], number: int) -> Call:
-    version = "12"[number // 2 % 2]
+    version = "12"[(number + number // 16) % 2]
     some = [rows[(number + offset) % len(rows)] for offset in range(_ROWS)]
     if number % 16 == 7:
         return Call("batch", version, {"instances": some})

@@ -165,16 +165,14 @@ class Trials:
         return Finding(CAUGHT, said)
 
     def _ask_to_cosign(self, copy: Path, witness_url: str) -> list[Finding]:
-        """Ask with the best proof that there is, then with a lie about the past."""
-        with open_log(self._log) as log:
-            seen = _size_of(Reader(log).checkpoint())
+        """Ask as if nobody had seen the log, then with the best proof there is."""
+        lied = _submit(copy, witness_url, 0).expect(409)
+        seen = int(lied.text)
         unproven = _submit(copy, witness_url, seen).expect(422)
         _expect("consistency proof", unproven.text)
-        lied = _submit(copy, witness_url, 0).expect(409)
-        _expect(f"{seen}\n", lied.text)
         return [
-            Finding(CAUGHT, f"witness: {unproven.status}, {unproven.text.strip()}"),
             Finding(CAUGHT, f"witness: {lied.status}, it saw {seen} entries, not none"),
+            Finding(CAUGHT, f"witness: {unproven.status}, {unproven.text.strip()}"),
         ]
 
     def _hold_receipts_against(self, copy: Path) -> list[Finding]:

@@ -12,7 +12,10 @@ from demo_service.offline import VERIFIER, damaged_copies, verify
 from demo_service.processes import DemoError
 from tests.demo.conftest import Run
 
-NAMES = ["batch-v2", "json-v1", "json-v2", "patient", "stream-v2"]
+NAMES = [
+    *("batch-v1", "batch-v2", "json-v1", "json-v2"),
+    *("patient", "stream-v1", "stream-v2"),
+]
 
 
 def accepted(receipt: bytes, demo: Run) -> bool:
