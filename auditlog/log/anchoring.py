@@ -18,6 +18,7 @@ __all__ = ["Anchoring"]
 
 _log = logging.getLogger("auditlog")
 
+_LOOK_SECONDS = 5.0
 _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
@@ -32,33 +33,33 @@ class Anchoring:
         self._config = config
         self._clock = clock
         self._turn = threading.Lock()
-        self._asked = 0
+        self._asked: tuple[int, Policy] | None = None
         self._known: dict[str, int] = {}
         self._failures = 0
         self._next = 0.0
 
     def due(self) -> bool:
-        """Return whether it is time to ask for a checkpoint not yet cosigned."""
-        if time.monotonic() < self._next:
-            return False
-        newest = self._log.store.newest()
-        return newest is not None and newest[0] > self._asked
+        """Return whether it is time to look whether anybody is to be asked."""
+        return time.monotonic() >= self._next
 
     def ask(self) -> None:
-        """Ask every witness with an address for the newest checkpoint.
+        """Ask every witness with an address for the newest checkpoint, once.
 
         Raises:
             RollbackError: a witness has seen another past than ours.
             AuditLogError: the policy or the store cannot be read.
         """
         with self._turn:
-            newest = self._log.store.newest()
-            if newest is None or newest[0] <= self._asked:
-                return
-            self._next = time.monotonic() + self._config.anchor_interval
+            self._next = time.monotonic() + min(
+                _LOOK_SECONDS, self._config.anchor_interval
+            )
             policy = self._log.policy(self._config.policy)
-            failed = self._collect(policy, *newest)
-            self._after(newest[0], failed)
+            newest = self._log.store.newest()
+            if newest is None or (newest[0], policy) == self._asked:
+                return
+            if any(witness.url for witness in policy.witnesses):
+                failed = self._collect(policy, *newest)
+                self._after(newest[0], policy, failed=failed)
 
     def _collect(self, policy: Policy, size: int, note: bytes) -> bool:
         """Ask, store what verified, and return whether anybody is still to be asked."""
@@ -96,13 +97,15 @@ class Anchoring:
         newest = self._log.store.newest()
         return 0 if newest is None else newest[0]
 
-    def _after(self, size: int, failed: bool) -> None:
-        if not failed:
-            self._asked, self._failures = size, 0
-            return
-        wait = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)]
-        self._failures += 1
-        self._next = time.monotonic() + min(wait, self._config.anchor_interval)
+    def _after(self, size: int, policy: Policy, *, failed: bool) -> None:
+        wait = self._config.anchor_interval
+        if failed:
+            step = min(self._failures, len(_BACKOFF_SECONDS) - 1)
+            wait = min(wait, _BACKOFF_SECONDS[step])
+            self._failures += 1
+        else:
+            self._asked, self._failures = (size, policy), 0
+        self._next = time.monotonic() + wait
 
 
 def _cosignature(size: int, signed: Signature) -> Cosignature:
