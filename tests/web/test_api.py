@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,8 +26,9 @@ from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.tokens import create_token, revoke_token
 from auditlog.web.api import create_app, router
+from auditlog.web.middleware import AuditMiddleware
 from tests.filled import ORIGIN, fill_log, record_unsigned
-from tests.harness import read_log
+from tests.harness import check_whole_log, read_log
 from tests.witnesses import running
 
 UNKNOWN = "01995e6c-0000-7000-8000-000000000000"
@@ -54,7 +56,7 @@ def headers_of(log: LogDirectory, role: str) -> Headers:
 
 
 @contextmanager
-def client_of(app: FastAPI) -> Iterator[Client]:
+def client_of(app: object) -> Iterator[Client]:
     """Serve an app over a real socket."""
     with running(app) as url, Client(base_url=url) as client:
         yield client
@@ -564,3 +566,34 @@ def test_the_description_names_every_resource(served: Served) -> None:
         "/readyz",
     }
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+def test_one_app_that_decides_and_answers_for_it(tmp_path: Path) -> None:
+    directory = tmp_path / "audit"
+    app = FastAPI()
+    app.include_router(router(directory))
+
+    @app.post("/score")
+    def score(body: dict[str, int]) -> dict[str, bool]:
+        return {"approved": body["age"] > 17}
+
+    options: dict[str, Any] = {"dir": directory, "origin": ORIGIN}
+    options |= {"methods": ("GET", "POST"), "checkpoint_interval": 0.05}
+    with client_of(AuditMiddleware(app, **options)) as client:
+        answer = client.post("/score", json={"age": 41})
+        id_ = answer.headers["decision-id"]
+        with open_log(directory) as log:
+            headers = headers_of(log, "content")
+        path = f"/api/v1/decisions/{id_}/receipt?disclose=response/approved"
+        deadline = time.monotonic() + 20
+        while (receipt := client.get(path, headers=headers)).status_code != 200:
+            assert receipt.status_code == 202, receipt.text
+            assert receipt.json()["level"] in {"opened", "accepted"}
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        listed = client.get("/api/v1/decisions", headers=headers).json()
+    # Our own routes are never captured.
+    assert [one["id"] for one in listed["decisions"]] == [id_]
+    verdict = verify_receipt(receipt.content, (directory / "policy").read_text())
+    assert dict(verdict.disclosed) == {"response/approved": b"true"}
+    check_whole_log(directory)
