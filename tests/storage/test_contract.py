@@ -341,9 +341,9 @@ def test_cosignatures_stand_by_their_checkpoint(store: Store) -> None:
 
 def test_the_newest_cosignature_of_a_witness_is_kept(store: Store) -> None:
     store.publish(2, b"2")
-    for time in (5, 7, 6, 7):
-        store.add_cosignatures([Cosignature(2, "w+00", time, b"%d" % time)])
-    assert store.cosignatures(2) == [Cosignature(2, "w+00", 7, b"7")]
+    for time, line in ((5, b"a"), (7, b"b"), (6, b"c"), (7, b"d")):
+        store.add_cosignatures([Cosignature(2, "w+00", time, line)])
+    assert store.cosignatures(2) == [Cosignature(2, "w+00", 7, b"b")]
 
 
 # --- where keys are -------------------------------------------------------------------

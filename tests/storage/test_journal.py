@@ -366,6 +366,21 @@ def test_a_write_that_meets_the_switch_is_repeated(
     assert recovered(directory).records == (record(5),)
 
 
+def test_a_journal_is_never_free_during_compaction(
+    journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    sync = os.fsync
+
+    def look_and_sync(fd: int) -> None:
+        looks.append(len(abandoned(directory)))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", look_and_sync)
+    journal.compact([], 0)
+    assert looks == [0, 0, 0]
+
+
 def cut_short_once(when: Callable[[bytes], bool]) -> Callable[[int, bytes], int]:
     write, cut = os.write, [False]
 

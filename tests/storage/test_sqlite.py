@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from auditlog.storage import (
 )
 from auditlog.storage import database as database_module
 from auditlog.storage.database import Database
+from auditlog.storage.files import FileLock
 from auditlog.storage.sqlite import MAX_BATCH_BYTES, SqliteStore
 from tests.storage.processes import forked, killed_after, start, wait_all
 
@@ -321,6 +322,32 @@ def test_a_database_that_another_program_locks_is_reported(path: Path) -> None:
         assert store.append([item(0)]) == 0
 
 
+def test_writers_queue_on_the_lock_beside_the_database(
+    store: SqliteStore, path: Path
+) -> None:
+    given: list[int] = []
+    thread = threading.Thread(target=lambda: given.append(store.append([item(0)])))
+    with FileLock(path.with_name("log.sqlite3.lock")):
+        thread.start()
+        thread.join(0.1)
+        assert given == []
+    thread.join(10)
+    assert given == [0]
+    with FileLock(path.with_name("log.sqlite3.lock"), timeout=0):
+        pass
+
+
+def test_a_transaction_is_alone_from_its_beginning(
+    store: SqliteStore, path: Path
+) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(path, timeout=0)) as other,
+        store._database.writing(),
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        other.execute("BEGIN IMMEDIATE")
+
+
 def test_a_failed_transaction_leaves_the_store_usable(store: SqliteStore) -> None:
     store.append([item(0)])
     for _ in range(3):
@@ -399,22 +426,25 @@ def test_a_child_of_an_unprepared_fork_refuses(
     assert store.append([item(0)]) == 0
 
 
-def test_a_fork_waits_for_what_is_under_way(store: SqliteStore) -> None:
+@pytest.mark.parametrize("use", [Database.writing, Database.reading])
+def test_a_fork_waits_for_what_is_under_way(
+    store: SqliteStore,
+    use: Callable[[Database], contextlib.AbstractContextManager[sqlite3.Connection]],
+) -> None:
     entered = threading.Event()
 
     def slow() -> None:
-        with store._database.writing() as connection:
+        with use(store._database) as connection:
             entered.set()
             threading.Event().wait(0.2)
-            connection.execute("INSERT INTO meta VALUES ('slow', '1')")
-
-    thread = threading.Thread(target=slow)
-    thread.start()
-    entered.wait(10)
+            connection.execute("SELECT 1 FROM meta").fetchall()
 
     def work() -> None:
         store.append([item(0)])
 
+    thread = threading.Thread(target=slow)
+    thread.start()
+    entered.wait(10)
     forked(work)
     thread.join()
     assert store.size() == 1
