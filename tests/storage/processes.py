@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 __all__ = ["forked", "killed_after", "start", "wait_all"]
@@ -14,9 +14,11 @@ __all__ = ["forked", "killed_after", "start", "wait_all"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(program: str, *args: object) -> subprocess.Popen[str]:
+def start(
+    program: str, *args: object, under: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     """Start Python on `program`, which finds `args` in ``sys.argv``."""
-    command = [sys.executable, "-c", textwrap.dedent(program), *map(str, args)]
+    command = [*under, sys.executable, "-c", textwrap.dedent(program), *map(str, args)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import gc
 import os
+import re
 import shutil
 import sqlite3
 import stat
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -609,7 +611,52 @@ def test_a_token_is_created_once(store: SqliteStore) -> None:
     assert store.token_role(b"1") == "auditor"
 
 
-# --- the settings that durability rests on --------------------------------------------
+# --- what durability rests on ---------------------------------------------------------
+
+TRACED = """
+    import os, sys
+    from pathlib import Path
+    from auditlog.storage import Cosignature, HeadState, IndexRow, SpoolItem
+    from auditlog.storage.sqlite import SqliteStore
+
+    with SqliteStore(Path(sys.argv[1])) as store:
+        row = IndexRow(None, b"i" * 16, "t", 1)
+        writes = {
+            "append": lambda: store.append([SpoolItem(b"x" * 9000, row)]),
+            "put": lambda: store.put([("a", b"1")]),
+            "swap_head": lambda: store.swap_head(store.head(), HeadState(1, 1, b"r")),
+            "publish": lambda: store.publish(1, b"note"),
+            "cosign": lambda: store.add_cosignatures([Cosignature(1, "w", 1, b"l")]),
+            "add_key": lambda: store.add_key(b"k", 0, "epoch", "a"),
+            "token": lambda: store.create_token(b"t", "auditor", "", 1),
+        }
+        for name, write in writes.items():
+            os.write(1, b"begin " + name.encode())
+            write()
+            os.write(1, b"end " + name.encode())
+    """
+
+
+def test_every_write_is_synced_before_it_returns(
+    store: SqliteStore, path: Path
+) -> None:
+    trace = path.with_name("trace")
+    which = "trace=write,pwrite64,fsync,fdatasync"
+    command = ["strace", "-f", "-y", "-o", str(trace), "-e", which]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("strace is not installed, or may not trace here")
+    wait_all([start(TRACED, path, under=command)])
+    calls = re.findall(
+        r"(?:\d+ +)?(\w+)\(\d+<(.*?)>(?:, \"(\w+ \w+)\")?", trace.read_text()
+    )
+    for name in ("append", "put", "swap_head", "publish", "cosign", "add_key", "token"):
+        marks = [one[2] for one in calls]
+        inside = calls[marks.index(f"begin {name}") + 1 : marks.index(f"end {name}")]
+        log = [call for call, file, _ in inside if file == f"{path}-wal"]
+        assert "pwrite64" in log, f"{name} wrote nothing"
+        assert log[-1] in {"fsync", "fdatasync"}, f"{name} returned before a sync"
 
 
 def test_the_writer_syncs_every_commit(store: SqliteStore) -> None:
