@@ -126,10 +126,10 @@ def bad_request(detail: str) -> ProblemError:
 
 def as_problem(_: Request, error: Exception) -> Response:
     """Turn what no route of ours raised into a problem too, such as 404 and 405."""
-    if isinstance(error, HTTPException):
-        kind = "not-found" if error.status_code == 404 else "refused"
-        error = ProblemError(error.status_code, kind, error.detail, error.headers)
-    return problem_response(problem_of(error))
+    assert isinstance(error, HTTPException)
+    kind = "not-found" if error.status_code == 404 else "refused"
+    problem = ProblemError(error.status_code, kind, error.detail, error.headers)
+    return problem_response(problem)
 
 
 class ProblemRoute(APIRoute):
@@ -144,8 +144,6 @@ class ProblemRoute(APIRoute):
             try:
                 _check_parameters(request, known)
                 response = await handler(request)
-            except HTTPException:
-                raise
             # In somebody else's app nothing of ours may escape.
             except Exception as error:  # noqa: BLE001
                 return problem_response(problem_of(error))

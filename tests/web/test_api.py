@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from httpx import Client, Response
 
 from auditlog.core.checkpoint import parse_checkpoint
-from auditlog.core.errors import NotFoundError
+from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from auditlog.core.note import open_note, parse_vkey
 from auditlog.core.proof import parse_tlog_proof
@@ -502,6 +502,20 @@ def test_a_fault_of_ours_tells_the_caller_nothing(
     problem(response, 500, "internal")
     assert "secret" not in response.text
     assert "secret detail" in caplog.text
+
+
+def test_a_store_that_fails_is_unavailable_and_names_no_path(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("the database /srv/audit/log.sqlite3: disk full")
+
+    monkeypatch.setattr("auditlog.log.reader.Reader.find", fail)
+    with caplog.at_level(logging.ERROR, "auditlog.web"):
+        response = served.get("/api/v1/decisions", served.auditor)
+    problem(response, 503, "unavailable")
+    assert "/srv" not in response.text
+    assert "/srv/audit/log.sqlite3: disk full" in caplog.text
 
 
 def test_routes_in_an_existing_app(
