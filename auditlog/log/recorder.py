@@ -28,6 +28,7 @@ OnAccepted = Callable[[AuditLogError | None], None]
 _log = logging.getLogger("auditlog")
 
 _BATCH = 1024
+_BATCH_BYTES = 32 << 20
 _GATHER_SECONDS = 0.01
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -205,12 +206,19 @@ class Recorder:
         if gather:
             time.sleep(_GATHER_SECONDS)
         with self._wake:
-            count = min(len(self._waiting), _BATCH)
-            taken = [self._waiting.popleft() for _ in range(count)]
-            self._waiting_bytes -= sum(
-                one.exchange.kept_bytes for one in taken if isinstance(one, _Submitted)
-            )
-            return taken
+            return self._next_batch()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Take from the queue what fits into one transaction."""
+        taken: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(taken) < _BATCH and size < _BATCH_BYTES:
+            one = self._waiting.popleft()
+            if isinstance(one, _Submitted):
+                size += one.exchange.kept_bytes
+            taken.append(one)
+        self._waiting_bytes -= size
+        return taken
 
     def _compact(self) -> None:
         try:

@@ -33,7 +33,7 @@ class IndexRow(NamedTuple):
     The index can be rebuilt from the entries and is never believed over them.
     """
 
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides tuple.index
     """Position in the tree; None until the spool has given it."""
     id: bytes
     """CloudEvents id, a UUIDv7, 16 bytes."""
@@ -220,7 +220,7 @@ class Index(Protocol):
 
 
 class Scan(Protocol):
-    """Everything that is stored, for a full check: what is there, not what should be."""
+    """Everything that is stored: what is there, not what should be."""
 
     def index_rows(self, start: int, end: int) -> list[IndexRow]:
         """Return the index rows with ``start <= index < end``, ascending."""
