@@ -25,7 +25,8 @@ def open_chosen(options: argparse.Namespace) -> LogDirectory:
         NotFoundError: no log is there.
         ConfigurationError: a part of it is missing.
     """
-    return open_log(config_of(options).dir)
+    config = config_of(options)
+    return open_log(config.dir, policy=config.policy)
 
 
 def read_option(name: str, text: str, parse: Callable[[str], _T]) -> _T:

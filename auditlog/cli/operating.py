@@ -72,13 +72,13 @@ def init(options: argparse.Namespace, out: Output) -> int:
 def checkpoint(options: argparse.Namespace, out: Output) -> int:
     """Admit what dead processes left open, sign what waits, print the newest."""
     config = config_of(options)
-    with open_log(config.dir) as log:
+    with open_log(config.dir, policy=config.policy) as log:
         recover(log, int(time.time() * 1_000_000))
         make_checkpoint(log)
         if options.witness:
             Anchoring(log, config, time.time).ask()
         note = Reader(log).checkpoint()
-        cosigned = not options.witness or _meets_policy(note, log.policy(config.policy))
+        cosigned = not options.witness or _meets_policy(note, log.policy())
         text, signatures = split_unverified_note(note)
         signed = parse_checkpoint(text)
     if out.machine:

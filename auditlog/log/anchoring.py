@@ -53,7 +53,7 @@ class Anchoring:
             self._next = time.monotonic() + min(
                 _LOOK_SECONDS, self._config.anchor_interval
             )
-            policy = self._log.policy(self._config.policy)
+            policy = self._log.policy()
             newest = self._log.store.newest()
             if newest is None or (newest[0], policy) == self._asked:
                 return

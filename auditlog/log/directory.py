@@ -47,20 +47,22 @@ class LogDirectory:
     signers: tuple[Signer, ...] = field(repr=False)
     store: SqliteStore = field(repr=False)
     keyring: Keyring = field(repr=False)
+    policy_path: Path
+    """Where the operator's policy is."""
 
     @property
     def vkeys(self) -> tuple[str, ...]:
         """Verifier keys of the log, Ed25519 first."""
         return tuple(signer.verifier.vkey for signer in self.signers)
 
-    def policy(self, path: Path | None = None) -> Policy:
+    def policy(self) -> Policy:
         """Read the operator's policy: the log's own keys and the witnesses to ask.
 
         Raises:
             ConfigurationError: there is none.
             MalformedError: it does not follow tlog-policy.
         """
-        return parse_policy(_read_text(path or self.paths.policy))
+        return parse_policy(_read_text(self.policy_path))
 
     def close(self) -> None:
         """Close the stores."""
@@ -88,7 +90,7 @@ def create_log(config: Config) -> LogDirectory:
             msg = f"{config.dir} already holds a log, or a part of one"
             raise ConfigurationError(msg)
         _create(paths, config.origin)
-    return open_log(config.dir)
+    return open_log(config.dir, policy=config.policy)
 
 
 def ensure_log(config: Config) -> tuple[LogDirectory, bool]:
@@ -104,7 +106,7 @@ def ensure_log(config: Config) -> tuple[LogDirectory, bool]:
         if not _present(paths):
             _create(paths, config.origin)
             created = True
-    log = open_log(config.dir)
+    log = open_log(config.dir, policy=config.policy)
     if config.origin is not None and config.origin != log.origin:
         log.close()
         msg = (
@@ -115,8 +117,15 @@ def ensure_log(config: Config) -> tuple[LogDirectory, bool]:
     return log, created
 
 
-def open_log(directory: Path, *, read_only: bool = False) -> LogDirectory:
+def open_log(
+    directory: Path, *, policy: Path | None = None, read_only: bool = False
+) -> LogDirectory:
     """Open a complete log.
+
+    Args:
+        directory: where it is.
+        policy: the operator's policy file; None takes the one in the directory.
+        read_only: refuse to write.
 
     Raises:
         ConfigurationError: no log is there, or a key or the data is missing.
@@ -131,7 +140,9 @@ def open_log(directory: Path, *, read_only: bool = False) -> LogDirectory:
     except BaseException:
         store.close()
         raise
-    return LogDirectory(paths, store.origin, signers, store, keyring)
+    return LogDirectory(
+        paths, store.origin, signers, store, keyring, policy or paths.policy
+    )
 
 
 def _init_lock(paths: Paths) -> FileLock:

@@ -15,6 +15,7 @@ from auditlog.config import Config
 from auditlog.core.errors import (
     AuditLogError,
     ConflictError,
+    PendingError,
     StorageError,
     VerificationError,
 )
@@ -185,6 +186,7 @@ def make_checkpoint(log: LogDirectory, *, timeout: float = 10.0) -> bytes:
         The newest checkpoint, as first signed.
 
     Raises:
+        PendingError: the log is empty.
         StorageError: whoever leads did not make a checkpoint in time.
         RollbackError: the store is not what was published.
     """
@@ -204,7 +206,7 @@ def make_checkpoint(log: LogDirectory, *, timeout: float = 10.0) -> bytes:
         else:
             if wanted == 0:
                 msg = "the log is empty: there is nothing to sign yet"
-                raise StorageError(msg)
+                raise PendingError(msg)
 
 
 def _nothing_pending(log: LogDirectory) -> bool:

@@ -55,7 +55,8 @@ class LogSource:
 
     def _open(self) -> OpenedLog:
         try:
-            log = open_log(self._directory or load_config().dir)
+            config = load_config()
+            log = open_log(self._directory or config.dir, policy=config.policy)
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error

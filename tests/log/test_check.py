@@ -88,7 +88,10 @@ ROWS = {
         "UPDATE checkpoints SET note = flip(note)",
         "checkpoint [0-9]+",
     ),
-    "checkpoint moved": ("UPDATE checkpoints SET size = size + 1", "checkpoint [0-9]+"),
+    "checkpoint moved": (
+        "UPDATE checkpoints SET size = size + 5000",
+        "checkpoint 5[0-9]+.*only",
+    ),
     "cosignature without checkpoint": (
         "INSERT INTO cosignatures (size, key, time, line) VALUES (3, 'k', 1, 'l')",
         "cosignature 3",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from auditlog.core.errors import ConfigurationError, StorageError
+from auditlog.core.errors import ConfigurationError, PendingError, StorageError
 from auditlog.core.record import parse_entry
 from auditlog.log.check import check_log
 from auditlog.log.directory import create_log, open_log
@@ -263,7 +263,7 @@ def test_a_child_made_by_fork_gets_a_runtime_of_its_own(
 
 def test_a_checkpoint_on_demand_covers_what_nobody_sequenced(directory: Path) -> None:
     with create_log(config_of(directory)) as log:
-        with pytest.raises(StorageError, match="the log is empty"):
+        with pytest.raises(PendingError, match="the log is empty"):
             make_checkpoint(log)
         log.store.append(gap_items(7))
         note = make_checkpoint(log)
