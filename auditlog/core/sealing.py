@@ -85,7 +85,7 @@ def unseal(key: bytes, key_id: bytes, leaf: bytes, sealed: bytes) -> bytes:
     size = len(sealed) - _R_END - _TAG_SIZE
     if not 0 <= size <= MAX_PLAINTEXT:
         raise MalformedError(
-            f"expected sealed content of at least 49 bytes, got {len(sealed)}"
+            f"expected sealed content of 49 bytes to 2 GiB, got {len(sealed)} bytes"
         )
     _check_version(sealed)
     cipher, aad = _cipher(key, key_id, leaf, sealed[1:_R_END])

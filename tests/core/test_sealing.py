@@ -70,6 +70,20 @@ def test_any_bytes_stay_sealed(data: bytes) -> None:
             unseal(KEY, KEY_ID, LEAF, sealed)
 
 
+class Long(bytes):
+    """Bytes that say they are more than AES-GCM takes at once."""
+
+    def __len__(self) -> int:
+        return 1 << 32
+
+
+def test_there_is_an_end_to_what_can_be_sealed() -> None:
+    with pytest.raises(MalformedError, match="at most 2147483631 bytes to seal"):
+        seal(KEY, KEY_ID, LEAF, R, Long(b"x"))
+    with pytest.raises(MalformedError, match="49 bytes to 2 GiB, got 4294967296"):
+        unseal(KEY, KEY_ID, LEAF, Long(b"\x01" + bytes(60)))
+
+
 def test_refusals_of_sealing() -> None:
     with pytest.raises(MalformedError, match="a key of 32 bytes, got 31"):
         seal(KEY[1:], KEY_ID, LEAF, R, b"")
@@ -80,7 +94,9 @@ def test_refusals_of_sealing() -> None:
     with pytest.raises(MalformedError, match="r of 32 bytes, got 0"):
         seal(KEY, KEY_ID, LEAF, b"", b"")
     sealed = seal(KEY, KEY_ID, LEAF, R, b"")
-    with pytest.raises(MalformedError, match="sealed content of at least 49 bytes"):
+    with pytest.raises(
+        MalformedError, match="sealed content of 49 bytes to 2 GiB, got 48"
+    ):
         unseal(KEY, KEY_ID, LEAF, sealed[:-1])
     with pytest.raises(MalformedError, match="version 1 of sealed bytes, got 2"):
         unseal(KEY, KEY_ID, LEAF, b"\x02" + sealed[1:])

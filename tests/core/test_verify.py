@@ -532,6 +532,17 @@ def test_members_of_a_response_follow_those_of_the_request() -> None:
     refused(decision, "request", "response", "response/score", match=match)
 
 
+def test_members_of_a_response_alone_keep_their_places() -> None:
+    match = "expected members at the places that a disclosed body gives"
+    score, decision = ("response/score", b"0.8731"), ("response/decision", b'"approve"')
+    paths = ("response", "response/score", "response/decision")
+    swapped = make_decision(leaves=[score, decision])
+    refused(swapped, *paths, match=match)
+    refused(make_decision(leaves=[score]), *paths[:2], match=match)
+    cut_off = make_decision(leaves=[decision])
+    refused(cut_off, paths[0], paths[2], match=match)
+
+
 def test_a_body_that_was_not_split_has_no_members() -> None:
     for split, path in (("none", "request/age"), ("sse", "request/age")):
         decision = make_decision(split={"request": split})
