@@ -312,6 +312,7 @@ class TestInclusionRefusals:
         for sibling in proof:
             root = node_hash(root, sibling)
         verify_inclusion(0, 2**62, B, proof, root)
+        assert MAX_SIZE == 2**63 - 1
         with pytest.raises(VerificationError, match="too few hashes"):
             verify_inclusion(0, MAX_SIZE, B, proof, root)
 

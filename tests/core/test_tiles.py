@@ -249,8 +249,11 @@ class TestReader:
         node = TileReader(store, 70_000)
         for index in range(0, 70_000, 256):
             assert node(0, index) == LEAVES[index]
-        assert node(0, 0) == LEAVES[0]
-        assert len(store.asked) == 275  # 274 tiles, and the first one again
+        assert len(store.asked) == 274
+        assert node(0, 256 * 256) == LEAVES[256 * 256]  # kept since 256 were dropped
+        assert len(store.asked) == 274
+        assert node(0, 255 * 256) == LEAVES[255 * 256]
+        assert len(store.asked) == 275
 
     @pytest.mark.parametrize("place", [(0, 300), (8, 1), (9, 0), (0, -1), (0, 2**70)])
     def test_no_such_node(self, place: tuple[int, int]) -> None:
