@@ -15,10 +15,10 @@ from auditlog.core.errors import AuditLogError, UntrustedError, VerificationErro
 from auditlog.core.note import split_unverified_note
 from auditlog.core.proof import AddCheckpoint, format_add_checkpoint
 from auditlog.core.receipt import parse_receipt
+from auditlog.core.record import format_id
 from auditlog.core.verify import Verdict, compare_receipts, verify_receipt
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import open_log
-from auditlog.log.identity import format_id
 from auditlog.log.reader import Reader
 from demo_service import dishonest_operator
 from demo_service.client import Reply, http

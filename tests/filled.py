@@ -5,9 +5,9 @@ from pathlib import Path
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import load_config
+from auditlog.core.record import format_id
 from auditlog.log.description import Describer
 from auditlog.log.directory import create_log, open_log
-from auditlog.log.identity import format_id
 from auditlog.log.preparation import plain_item
 from auditlog.log.runtime import runtime_for
 from tests.log.builders import exchange

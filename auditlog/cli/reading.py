@@ -10,10 +10,9 @@ from typing import Any
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.core.errors import AuditLogError, PendingError
-from auditlog.core.record import DECISION
+from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
-from auditlog.log.identity import parse_id
 from auditlog.log.reader import DecisionView, Reader
 from auditlog.log.views import decision_json, page_json, parse_moment, parse_number
 from auditlog.storage import Query

@@ -1,6 +1,6 @@
 """Receipts as files: what an auditor is handed for one decision (`FORMATS.md` §7).
 
-A `*.receipt.json` is canonical JSON (RFC 8785) and a newline, at most 16 MiB::
+A `*.receipt.json` is one JSON object in UTF-8, at most 16 MiB::
 
     schema       "auditlog.receipt.v1"
     entry        canonical text of the entry
@@ -11,8 +11,11 @@ A `*.receipt.json` is canonical JSON (RFC 8785) and a newline, at most 16 MiB::
     anchors      [{kind, proof, evidence}]
     related      [{rel, entry, proof}]
 
-Bytes stand in base64. There is one spelling of a receipt: parsed, it is written again
-and compared. Nothing is verified here; that is `auditlog.core.verify`.
+Bytes stand in base64. We write canonical JSON (RFC 8785) and a newline, and put the
+SHA-256 of the checkpoint note into the proof's `extra`: a receipt that says so has one
+spelling, so that every damaged byte shows. Other writers may leave the checksum out
+and spell the JSON as they like. Nothing is verified here; that is
+`auditlog.core.verify`.
 """
 
 import re
@@ -42,6 +45,7 @@ SCHEMA = "auditlog.receipt.v1"
 MAX_RECEIPT = 16 << 20
 """Bytes of the largest receipt."""
 
+_WITH_CHECKSUM = b"c2sp.org/tlog-proof@v1\nextra "
 _RELATIONS = {"model", "amendment", "key", "erasure"}
 _POINTER = r"(?:/(?:[^~/]|~[01])*)+"  # RFC 6901 §3
 _PATH = re.compile(
@@ -112,7 +116,8 @@ def parse_receipt(data: bytes) -> Receipt:
     """Return the receipt in the bytes of a file.
 
     Raises:
-        MalformedError: not exactly what `format_receipt` writes.
+        MalformedError: not a receipt, or one with a checksum that is not exactly what
+            `format_receipt` writes.
     """
     fields = check_fields(
         parse_json(data, limit=MAX_RECEIPT),
@@ -132,7 +137,8 @@ def parse_receipt(data: bytes) -> Receipt:
         anchors=tuple(map(_parse_anchor, fields.get("anchors", ()))),
         related=tuple(map(_parse_related, fields.get("related", ()))),
     )
-    if format_receipt(receipt) != data:
+    canonical = format_receipt(receipt)
+    if receipt.proof.startswith(_WITH_CHECKSUM) and canonical != data:
         raise MalformedError("expected a canonical receipt, got another spelling of it")
     return receipt
 

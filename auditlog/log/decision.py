@@ -4,7 +4,7 @@ from contextvars import ContextVar
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError
-from auditlog.log.identity import format_id
+from auditlog.core.record import format_id
 
 __all__ = ["SCOPE_KEY", "Decision", "current"]
 

@@ -17,7 +17,7 @@ from auditlog.core.errors import (
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.receipt import Disclosure, Opening, Receipt, format_receipt
-from auditlog.core.record import parse_entry
+from auditlog.core.record import format_id, parse_entry, parse_id
 from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
     TILE_WIDTH,
@@ -29,7 +29,6 @@ from auditlog.core.tiles import (
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
-from auditlog.log.identity import format_id, parse_id
 from auditlog.log.proofs import consistency_proof, inclusion_proof
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.journal import find_open

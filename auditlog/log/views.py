@@ -8,8 +8,7 @@ from typing import Any
 
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
-from auditlog.core.record import format_time
-from auditlog.log.identity import format_id
+from auditlog.core.record import format_id, format_time
 from auditlog.log.reader import DecisionView
 from auditlog.storage import IndexRow
 

@@ -36,10 +36,9 @@ from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import MalformedError, PendingError
 from auditlog.core.note import split_unverified_note
 from auditlog.core.proof import TlogProof, format_tlog_proof
-from auditlog.core.record import DECISION
+from auditlog.core.record import DECISION, parse_id
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.access import record_access
-from auditlog.log.identity import parse_id
 from auditlog.log.leaves import find_leaf
 from auditlog.log.views import (
     decision_json,

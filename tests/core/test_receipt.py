@@ -257,6 +257,19 @@ def test_a_receipt_has_one_spelling() -> None:
         parse_receipt(data.replace(b'{"anchors"', b'{"schema":"","anchors"', 1))
 
 
+def test_other_writers_may_leave_the_checksum_out_and_spell_as_they_like() -> None:
+    receipt = replace(FULL, proof=LOG.proof(0, extra=None))
+    fields = json.loads(format_receipt(receipt))
+    for other in (
+        json.dumps(fields),
+        json.dumps(fields, indent=2) + "\n",
+        json.dumps(dict(reversed(fields.items())), ensure_ascii=False),
+    ):
+        assert parse_receipt(other.encode()) == receipt
+    with pytest.raises(MalformedError, match="expected unique names"):
+        parse_receipt(b'{"schema":"","schema":""}')
+
+
 def test_receipts_are_at_most_16_mib() -> None:
     value = Disclosure(2, "request/a", bytes(16), bytes(12 << 20))
     with pytest.raises(MalformedError, match="a receipt of at most 16777216 bytes"):

@@ -3,11 +3,10 @@ from typing import Any
 
 import pytest
 
-from auditlog.core.record import DECISION, parse_entry
+from auditlog.core.record import DECISION, format_id, parse_entry
 from auditlog.core.verify import parse_receipt
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, open_log
-from auditlog.log.identity import format_id
 from auditlog.log.reader import Reader
 from demo_service import dishonest_operator
 from demo_service.client import Reply

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from auditlog.log.identity import format_id
+from auditlog.core.record import format_id
 from auditlog.log.runtime import Runtime
 from tests.log.builders import config_of, exchange
 

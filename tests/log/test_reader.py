@@ -14,10 +14,11 @@ from auditlog.core.errors import (
 )
 from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from auditlog.core.note import split_unverified_note
+from auditlog.core.record import format_id, parse_id
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
 from auditlog.log.directory import LogDirectory, create_log, open_log
-from auditlog.log.identity import format_id, new_id, parse_id
+from auditlog.log.identity import new_id
 from auditlog.log.reader import Reader
 from auditlog.storage import Query
 from auditlog.storage.journal import Journal
@@ -64,7 +65,7 @@ def test_an_unknown_id_is_not_found(reader: Reader) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "018BCFE5-6800-77E7-A182-5DC0D28C96CF"])
 def test_what_is_no_id_is_refused(reader: Reader, text: str) -> None:
-    with pytest.raises(MalformedError, match="expected a decision id"):
+    with pytest.raises(MalformedError, match="expected a UUIDv7"):
         reader.decision(text)
 
 

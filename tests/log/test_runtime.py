@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from auditlog.core.errors import ConfigurationError, PendingError, StorageError
-from auditlog.core.record import parse_entry
+from auditlog.core.record import format_id, parse_entry
 from auditlog.log.check import check_log
 from auditlog.log.directory import create_log, open_log
-from auditlog.log.identity import format_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime, runtime_for
