@@ -332,7 +332,8 @@ def _verdict(
     if policy.quorum == "none":
         by = "signed by the operator only; another view may exist"
     else:
-        count = len({w.name for w, _ in proven.signed.cosignatures})
+        # A witness may sign with several keys: they share its name, and count once.
+        count = len({w.verifier.name for w, _ in proven.signed.cosignatures})
         plural = "" if count == 1 else "es"
         by = f"signed by the operator and cosigned by {count} witness{plural}"
     return Verdict(
