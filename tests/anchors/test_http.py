@@ -1,5 +1,6 @@
 """One bounded request: whatever the peer does, it ends in time, in a value or ours."""
 
+import contextlib
 import datetime as dt
 import ipaddress
 import socket
@@ -206,6 +207,26 @@ class TestHostility:
         with pytest.raises(AuditLogError, match="cannot reach ") as caught:
             ask(f"http://{host}")
         assert type(caught.value) is AuditLogError
+
+    def test_an_address_that_swallows_everything_leaves_time_for_the_next(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+            contextlib.ExitStack() as waiting,
+            listening(answering(OK)) as url,
+        ):
+            for _ in range(8):  # more than its queue takes: the rest is not answered
+                caller = waiting.enter_context(socket.socket())
+                caller.setblocking(False)
+                caller.connect_ex(full.getsockname())
+            good = ("127.0.0.1", parse_endpoint(url).port)
+            found = [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", address)
+                for address in (full.getsockname(), good)
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            assert ask(url, 0.6).body == b"hi"
 
     def test_hanging_up_without_an_answer(self) -> None:
         with (
