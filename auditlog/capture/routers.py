@@ -104,9 +104,7 @@ def _descend(route: Any, scope: dict[str, Any], prefix: str) -> Route | None:
 
 def _match_included(router: Any, scope: dict[str, Any], prefix: str) -> Route | None:
     """Look into a router that newer FastAPI includes without copying its routes."""
-    match, child_scope, route, context = router._match(scope)  # noqa: SLF001
-    if match.name != "FULL":
-        return None
+    _, child_scope, route, context = router._match(scope)  # noqa: SLF001
     if context is not None and context.starlette_route is None:
         return Route(prefix + context.path_format, context.endpoint)
     return _descend(route, {**scope, **child_scope}, prefix)

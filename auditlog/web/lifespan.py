@@ -20,15 +20,14 @@ class Lifespan:
         send: the server's channel.
     """
 
-    __slots__ = ("_app", "_closed", "_is_up", "_process", "_send", "_stopping")
+    __slots__ = ("_app", "_closed", "_must_stop", "_process", "_send")
 
     def __init__(self, app: App, process: Process, send: Send, *, closed: bool) -> None:
         self._app = app
         self._process = process
         self._send = send
         self._closed = closed
-        self._is_up = False
-        self._stopping = False
+        self._must_stop = False
 
     async def run(self, scope: Scope, receive: Receive) -> None:
         """Run one lifespan.
@@ -44,7 +43,7 @@ class Lifespan:
         async def next_message() -> Message:
             message = waiting.pop() if waiting else await receive()
             if message["type"] == "lifespan.shutdown":
-                self._stopping = True
+                self._must_stop = True
                 # Servers may kill what is in flight without another word.
                 self._process.interrupt_all()
             return message
@@ -52,8 +51,8 @@ class Lifespan:
         try:
             await self._app(scope, next_message, self._forward)
         finally:
-            if self._is_up or self._stopping:
-                await self._process.stop()
+            if self._must_stop:
+                await self._stop()
 
     async def _start(self) -> bool:
         try:
@@ -69,11 +68,13 @@ class Lifespan:
     async def _forward(self, message: Message) -> None:
         """Pass on a message; before the last one everything is made durable."""
         kind = message["type"]
-        if kind == "lifespan.startup.complete":
-            self._is_up = True
-        elif kind == "lifespan.startup.failed":
-            self._stopping = True
+        if kind.startswith("lifespan.startup."):
+            self._must_stop = True
         else:
-            self._process.interrupt_all()
-            await self._process.stop()
+            await self._stop()
         await self._send(message)
+
+    async def _stop(self) -> None:
+        self._must_stop = False
+        self._process.interrupt_all()
+        await self._process.stop()

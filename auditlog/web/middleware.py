@@ -22,7 +22,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routers import Route
@@ -33,6 +33,7 @@ from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.log.identity import new_id
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
+from auditlog.web.options import Options
 from auditlog.web.process import Process, Recording
 from auditlog.web.responder import Faults, Responder, Rules
 
@@ -70,7 +71,7 @@ class AuditMiddleware:
         *,
         runtime: Recording | None = None,
         model: str | ModelIdentity | ModelSource | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         text = model if isinstance(model, str) else None
         self.app = app

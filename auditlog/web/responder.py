@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.capture.tap import Ending, Tap
-from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.log.identity import new_id
 from auditlog.web.asgi import (
@@ -273,8 +273,9 @@ class Responder:
     async def _accepted(self, exchange: Exchange) -> Exception | None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            return self._submit(exchange) or error
+        except RuntimeError:
+            needed = ConfigurationError("durability='sync' needs asyncio, got no loop")
+            return self._submit(exchange) or needed
         accepted: Future[AuditLogError | None] = loop.create_future()
         refused = self._submit(exchange, lambda error: _wake(loop, accepted, error))
         if refused is not None:

@@ -272,7 +272,9 @@ def test_behind_an_opaque_middleware_the_scope_names_the_application() -> None:
     assert routes.find(http_scope("/missing", app=app)) is None
 
 
-@pytest.mark.parametrize("scope", [{}, {"app": object()}, {"app": None}])
+@pytest.mark.parametrize(
+    "scope", [{}, {"app": object()}, {"app": None}, {"router": object()}]
+)
 def test_without_a_router_every_path_is_captured(scope: dict[str, Any]) -> None:
     found = Routes(raw_app).find(http_scope("/anything", **scope))
     assert found is not None

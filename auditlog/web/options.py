@@ -1,0 +1,31 @@
+"""The options of the middleware as type checkers and editors see them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypedDict
+
+__all__ = ["Options"]
+
+
+class Options(TypedDict, total=False):
+    """The fields of `auditlog.config.Config`, which explains them, by keyword.
+
+    None counts as not given. `model` is a parameter of its own.
+    """
+
+    enabled: bool | None
+    dir: Path | str | None
+    origin: str | None
+    models: Sequence[str] | None
+    include: Sequence[str] | None
+    exclude: Sequence[str] | None
+    methods: Sequence[str] | None
+    durability: Literal["sync", "spool", "memory"] | None
+    on_failure: Literal["open", "closed"] | None
+    depth: int | None
+    max_stored_bytes: int | None
+    header: str | None
+    policy: Path | str | None
+    checkpoint_interval: float | None
+    checkpoint_decisions: int | None
+    anchor_interval: float | None
