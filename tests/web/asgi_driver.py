@@ -46,7 +46,7 @@ class Server:
     """Feeds messages to an application and keeps what it sends.
 
     Args:
-        incoming: what `receive` gives, in order; then it waits for ever.
+        incoming: what `receive` gives, in order; then it waits for `push`.
         fail_send: given a message, may return what sending it raises.
     """
 
@@ -56,13 +56,20 @@ class Server:
         fail_send: Callable[[Message], BaseException | None] = lambda message: None,
     ) -> None:
         self.incoming = list(incoming)
+        self._arrived = asyncio.Event()
         self.sent: list[Message] = []
         self._fail_send = fail_send
 
     async def receive(self) -> Message:
-        if not self.incoming:
-            await asyncio.Event().wait()
+        while not self.incoming:
+            self._arrived.clear()
+            await self._arrived.wait()
         return self.incoming.pop(0)
+
+    def push(self, message: Message) -> None:
+        """Let a message arrive now."""
+        self.incoming.append(message)
+        self._arrived.set()
 
     async def send(self, message: Message) -> None:
         error = self._fail_send(message)

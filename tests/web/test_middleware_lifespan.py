@@ -1,0 +1,382 @@
+"""Start, stop and fork around a middleware."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import auditlog.log.runtime
+from auditlog.config import Config
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    RollbackError,
+    StorageError,
+)
+from auditlog.log.decision import current
+from auditlog.web.asgi import App, Message, Receive, Scope, Send
+from auditlog.web.middleware import AuditMiddleware
+from tests.web.asgi_driver import START, Server, body, call, chunk, http_scope, script
+from tests.web.fake_runtime import FakeRuntime
+
+STARTUP: Message = {"type": "lifespan.startup"}
+SHUTDOWN: Message = {"type": "lifespan.shutdown"}
+
+
+class Runtimes:
+    """Stands where runtimes are made, and keeps what was made."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeRuntime] = []
+        self.threads: list[threading.Thread] = []
+        self.error: Exception | None = None
+        self.tries = 0
+
+    def make(self, config: Config) -> FakeRuntime:
+        self.tries += 1
+        if self.error is not None:
+            raise self.error
+        self.threads.append(threading.current_thread())
+        self.made.append(FakeRuntime())
+        return self.made[-1]
+
+
+@pytest.fixture
+def runtimes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtimes]:
+    made = Runtimes()
+    monkeypatch.setattr(auditlog.log.runtime, "runtime_for", made.make)
+    yield made
+    for runtime in made.made:
+        runtime.check()
+
+
+def lifespan_scope() -> Scope:
+    return {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+
+
+async def polite(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a lifespan, and any request with one byte."""
+    if scope["type"] != "lifespan":
+        await script(START, body(b"x"))(scope, receive, send)
+        return
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def live(app: App, *incoming: Message) -> Server:
+    return call(app, Server(incoming or (STARTUP, SHUTDOWN)), lifespan_scope())
+
+
+def test_a_lifespan_starts_and_stops_the_runtime(runtimes: Runtimes) -> None:
+    order: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await receive() is STARTUP
+        assert len(runtimes.made) == 1
+        await send({"type": "lifespan.startup.complete"})
+        assert await receive() is SHUTDOWN
+        order.append("app")
+        assert runtimes.made[0].calls == []
+        await send({"type": "lifespan.shutdown.complete"})
+
+    server = live(AuditMiddleware(app))
+    assert server.types() == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert runtimes.made[0].calls == ["flush", "stop"]
+    assert runtimes.threads[0] is not threading.main_thread()
+
+
+def test_everything_is_durable_before_the_server_hears_of_the_end(
+    runtimes: Runtimes,
+) -> None:
+    calls: list[list[str]] = []
+
+    def note(message: Message) -> None:
+        if message["type"] == "lifespan.shutdown.complete":
+            calls.append(list(runtimes.made[0].calls))
+
+    call(
+        AuditMiddleware(polite),
+        Server([STARTUP, SHUTDOWN], fail_send=note),
+        lifespan_scope(),
+    )
+    assert calls == [["flush", "stop"]]
+
+
+def test_a_disabled_middleware_leaves_the_lifespan_alone(runtimes: Runtimes) -> None:
+    live(AuditMiddleware(polite, enabled=False))
+    assert runtimes.tries == 0
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+@pytest.mark.parametrize(
+    "error", [ConfigurationError("no key here"), RollbackError("no key here")]
+)
+def test_a_wrong_configuration_stops_the_start(
+    runtimes: Runtimes, on_failure: Any, error: AuditLogError
+) -> None:
+    runtimes.error = error
+    ran: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        ran.append(True)
+
+    server = live(AuditMiddleware(app, on_failure=on_failure))
+    assert server.sent == [
+        {"type": "lifespan.startup.failed", "message": "auditlog: no key here"}
+    ]
+    assert ran == []
+
+
+@pytest.mark.parametrize("error", [StorageError("disk full"), OSError("disk full")])
+def test_a_bad_disk_at_the_start_obeys_on_failure(
+    runtimes: Runtimes, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtimes.error = error
+    assert live(AuditMiddleware(polite)).types()[0] == "lifespan.startup.complete"
+    assert "disk full" in caplog.text
+    closed = live(AuditMiddleware(polite, on_failure="closed"))
+    assert closed.types() == ["lifespan.startup.failed"]
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+def test_without_a_lifespan_the_first_request_starts(
+    runtimes: Runtimes, on_failure: Any
+) -> None:
+    app = AuditMiddleware(polite, on_failure=on_failure)
+    call(app, scope=http_scope(method="GET"))
+    assert runtimes.tries == 0
+    for _ in range(2):
+        call(app)
+    assert runtimes.tries == 1
+    assert len(runtimes.made[0].seen) == 2
+    assert runtimes.threads[0] is not threading.main_thread()
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+def test_without_a_lifespan_a_wrong_configuration_stops_requests(
+    runtimes: Runtimes, on_failure: Any
+) -> None:
+    runtimes.error = ConfigurationError("no key here")
+    app = AuditMiddleware(polite, on_failure=on_failure)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no key here"):
+            call(app)
+    assert call(app, scope=http_scope(method="GET")).body() == b"x"
+
+
+def test_without_a_lifespan_a_bad_disk_obeys_on_failure_and_is_tried_again(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtimes.error = StorageError("disk full")
+    app, closed = AuditMiddleware(polite), AuditMiddleware(polite, on_failure="closed")
+    for _ in range(5):
+        server = call(app)
+        assert (server.body(), server.header(b"decision-id")) == (b"x", None)
+        assert call(closed).sent[0]["status"] == 503
+    assert runtimes.tries == 2, "tried once a second, not at each request"
+    runtimes.error = None
+    later = time.monotonic() + 2
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert call(app).header(b"decision-id") is not None
+    assert len(runtimes.made[0].seen) == 1
+
+
+def test_once_started_even_a_wrong_configuration_is_a_run_time_fault(
+    runtimes: Runtimes,
+) -> None:
+    app = AuditMiddleware(polite)
+    call(app)
+    runtimes.made[0].open_error = StorageError("gone")
+    assert call(app).body() == b"x"
+    runtimes.error = ConfigurationError("the directory is gone")
+    assert call(app).body() == b"x"
+
+
+async def _raises(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        msg = "only http here"
+        raise TypeError(msg)
+    await polite(scope, receive, send)
+
+
+def test_an_application_without_lifespan_may_raise(runtimes: Runtimes) -> None:
+    app = AuditMiddleware(_raises)
+    with pytest.raises(TypeError, match="only http here"):
+        live(app)
+    call(app)
+    assert runtimes.tries == 1
+    assert runtimes.made[0].calls == []
+
+
+@pytest.mark.parametrize("how", ["raises", "returns", "failed"])
+def test_an_application_that_ends_badly_still_stops_the_runtime(
+    runtimes: Runtimes, how: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if how == "raises":
+            raise LookupError("at the end")
+        if how == "failed":
+            await send({"type": "lifespan.shutdown.failed", "message": "x"})
+
+    wrapped = AuditMiddleware(app)
+    if how == "raises":
+        with pytest.raises(LookupError, match="at the end"):
+            live(wrapped)
+    else:
+        live(wrapped)
+    assert runtimes.made[0].calls == ["flush", "stop"]
+
+
+def test_an_application_that_refuses_to_start_stops_the_runtime(
+    runtimes: Runtimes,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no model"})
+
+    assert live(AuditMiddleware(app)).sent[0]["message"] == "no model"
+    assert runtimes.made[0].calls == ["flush", "stop"]
+
+
+def test_a_stop_that_fails_does_not_keep_the_server(
+    runtimes: Runtimes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        runtimes.made[0].stop_error = StorageError("disk full")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    server = live(AuditMiddleware(app))
+    assert server.types()[-1] == "lifespan.shutdown.complete"
+    assert "did not stop cleanly" in caplog.text
+
+
+def test_a_lifespan_may_come_again_and_requests_may_come_after_it(
+    runtimes: Runtimes,
+) -> None:
+    app = AuditMiddleware(polite)
+    for _ in range(2):
+        live(app)
+    call(app)
+    assert [runtime.calls for runtime in runtimes.made] == [["flush", "stop"]] * 2 + [
+        []
+    ]
+    assert len(runtimes.made[2].seen) == 1
+
+
+@pytest.mark.parametrize("durability", ["spool", "sync"])
+def test_shutdown_finalises_what_is_in_flight_and_lets_it_go_on(
+    durability: Any,
+) -> None:
+    runtime = FakeRuntime()
+
+    async def main() -> None:
+        go, live_server = asyncio.Event(), Server([STARTUP])
+        handler = _streams(go)
+        app = AuditMiddleware(handler, runtime=runtime, durability=durability)
+        up = asyncio.create_task(
+            app(lifespan_scope(), live_server.receive, live_server.send)
+        )
+        servers = [Server([chunk(b"{}")]) for _ in range(3)]
+        calls = [
+            asyncio.create_task(app(http_scope(), server.receive, server.send))
+            for server in servers
+        ]
+        await asyncio.sleep(0.01)
+        live_server.push(SHUTDOWN)
+        await up
+        assert runtime.calls == ["flush", "stop"]
+        assert [one.exchange.outcome for one in runtime.seen] == ["interrupted"] * 3
+        go.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*calls)
+        assert [server.body() for server in servers] == [b"first last"] * 3
+
+    asyncio.run(main())
+    runtime.check()
+    for seen in runtime.seen:
+        assert (seen.response, seen.states) == (b"first", ("complete", "partial"))
+
+
+def _streams(go: asyncio.Event) -> App:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await receive()
+        await send(START)
+        await send(body(b"first", more=True))
+        await go.wait()
+        current().set_model("too late, but no error")
+        await send(body(b" last"))
+
+    return app
+
+
+def test_without_asyncio_the_runtime_starts_in_place(runtimes: Runtimes) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return chunk(b"{}")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(StopIteration):
+        AuditMiddleware(polite)(http_scope(), receive, send).send(None)
+    assert len(sent) == 2
+    assert runtimes.threads == [threading.main_thread()]
+
+
+def test_two_middlewares_share_a_stop(runtimes: Runtimes) -> None:
+    runtime = FakeRuntime()
+    inner = AuditMiddleware(polite, runtime=runtime)
+    live(AuditMiddleware(inner, runtime=runtime))
+    assert runtime.calls == ["flush", "stop"] * 2
+    runtime.check()
+
+
+FORK = """
+import os
+
+from auditlog.web.middleware import AuditMiddleware
+from tests.web.fake_runtime import FakeRuntime
+
+process = AuditMiddleware(print)._process
+given = AuditMiddleware(print, runtime=FakeRuntime())._process
+process.runtime = FakeRuntime()
+process.in_flight.add(object())
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print(child == 0, process.runtime is None, len(process.in_flight))
+print(given.runtime is not None)
+"""
+
+
+def test_a_fork_leaves_the_parents_runtime_behind() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["True True 0", "True", "False False 1", "True"]
+
+
+def test_the_real_runtime_is_made_for_the_configuration(tmp_path: Path) -> None:
+    app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
+    live(app)
+    assert (tmp_path / "audit").is_dir()
