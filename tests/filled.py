@@ -8,8 +8,8 @@ from auditlog.config import load_config
 from auditlog.core.record import format_id
 from auditlog.log.description import Describer
 from auditlog.log.directory import create_log, open_log
-from auditlog.log.preparation import plain_item
 from auditlog.log.runtime import runtime_for
+from auditlog.storage import SpoolItem
 from tests.log.builders import exchange
 
 __all__ = ["ORIGIN", "fill_log", "record_unsigned"]
@@ -50,6 +50,6 @@ def record_unsigned(directory: Path) -> str:
     with open_log(directory) as log:
         describer = Describer(log.origin, os.urandom(16), depth=1, models=())
         done = exchange(0)
-        entry, _ = describer.describe(done)
-        log.store.append([plain_item(entry)])
+        entry, row, _ = describer.describe(done)
+        log.store.append([SpoolItem(entry, row)])
     return format_id(done.id)

@@ -14,8 +14,9 @@ Members are not stored: they are the bodies, split again.
 
 import base64
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import zstandard
 
@@ -39,8 +40,7 @@ _MAX_VALUE = 1 << 30
 _HEAD = struct.Struct(">BQI")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One stored value of a decision."""
 
     path: str
@@ -100,25 +100,20 @@ class Leaf:
 
 def pack(content: Content, compressor: zstandard.ZstdCompressor) -> bytes:
     """Return the plaintext to seal."""
-    out = [bytes((_VERSION,)), content.secret, bytes((len(content.parts),))]
-    for part in content.parts:
-        out.extend(_pack_part(part, compressor))
+    parts = content.parts
+    out = [b"%c%b%c" % (_VERSION, content.secret, len(parts))]
+    for path, value, size, leaf_hash in parts:
+        data, flags = value, 0
+        if len(data) >= _WORTH_COMPRESSING:
+            frame = compressor.compress(data)
+            if len(frame) < len(data):
+                data, flags = frame, _ZSTD
+        if leaf_hash is not None:
+            data, flags = leaf_hash + data, flags | _CAPPED
+        name = path.encode()
+        out += (len(name).to_bytes(2), name, _HEAD.pack(flags, size, len(data)), data)
     packed = b"".join(out)
     return packed.ljust(padme_length(len(packed)), b"\0")
-
-
-def _pack_part(part: Part, compressor: zstandard.ZstdCompressor) -> Iterator[bytes]:
-    path, data, flags = part.path.encode(), part.value, 0
-    if len(data) >= _WORTH_COMPRESSING:
-        frame = compressor.compress(data)
-        if len(frame) < len(data):
-            data, flags = frame, _ZSTD
-    if part.leaf_hash is not None:
-        data, flags = part.leaf_hash + data, flags | _CAPPED
-    yield len(path).to_bytes(2)
-    yield path
-    yield _HEAD.pack(flags, part.size, len(data))
-    yield data
 
 
 def unpack(packed: bytes) -> Content:

@@ -3,9 +3,11 @@
 import base64
 import os
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
-from auditlog.capture.media import media_type_name, method_name
+from auditlog.capture.media import OTHER, media_type_name, method_name
 from auditlog.capture.splitting import fast_members
 from auditlog.core.commitment import (
     commitment_digest,
@@ -13,14 +15,38 @@ from auditlog.core.commitment import (
     is_json,
     salts,
 )
-from auditlog.core.record import DECISION, Entry, canonical_json
+from auditlog.core.errors import MalformedError
+from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
 from auditlog.log.content import Content, Part
+from auditlog.log.entry_template import EntryTemplate, Variable
+from auditlog.storage import IndexRow
 
-__all__ = ["Describer"]
+__all__ = ["Described", "Describer"]
 
-_OTHER = "other"
-_UNROUTED = "other"
+_UNROUTED = OTHER
 _SUBJECT_BYTES = 16
+_MAX_KINDS = 1024
+"""Kinds of decisions remembered; some of what tells them apart comes from traffic."""
+
+
+class Described(NamedTuple):
+    """A decision, ready to be sealed."""
+
+    entry: bytes
+    """Canonical bytes."""
+    row: IndexRow
+    content: Content
+
+
+class _Kind(NamedTuple):
+    """What is the same for all decisions that look alike from outside."""
+
+    template: EntryTemplate
+    route: str
+    model: str | None
+    version: str | None
+    hidden: tuple[tuple[str, bytes], ...]
+    """Literals that may not stand in clear, by name of their ``context/`` leaf."""
 
 
 class Describer:
@@ -36,82 +62,146 @@ class Describer:
     ) -> None:
         """Fix what is the same for every decision."""
         self.origin = origin
-        self._emitter = base64.b64encode(emitter).decode()
+        self._emitter = emitter
         self._depth = depth
         self._models = frozenset(models)
+        self._kinds: dict[tuple[object, ...], _Kind] = {}
 
-    def describe(self, exchange: Exchange) -> tuple[Entry, Content]:
-        """Return the entry of an exchange, and the content its commitment covers."""
-        context = {"target": exchange.target, **exchange.context}
-        data = self._clear_fields(exchange, context)
-        request, request_members = self._split(exchange, exchange.request, 0, context)
-        response, response_members = self._split(
-            exchange, exchange.response, 1, context
-        )
-        parts = [
-            _part("request", exchange.request),
-            _part("response", exchange.response),
-        ]
-        parts += [
-            Part(f"context/{name}", value, len(value))
-            for name, value in sorted(context.items())
-        ]
-        named = [*request_members, *response_members]
+    def describe(self, exchange: Exchange) -> Described:
+        """Return the entry of an exchange, and the content its commitment covers.
+
+        Raises:
+            MalformedError: what configuration and code say does not fit in an entry.
+        """
+        request, response = exchange.request, exchange.response
+        asked = _split("request", request, exchange.request_type, self._depth)
+        answered = _split("response", response, exchange.response_type, self._depth)
+        kind = self._kind(exchange, asked is not None, answered is not None)
+        parts = _parts(exchange, kind.hidden)
+        named = [*(asked or ()), *(answered or ())]
         named += [(part.path, part.value) for part in parts[2:]]
-        digest = _commit(exchange, parts[0], parts[1], named)
-        data["commitment"] = {
-            "depth": self._depth,
-            "digest": base64.b64encode(digest).decode(),
-            "v": 1,
-        }
-        data["request"], data["response"] = request, response
-        subject = base64.urlsafe_b64encode(os.urandom(_SUBJECT_BYTES)).decode()
-        entry = Entry(exchange.id, DECISION, self.origin, exchange.time, data, subject)
-        return entry, Content(exchange.secret, tuple(parts))
+        variable = Variable(
+            exchange.id,
+            exchange.time,
+            exchange.duration,
+            exchange.sequence,
+            _commit(exchange.secret, parts, named),
+            os.urandom(_SUBJECT_BYTES),
+        )
+        entry = kind.template.format(variable)
+        if len(entry) > MAX_ENTRY:
+            msg = f"expected an entry of at most {MAX_ENTRY} bytes, got {len(entry)}"
+            raise MalformedError(msg)
+        return Described(
+            entry, self._row(exchange, kind), Content(exchange.secret, parts)
+        )
 
-    def _clear_fields(
-        self, exchange: Exchange, context: dict[str, bytes]
-    ) -> dict[str, object]:
+    def _row(self, exchange: Exchange, kind: _Kind) -> IndexRow:
+        return IndexRow(
+            None,
+            exchange.id,
+            DECISION,
+            exchange.time,
+            self._emitter,
+            exchange.sequence,
+            kind.route,
+            kind.model,
+            kind.version,
+            exchange.outcome,
+        )
+
+    def _kind(self, exchange: Exchange, asked: bool, answered: bool) -> _Kind:
+        key = (
+            exchange.method,
+            exchange.route,
+            exchange.status,
+            exchange.model,
+            exchange.outcome,
+            *(exchange.request_type, exchange.request.state, asked),
+            *(exchange.response_type, exchange.response.state, answered),
+        )
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            kind = self._kinds[key] = self._new_kind(exchange, asked, answered)
+        return kind
+
+    def _new_kind(self, exchange: Exchange, asked: bool, answered: bool) -> _Kind:
+        hidden: dict[str, bytes] = {}
         method = method_name(exchange.method)
-        if method == _OTHER:
-            context["request.method"] = exchange.method.encode("utf-8", "replace")
-        data: dict[str, object] = {
-            "duration": exchange.duration,
-            "emitter": self._emitter,
+        if method == OTHER:
+            hidden["request.method"] = exchange.method.encode("utf-8", "replace")
+        model = self._name_model(exchange.model, hidden)
+        route = exchange.route or _UNROUTED
+        common: dict[str, Any] = {
+            "emitter": base64.b64encode(self._emitter).decode(),
             "http.request.method": method,
-            "http.route": exchange.route or _UNROUTED,
+            "http.route": route,
+            **{f"model.{name}": value for name, value in model.items()},
             "outcome": exchange.outcome,
-            "sequence": exchange.sequence,
+            "request": _describe_body("request", exchange, asked, hidden),
+            "response": _describe_body("response", exchange, answered, hidden),
         }
         if exchange.status is not None:
-            data["http.response.status_code"] = exchange.status
-        if exchange.model is not None:
-            self._name_model(exchange.model, data, context)
-        return data
+            common["http.response.status_code"] = exchange.status
+        return _Kind(
+            EntryTemplate(self.origin, self._depth, common),
+            route,
+            model.get("name"),
+            model.get("version"),
+            tuple(hidden.items()),
+        )
 
     def _name_model(
-        self, model: ModelIdentity, data: dict[str, object], context: dict[str, bytes]
-    ) -> None:
+        self, model: ModelIdentity | None, hidden: dict[str, bytes]
+    ) -> dict[str, str]:
+        if model is None:
+            return {}
         named = {"name": model.name, "version": model.version, "digest": model.digest}
         given = {key: value for key, value in named.items() if value is not None}
         if self._models and model.name not in self._models:
-            context["model"] = canonical_json(given)
-            given = {"name": _OTHER}
-        data.update({f"model.{key}": value for key, value in given.items()})
+            hidden["model"] = canonical_json(given)
+            return {"name": OTHER}
+        return given
 
-    def _split(
-        self, exchange: Exchange, body: Body, leaf: int, context: dict[str, bytes]
-    ) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
-        prefix = ("request", "response")[leaf]
-        header = (exchange.request_type, exchange.response_type)[leaf]
-        name, literal = media_type_name(header)
-        if literal is not None:
-            context[f"{prefix}.mediatype"] = literal
-        found = None
-        if header is not None and is_json(header) and not body.capped:
-            found = fast_members(prefix, body.kept(), self._depth)
-        split = "none" if found is None else "json"
-        return {"mediaType": name, "split": split, "state": body.state}, found or []
+
+@lru_cache(maxsize=_MAX_KINDS)
+def _holds_json(header: str) -> bool:
+    return is_json(header)
+
+
+def _split(
+    prefix: str, body: Body, header: str | None, depth: int
+) -> list[tuple[str, bytes]] | None:
+    if header is None or depth == 0 or body.capped or not _holds_json(header):
+        return None
+    return fast_members(prefix, body.kept(), depth)
+
+
+def _describe_body(
+    direction: str, exchange: Exchange, json: bool, hidden: dict[str, bytes]
+) -> dict[str, str]:
+    header = getattr(exchange, f"{direction}_type")
+    name, literal = media_type_name(header)
+    if literal is not None:
+        hidden[f"{direction}.mediatype"] = literal
+    state = getattr(exchange, direction).state
+    return {"mediaType": name, "split": "json" if json else "none", "state": state}
+
+
+def _parts(
+    exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]
+) -> tuple[Part, ...]:
+    context = [*exchange.context.items(), *hidden, ("target", exchange.target)]
+    return (
+        _part("request", exchange.request),
+        _part("response", exchange.response),
+        *(
+            Part(f"context/{name}", value, len(value))
+            for name, value in sorted(context)
+        ),
+    )
 
 
 def _part(path: str, body: Body) -> Part:
@@ -119,15 +209,14 @@ def _part(path: str, body: Body) -> Part:
 
 
 def _commit(
-    exchange: Exchange, request: Part, response: Part, named: list[tuple[str, bytes]]
+    secret: bytes, parts: tuple[Part, ...], named: list[tuple[str, bytes]]
 ) -> bytes:
-    all_salts = salts(exchange.secret, 2 + len(named))
+    request, response = parts[:2]
+    salt_0, salt_1, salt_2, *rest = salts(secret, 2 + len(named))
     hashes = [
-        part.leaf_hash or disclosure_hash(salt, part.path, part.value)
-        for part, salt in ((request, all_salts[1]), (response, all_salts[2]))
+        request.leaf_hash or disclosure_hash(salt_1, "request", request.value),
+        response.leaf_hash or disclosure_hash(salt_2, "response", response.value),
     ]
-    hashes += [
-        disclosure_hash(salt, path, value)
-        for (path, value), salt in zip(named, all_salts[3:], strict=True)
-    ]
-    return commitment_digest(all_salts[0], request.size, response.size, hashes)
+    for (path, value), salt in zip(named, rest, strict=True):
+        hashes.append(disclosure_hash(salt, path, value))
+    return commitment_digest(salt_0, request.size, response.size, hashes)

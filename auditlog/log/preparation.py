@@ -3,6 +3,7 @@
 import base64
 import os
 import time
+from functools import lru_cache
 from typing import Protocol
 
 import zstandard
@@ -19,6 +20,8 @@ __all__ = ["EpochKeys", "Preparation", "index_row", "plain_item"]
 
 _R_BYTES = 32
 _ZSTD_LEVEL = 1
+_DAY = 86_400_000_000
+"""Microseconds."""
 
 
 class EpochKeys(Protocol):
@@ -43,13 +46,12 @@ class Preparation:
         Raises:
             StorageError: there is no key to seal under now.
         """
-        key_id, key = self._keys.epoch_key(_epoch(exchange.time))
-        entry, content = self._describer.describe(exchange)
-        encoded = format_entry(entry)
+        key_id, key = self._keys.epoch_key(_epoch(exchange.time // _DAY))
+        entry, row, content = self._describer.describe(exchange)
         plaintext = pack(content, self._compressor)
         r = os.urandom(_R_BYTES)
-        sealed = seal(key, key_id, leaf_hash(encoded), r, plaintext)
-        return SpoolItem(encoded, index_row(entry), key_id, sealed)
+        sealed = seal(key, key_id, leaf_hash(entry), r, plaintext)
+        return SpoolItem(entry, row, key_id, sealed)
 
 
 def plain_item(entry: Entry) -> SpoolItem:
@@ -76,6 +78,7 @@ def index_row(entry: Entry) -> IndexRow:
     )
 
 
-def _epoch(microseconds: int) -> str:
-    """Return the retention epoch of a moment: its day, UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(microseconds // 1_000_000))
+@lru_cache(maxsize=4)
+def _epoch(day: int) -> str:
+    """Return the retention epoch of a day since 1970, UTC: its date."""
+    return time.strftime("%Y-%m-%d", time.gmtime(day * 86_400))

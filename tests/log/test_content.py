@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
+from auditlog.core.record import Entry, parse_entry
 from auditlog.core.sealing import padme_length
 from auditlog.log.content import Content, Part, pack, unpack, verify_content
 from auditlog.log.description import Describer
@@ -17,6 +18,11 @@ from tests.log.builders import ORIGIN, exchange
 
 COMPRESSOR = zstandard.ZstdCompressor(level=1)
 DESCRIBER = Describer(ORIGIN, bytes(16), depth=1)
+
+
+def _describe() -> tuple[Entry, Content]:
+    described = DESCRIBER.describe(exchange(0))
+    return parse_entry(described.entry), described.content
 
 
 def _content(*values: bytes) -> Content:
@@ -67,7 +73,7 @@ def test_trailing_data_is_refused() -> None:
 
 
 def test_described_content_opens_its_commitment() -> None:
-    entry, content = DESCRIBER.describe(exchange(0))
+    entry, content = _describe()
     paths = [leaf.path for leaf in verify_content(entry, content)]
     assert paths == [
         *("request", "response", "request/age", "request/name"),
@@ -77,16 +83,16 @@ def test_described_content_opens_its_commitment() -> None:
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_changed_content_is_refused(part: int) -> None:
-    entry, content = DESCRIBER.describe(exchange(0))
+    entry, content = _describe()
     parts = list(content.parts)
     changed = parts[part].value.replace(b"e", b"E")
-    parts[part] = replace(parts[part], value=changed)
+    parts[part] = parts[part]._replace(value=changed)
     with pytest.raises(VerificationError, match="does not match the commitment"):
         verify_content(entry, replace(content, parts=tuple(parts)))
 
 
 def test_another_secret_is_refused() -> None:
-    entry, content = DESCRIBER.describe(exchange(0))
+    entry, content = _describe()
     with pytest.raises(VerificationError, match="does not match the commitment"):
         verify_content(entry, replace(content, secret=os.urandom(32)))
 

@@ -5,23 +5,34 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from auditlog.capture.exchange import Body, ModelIdentity
-from auditlog.core.record import Entry, format_entry
+from auditlog.core.errors import MalformedError
+from auditlog.core.record import Entry, format_entry, parse_entry
 from auditlog.log.content import Content, verify_content
 from auditlog.log.description import Describer
+from auditlog.log.preparation import index_row
 from tests.log.builders import ORIGIN, exchange
 
 EMITTER = bytes(range(16))
+
+
+def _can_be_written(text: str) -> bool:
+    return text == text.encode("utf-8", "replace").decode()
 
 
 def _describe(
     depth: int = 1, models: tuple[str, ...] = (), **fields: Any
 ) -> tuple[Entry, Content]:
     describer = Describer(ORIGIN, EMITTER, depth=depth, models=models)
-    entry, content = describer.describe(exchange(7, **fields))
-    verify_content(entry, content)
-    return entry, content
+    described = describer.describe(exchange(7, **fields))
+    entry = parse_entry(described.entry)
+    assert format_entry(entry) == described.entry
+    assert index_row(entry) == described.row
+    verify_content(entry, described.content)
+    return entry, described.content
 
 
 def test_an_entry_says_this_and_nothing_else() -> None:
@@ -120,7 +131,7 @@ def test_a_body_over_the_limit_is_committed_whole_and_kept_in_part(over: int) ->
     whole.feed(data)
     whole.state = "complete"
     uncapped = exchange(7, request=whole, secret=b"s" * 32, response=_body(1, b"{}"))
-    other, _ = Describer(ORIGIN, EMITTER, depth=1).describe(uncapped)
+    other = parse_entry(Describer(ORIGIN, EMITTER, depth=1).describe(uncapped).entry)
     assert other.data["commitment"] == entry.data["commitment"]
 
 
@@ -129,3 +140,41 @@ def _body(leaf: int, data: bytes) -> Body:
     body.feed(data)
     body.state = "complete"
     return body
+
+
+TEXTS = st.text(min_size=1, max_size=40)
+FIELDS = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["POST", "PUT"]) | TEXTS,
+        "route": st.none() | TEXTS.filter(_can_be_written),
+        "target": st.binary(max_size=50),
+        "request": st.binary(max_size=50),
+        "response": st.binary(max_size=50),
+        "request_type": st.none() | TEXTS,
+        "response_type": st.sampled_from(["application/json", "text/html"]) | TEXTS,
+        "status": st.none() | st.integers(100, 599),
+        "duration": st.integers(0, 2**40),
+        "outcome": st.sampled_from(["completed", "error", "rejected"]),
+        "time": st.integers(0, 2**51),
+        "model": st.none() | st.builds(ModelIdentity, TEXTS.filter(str.isprintable)),
+    }
+)
+
+
+@given(FIELDS, st.integers(0, 3))
+def test_the_template_writes_what_the_definition_writes(
+    fields: dict[str, Any], depth: int
+) -> None:
+    _describe(depth=depth, **fields)
+
+
+def test_kinds_from_traffic_are_bounded() -> None:
+    describer = Describer(ORIGIN, EMITTER, depth=0)
+    for number in range(3000):
+        describer.describe(exchange(number, method=f"M{number}"))
+    assert len(describer._kinds) <= 1024
+
+
+def test_what_code_says_must_fit_in_an_entry() -> None:
+    with pytest.raises(MalformedError, match="expected an entry of at most 65535 byt"):
+        _describe(route="r" * 70_000)
