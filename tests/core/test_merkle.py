@@ -301,6 +301,7 @@ class TestInclusionRefusals:
         self.refused(VerificationError, "too few hashes", proof=(A,))
         self.refused(VerificationError, "too few hashes", proof=())
         self.refused(VerificationError, "got more hashes", proof=(A, C, C))
+        self.refused(VerificationError, "got more hashes", proof=(A,) * 64)
         self.refused(VerificationError, "up to 64 hashes, got 65", proof=(A,) * 65)
 
     def test_another_root(self) -> None:

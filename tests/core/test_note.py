@@ -159,7 +159,9 @@ class TestKeys:
         with pytest.raises(MalformedError, match=f"got 0x{type_:02x}"):
             make_signer("example.com/log", type_, bytes(32))
 
-    @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\nb", "\t", "\u3000", "\x1f"])
+    @pytest.mark.parametrize(
+        "name", ["", "a b", "a+b", "a\nb", "\t", "\u3000", "\x1f", "\ud800"]
+    )
     def test_no_such_name(self, name: str) -> None:
         with pytest.raises(MalformedError, match="expected a key name"):
             make_signer(name, ED25519, bytes(32))
@@ -308,6 +310,9 @@ class TestNotes:
         assert len(open_note(NOTE + filler, KEYS).unknown) == MAX_SIGNATURES - 1
         with pytest.raises(MalformedError, match="1 to 100 signature lines, got 101"):
             open_note(NOTE + filler + OTHER.sign(TEXT), KEYS)
+        longest = b"x" * ((1 << 20) - len(NOTE) + len(TEXT) - 1) + b"\n"
+        assert len(sign_note(longest, [LOG])) == 1 << 20
+        assert open_note(sign_note(longest, [LOG]), KEYS).text == longest
         long = b"x" * (1 << 20) + b"\n"
         with pytest.raises(MalformedError, match="note of up to 1048576 bytes"):
             open_note(long + b"\n" + OTHER.sign(TEXT), KEYS)
@@ -374,6 +379,8 @@ class TestNotes:
         assert open_note(NOTE + b"\xe2\x80\x94 a AAAAAAA=\n", KEYS).unknown
         with pytest.raises(MalformedError, match="expected"):
             open_note(NOTE + line, KEYS)
+        with pytest.raises(MalformedError, match="expected"):
+            split_unverified_note(NOTE + line)
 
     @given(st.binary(max_size=200))
     def test_any_bytes(self, data: bytes) -> None:
@@ -497,6 +504,11 @@ class TestCosignatures:
         line = PQ.sign(TEXT)
         with pytest.raises(MalformedError, match=match):
             open_note(text + b"\n" + line, [PQ.verifier])
+
+    def test_ml_dsa_over_the_longest_origin(self) -> None:
+        text = f"{'x' * 255}\n300\n{ROOT}\n".encode()
+        (signature,) = open_note(sign_note(text, [PQ]), KEYS).signatures
+        assert signature.timestamp == 0  # a log's own signatures state no time
 
     def test_ml_dsa_commits_to_the_name(self) -> None:
         renamed = make_signer("example.com/renamed", ML_DSA_44, b"\x51" * 32)
