@@ -59,8 +59,9 @@ class Leader:
             thread.start()
 
     def wake(self) -> None:
-        """Say that something was submitted."""
-        self._wake.set()
+        """Say that something was submitted; costs nothing while that is known."""
+        if not self._wake.is_set():
+            self._wake.set()
 
     def stop(self, timeout: float) -> None:
         """Sequence and witness what is left, and give the lead away.

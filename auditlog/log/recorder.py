@@ -29,7 +29,7 @@ _log = logging.getLogger("auditlog")
 
 _BATCH = 1024
 _BATCH_BYTES = 32 << 20
-_GATHER_SECONDS = 0.01
+_GATHER_SECONDS = 0.03
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -107,12 +107,13 @@ class Recorder:
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
         self._clock = clock
-        self._wake = threading.Condition()
+        self._wake = threading.Condition(threading.Lock())
         # Guarded by _wake; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._stopping = False
         self._busy = False
+        self._idle = False
         # Written by the recorder's thread only.
         self.failure: AuditLogError | None = None
         """Why the last append failed; None while appends succeed."""
@@ -134,7 +135,7 @@ class Recorder:
             if self._has_room():
                 self._waiting.append(submitted)
                 self._waiting_bytes += exchange.kept_bytes
-                self._wake.notify()
+                self._rouse()
                 return
         self.admit(exchange.sequence, "overload")
         msg = "too many decisions wait for the disk; this one becomes a gap"
@@ -155,13 +156,19 @@ class Recorder:
                 self._waiting[-1] = _Dropped(last.first, sequence, reason)
             else:
                 self._waiting.append(_Dropped(sequence, sequence, reason))
-            self._wake.notify()
+            self._rouse()
 
     def add_entry(self, entry: Entry) -> None:
         """Append an entry of ours after everything submitted so far."""
         with self._wake:
             self._waiting.append(entry)
-            self._wake.notify()
+            self._rouse()
+
+    def _rouse(self) -> None:
+        """Wake the thread if it sleeps: switching threads costs the event loop."""
+        if self._idle:
+            self._idle = False
+            self._wake.notify_all()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is durable; return whether it is."""
@@ -200,7 +207,9 @@ class Recorder:
             while not self._waiting:
                 if self._stopping:
                     return []
+                self._idle = True
                 self._wake.wait()
+            self._idle = False
             self._busy = True
             gather = self._gather and len(self._waiting) < _BATCH
         if gather:

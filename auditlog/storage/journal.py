@@ -129,11 +129,16 @@ class Journal:
             self._write(record)
 
     def _write(self, record: bytes) -> None:
-        with storage_errors(f"write {self._path}"):
+        # No context manager: this runs on the event loop for each request.
+        try:
             written = os.write(self._fd, record)
-            if written != len(record):
-                raise StorageError(f"cannot write {self._path}: disk full")
-            if self._sync:
+        except OSError:
+            with storage_errors(f"write {self._path}"):
+                raise
+        if written != len(record):
+            raise StorageError(f"cannot write {self._path}: disk full")
+        if self._sync:
+            with storage_errors(f"write {self._path}"):
                 sync_file(self._fd)
 
     @property
