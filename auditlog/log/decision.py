@@ -4,7 +4,6 @@ from contextvars import ContextVar
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError
-from auditlog.core.record import format_id
 
 __all__ = ["SCOPE_KEY", "Decision", "current"]
 
@@ -24,7 +23,8 @@ class Decision:
 
     def __init__(self, id_: bytes) -> None:
         """Start a decision with a UUIDv7 of 16 bytes."""
-        self._id = format_id(id_)
+        # As `format_id` writes it, but for every request and for an id of our own.
+        self._id = f"{id_[:4].hex()}-{id_[4:10].hex('-', 2)}-{id_[10:].hex()}"
         self._model: ModelIdentity | None = None
 
     @property

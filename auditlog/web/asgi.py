@@ -32,11 +32,12 @@ _REFUSAL = (
 
 def target(scope: Mapping[str, Any]) -> bytes:
     """Return path and query as the client sent them."""
-    raw = scope.get("raw_path")
-    path = bytes(raw) if raw else quote(scope["path"]).encode()
-    query = scope.get("query_string", b"")
+    raw = scope.get("raw_path") or quote(scope["path"]).encode()
+    query = scope.get("query_string")
+    if not query:
+        return bytes(raw)
     # Some servers put the query into raw_path too.
-    return path.partition(b"?")[0] + b"?" + query if query else path
+    return bytes(raw).partition(b"?")[0] + b"?" + bytes(query)
 
 
 def content_type(scope: Mapping[str, Any]) -> str | None:

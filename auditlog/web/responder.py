@@ -123,29 +123,37 @@ class Responder:
             Exception: whatever the runtime raises; nothing is open then.
         """
         entropy = os.urandom(_ENTROPY_BYTES + _SECRET_BYTES)
-        self._secret = secret = entropy[_ENTROPY_BYTES:]
-        self._time = now
+        secret = entropy[_ENTROPY_BYTES:]
+        id_ = new_id(now, entropy[:_ENTROPY_BYTES])
         self._started = time.perf_counter_ns()
-        self._id = new_id(now, entropy[:_ENTROPY_BYTES])
-        self._decision = Decision(self._id)
         self._rules = rules
         self._process = process
         self._runtime = runtime
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._route = route
-        # Mounts and other middleware change a scope in place: read it now.
-        self._method = scope["method"]
-        self._target = target(scope)
-        self._request_type = content_type(scope)
+        self._decision = Decision(id_)
+        request, response = Body(secret, 0, rules.limit), Body(secret, 1, rules.limit)
+        # Mounts and other middleware change a scope in place: it is read here.
+        method = scope["method"]
         self._tap = Tap(
-            Body(secret, 0, rules.limit),
-            Body(secret, 1, rules.limit),
-            head=self._method == "HEAD",
+            request,
+            response,
+            head=method == "HEAD",
             trailers=settle_extensions(scope),
         )
-        self._sequence = runtime.open(self._id, now)
+        self._exchange = Exchange(
+            id=id_,
+            secret=secret,
+            time=now,
+            method=method,
+            route=route,
+            target=target(scope),
+            request=request,
+            response=response,
+            request_type=content_type(scope),
+            sequence=runtime.open(id_, now),
+        )
 
     async def run(self) -> None:
         """Call the application; whatever it does, submit once."""
@@ -219,30 +227,18 @@ class Responder:
                 self._lament(error)
 
     def _conclude(self, ending: Ending) -> Exchange | None:
-        """Close the exchange and describe it; None if that was done before."""
+        """Close the exchange and return it; None if that was done before."""
         if self._finished:
             return None
         self._finished = True
         self._process.in_flight.discard(self)
-        tap = self._tap
-        outcome = tap.conclude(ending)
-        return Exchange(
-            id=self._id,
-            secret=self._secret,
-            sequence=self._sequence,
-            time=self._time,
-            method=self._method,
-            route=self._route,
-            target=self._target,
-            request=tap.request,
-            response=tap.response,
-            request_type=self._request_type,
-            response_type=tap.response_type,
-            status=tap.status,
-            duration=(time.perf_counter_ns() - self._started) // 1000,
-            outcome=outcome,
-            model=self._rules.model_of(self._decision, self._scope),
-        )
+        tap, exchange = self._tap, self._exchange
+        exchange.outcome = tap.conclude(ending)
+        exchange.status = tap.status
+        exchange.response_type = tap.response_type
+        exchange.model = self._rules.model_of(self._decision, self._scope)
+        exchange.duration = (time.perf_counter_ns() - self._started) // 1000
+        return exchange
 
     def _submit(
         self,
