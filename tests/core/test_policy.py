@@ -14,6 +14,7 @@ from auditlog.core.note import (
     COSIGNATURE_ED25519,
     ED25519,
     ML_DSA_44,
+    Verifier,
     make_signer,
     parse_vkey,
 )
@@ -161,7 +162,7 @@ class TestMeaning:
 
     def test_white_space_and_comments(self) -> None:
         policy = parse_policy(
-            f"# one\n\n \t \n\t # two\n \tlog\t {LOG} \t\nwitness # {W1}\nquorum\t#"
+            f"#one\n\n \t \n\t # two\n \tlog\t {LOG} \t\nwitness # {W1}\nquorum\t#"
         )
         assert policy.witnesses[0].name == "#"
         assert policy.quorum == "#"
@@ -178,6 +179,13 @@ class TestMeaning:
         everyone = {f"w{n}" for n in range(39)}
         assert policy.satisfied_by(everyone)
         assert not any(policy.satisfied_by(everyone - {name}) for name in everyone)
+
+    def test_the_longest(self) -> None:
+        text = f"log {LOG}\nquorum none\n"
+        text += "#" * ((1 << 20) - len(text))
+        assert parse_policy(text).quorum == "none"
+        with pytest.raises(MalformedError, match="up to 1 MiB"):
+            parse_policy(text + "#")
 
     def test_ten_thousand_nested_groups(self) -> None:
         lines = [f"witness w {W1}", "group g0 any w"]
@@ -267,6 +275,15 @@ class TestRefusals:
         pq = make_signer("example.com/log", ML_DSA_44, seed).verifier.vkey
         with pytest.raises(MalformedError, match="each key once"):
             parse_policy(f"log {pq}\nwitness A {pq}\nquorum A")
+
+    def test_two_keys_of_one_name_and_id(self) -> None:
+        # Found by trying: 4 bytes of hash take 2^16 keys to collide.
+        one, other = (
+            Verifier("a", bytes.fromhex("a06fc73f"), ED25519, key.to_bytes(32)).vkey
+            for key in (65227, 67083)
+        )
+        with pytest.raises(MalformedError, match=r"each key once, got a\+a06fc73f"):
+            parse_policy(f"log {one}\nlog {other}\nquorum none")
 
     def test_the_message_is_short(self) -> None:
         with pytest.raises(MalformedError, match="earlier name") as caught:

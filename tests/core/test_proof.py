@@ -73,6 +73,19 @@ class TestTlogProof:
         )
         assert parse_tlog_proof(format_tlog_proof(extra)) == extra
 
+    def test_the_longest(self) -> None:
+        hashes = (bytes(32),) * 63
+        many = PROOF._replace(hashes=hashes)
+        assert parse_tlog_proof(format_tlog_proof(many)) == many
+        # The number of digits in the index fills what base64 leaves.
+        size = (2 << 20) - len(format_tlog_proof(PROOF._replace(extra=b""))) - 3
+        longest = PROOF._replace(extra=bytes(size // 4 * 3), index=10 ** (3 + size % 4))
+        data = format_tlog_proof(longest)
+        assert len(data) == 2 << 20
+        assert parse_tlog_proof(data) == longest
+        with pytest.raises(MalformedError, match="up to 2097152 bytes"):
+            format_tlog_proof(longest._replace(index=10 * longest.index))
+
     def test_empty_extra_data_is_not_none(self) -> None:
         empty = PROOF._replace(extra=b"")
         data = format_tlog_proof(empty)
@@ -210,6 +223,8 @@ class TestAddCheckpoint:
     def test_its_text(self) -> None:
         assert file("old 2", HASH, "") == BODY
         assert format_add_checkpoint(AddCheckpoint(0, (), NOTE)) == file("old 0", "")
+        many = REQUEST._replace(hashes=(bytes(32),) * 63)
+        assert parse_add_checkpoint(format_add_checkpoint(many)) == many
 
     @pytest.mark.parametrize(
         ("body", "match"),
