@@ -7,7 +7,7 @@ and path decides, and it is several times faster. Both must agree.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -60,13 +60,11 @@ def _inner(app: Any) -> Any | None:
     return getattr(app, "__self__", None) if inner is None else inner
 
 
-def route_path(scope: Mapping[str, Any]) -> str:
+def route_path(path: str, root_path: str) -> str:
     """Return the path that a router looks at: without the root path."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if not root or not path.startswith(root):
+    if not root_path or not path.startswith(root_path):
         return path
-    rest = path[len(root) :]
+    rest = path[len(root_path) :]
     return rest if not rest or rest[0] == "/" else path
 
 
@@ -164,16 +162,18 @@ class Plan:
 
     Attributes:
         router: whose routes these are.
+        root_path: the application's own, which wins over the server's; mostly empty.
         usable: False where something else than method and path decides.
     """
 
-    __slots__ = ("_lists", "_steps", "router", "usable")
+    __slots__ = ("_lists", "_steps", "root_path", "router", "usable")
 
     def __init__(self, router: Any) -> None:
         self.router = router
         self._lists: list[tuple[Any, Sequence[Any], int]] = []
         self._steps = _Steps(())
-        self.usable = not getattr(router, "root_path", "")
+        self.root_path: str = getattr(router, "root_path", "")
+        self.usable = True
         try:
             self._steps = _Steps(list(self._compile(router, "")))
         except _NotPlainError:

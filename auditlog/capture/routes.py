@@ -75,7 +75,8 @@ class Routes:
             plan = self._plan = Plan(router)
             self._known.clear()
         if plan.usable:
-            return self._planned(plan, route_path(top), scope)
+            path = route_path(top["path"], plan.root_path or top.get("root_path", ""))
+            return self._planned(plan, path, scope)
         return self._wanted_below(match_app(router, dict(top), ""), scope)
 
     def _top(self, scope: Scope) -> tuple[Any, Scope]:
