@@ -12,6 +12,8 @@ Rules that the rest of the package need not know:
   which a child would inherit without the locks; so before a fork every connection is
   closed, and parent and child open new ones when they need them. Where a fork was not
   announced to Python, the child refuses instead of guessing.
+- A transaction counts only if the file that it went to still has its name: what is
+  written to a file that somebody removed or replaced is gone with the process.
 - Every foreign exception becomes `StorageError`, a broken constraint `ConflictError`.
 """
 
@@ -74,6 +76,8 @@ class _Writer(NamedTuple):
     connection: sqlite3.Connection
     lock: int
     """Descriptor of the lock file."""
+    files: tuple[tuple[int, int], ...]
+    """Device and inode of the database and of its write-ahead log, as opened."""
 
 
 class Database:
@@ -135,8 +139,10 @@ class Database:
             writer = self._open_writer()
             fcntl.flock(writer.lock, fcntl.LOCK_EX)
             try:
+                self._check_in_place(writer)
                 with self._transaction(writer.connection):
                     yield writer.connection
+                self._check_in_place(writer)
             finally:
                 # By hand: the kernel would keep the lock while a child that is just
                 # being started still has a copy of the descriptor.
@@ -222,11 +228,28 @@ class Database:
             name = self.path.with_name(f"{self.path.name}.lock")
             lock = open_own(name, os.O_RDWR | os.O_CREAT)
             try:
-                self._writer = _Writer(self._connect_writer(), lock)
+                connection = self._connect_writer()
+                self._writer = _Writer(connection, lock, self._files())
             except BaseException:
                 close_own(lock)
                 raise
         return self._writer
+
+    def _files(self) -> tuple[tuple[int, int], ...]:
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        found = (os.stat(self.path), os.stat(wal))  # noqa: PTH116 - on every write
+        return tuple((one.st_dev, one.st_ino) for one in found)
+
+    def _check_in_place(self, writer: _Writer) -> None:
+        try:
+            in_place = self._files() == writer.files
+        except FileNotFoundError:
+            in_place = False
+        if not in_place:
+            raise StorageError(
+                f"the database {self.path} was removed or replaced while it was in "
+                "use: put it back, or restart"
+            )
 
     def _connect_writer(self) -> sqlite3.Connection:
         connection = self._connect(_WRITER_PRAGMAS)
@@ -237,6 +260,8 @@ class Database:
                 f"the database {self.path} cannot keep a write-ahead log here "
                 f"(journal mode {mode})"
             )
+        # The first one to read makes the file of the write-ahead log.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         return connection
 
     def _connect(self, pragmas: Sequence[str]) -> sqlite3.Connection:
