@@ -91,7 +91,12 @@ class Journal:
         # While we hold this, nobody takes the unlocked new file for a dead one's.
         with _scan_lock(directory):
             fd = _start(path, _format_header(emitter, 0), exclusive=True)
-        sync_directory(directory)
+        try:
+            sync_directory(directory)
+        except BaseException:
+            close_own(fd)
+            path.unlink(missing_ok=True)
+            raise
         return cls(path, emitter, fd, sync=sync)
 
     def __init__(self, path: Path, emitter: bytes, fd: int, *, sync: bool) -> None:
@@ -250,6 +255,8 @@ class AbandonedJournal:
             unique[sequence] for sequence in sorted(unique)
         )
         """Numbers on record, ascending; some may be in the log."""
+        self.written: int = os.fstat(fd).st_mtime_ns // 1000
+        """When it was last written, microseconds since the epoch."""
         self.damaged: int = parsed.damaged
         """Bytes that belong to no whole header or record, as after a power cut."""
 
