@@ -6,6 +6,7 @@ cannot be stored stays in memory and is tried again; what does not fit in memory
 more is named by a gap entry as soon as the store works again.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,7 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from auditlog.capture.exchange import Exchange
-from auditlog.core.errors import AuditLogError, ConflictError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    ConflictError,
+    StorageError,
+)
 from auditlog.core.record import Entry
 from auditlog.log.emitter import Emitter, gap_entry
 from auditlog.log.preparation import Preparation, plain_item
@@ -40,15 +46,16 @@ class _Store(Spool, Index, Protocol):
 class _Submitted:
     """An exchange that waits, and whom to tell once."""
 
-    __slots__ = ("_on_accepted", "exchange")
+    __slots__ = ("_untold", "exchange")
 
     def __init__(self, exchange: Exchange, on_accepted: OnAccepted | None) -> None:
         self.exchange = exchange
-        self._on_accepted = on_accepted
+        self._untold = [] if on_accepted is None else [on_accepted]
 
     def tell(self, error: AuditLogError | None) -> None:
-        on_accepted, self._on_accepted = self._on_accepted, None
-        if on_accepted is not None:
+        """Tell once, whichever thread is first."""
+        with contextlib.suppress(IndexError):
+            on_accepted = self._untold.pop()
             try:
                 on_accepted(error)
             except Exception:  # noqa: BLE001 - it is not ours
@@ -69,6 +76,8 @@ class _Ready(NamedTuple):
     item: SpoolItem
     sequences: range
     """Numbers that are accounted for once the item is durable."""
+    source: _Waiting
+    """What it was made of."""
 
 
 class Recorder:
@@ -132,14 +141,18 @@ class Recorder:
         """
         submitted = _Submitted(exchange, on_accepted)
         with self._wake:
-            if self._has_room():
+            has_room = self._has_room()
+            if has_room:
                 self._waiting.append(submitted)
                 self._waiting_bytes += exchange.kept_bytes
                 self._rouse()
-                return
-        self.admit(exchange.sequence, "overload")
-        msg = "too many decisions wait for the disk; this one becomes a gap"
-        submitted.tell(StorageError(msg))
+        if not has_room:
+            self.admit(exchange.sequence, "overload")
+            msg = "too many decisions wait for the disk; this one becomes a gap"
+            submitted.tell(StorageError(msg))
+        elif self.failure is not None:
+            # Nobody shall wait for a disk that fails; the decision does.
+            submitted.tell(self.failure)
 
     def _has_room(self) -> bool:
         return (
@@ -257,14 +270,25 @@ class Recorder:
         try:
             self._spool.append([one.item for one in ready])
         except ConflictError:
-            # An earlier append, whose answer was lost, has stored some or all.
-            missing = [one for one in ready if not self._is_stored(one.item)]
-            if len(missing) == len(ready):
-                raise
-            if missing:
-                self._spool.append([one.item for one in missing])
+            # An earlier append, whose answer was lost, has stored all of them; or a
+            # number of ours is in the log with other bytes, which stops no other.
+            for one in ready:
+                if not self._is_stored(one.item):
+                    self._append_alone(one)
         for one in ready:
             self._emitter.settle(one.sequences)
+
+    def _append_alone(self, one: _Ready) -> None:
+        try:
+            self._spool.append([one.item])
+        except ConflictError as error:
+            if not isinstance(one.source, _Submitted):
+                raise
+            number = one.source.exchange.sequence
+            _log.error("auditlog: number %d cannot be recorded: %s", number, error)
+            one.source.tell(error)
+            gap = self._gap(_Dropped(number, number, "unrecordable"))
+            self._spool.append([gap.item])
 
     def _is_stored(self, item: SpoolItem) -> bool:
         row = self._spool.by_id(item.row.id)
@@ -278,13 +302,15 @@ class Recorder:
         if attempt == 0:
             _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
         self.failure = error
-        for one in taken:
+        with self._wake:
+            waiting = list(self._waiting)
+        for one in (*taken, *waiting):
             if isinstance(one, _Submitted):
                 one.tell(error)
 
     def _prepare(self, one: _Waiting) -> _Ready:
         if isinstance(one, Entry):
-            return _Ready(plain_item(one), range(0))
+            return _Ready(plain_item(one), range(0), one)
         if isinstance(one, _Dropped):
             return self._gap(one)
         number = one.exchange.sequence
@@ -292,15 +318,19 @@ class Recorder:
             item = self._preparation.prepare(one.exchange)
         except StorageError:
             raise
+        except ConfigurationError as error:
+            # The keys are not where they were: as bad as the disk, and as curable.
+            raise StorageError(str(error)) from None
         except Exception as error:  # noqa: BLE001 - whatever it is
             # A fault of ours must not lose the number: admit it by name.
             _log.exception("auditlog: a decision could not be described")
             kind = type(error).__name__
             one.tell(StorageError(f"the decision could not be described: {kind}"))
             return self._gap(_Dropped(number, number, "unrecordable"))
-        return _Ready(item, range(number, number + 1))
+        return _Ready(item, range(number, number + 1), one)
 
     def _gap(self, dropped: _Dropped) -> _Ready:
         now = int(self._clock() * 1_000_000)
         entry = gap_entry(self._emitter.id, *dropped, self._origin, now, now)
-        return _Ready(plain_item(entry), range(dropped.first, dropped.last + 1))
+        numbers = range(dropped.first, dropped.last + 1)
+        return _Ready(plain_item(entry), numbers, dropped)
