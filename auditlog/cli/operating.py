@@ -73,6 +73,7 @@ def checkpoint(options: argparse.Namespace, out: Output) -> int:
     """Admit what dead processes left open, sign what waits, print the newest."""
     config = config_of(options)
     with open_log(config.dir, policy=config.policy) as log:
+        log.claim()
         recover(log, int(time.time() * 1_000_000))
         make_checkpoint(log)
         if options.witness:

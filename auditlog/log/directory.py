@@ -9,9 +9,15 @@ from typing import Self
 
 from auditlog.config import Config
 from auditlog.core.checkpoint import Policy, parse_policy
-from auditlog.core.errors import ConfigurationError, NotFoundError
+from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
 from auditlog.core.note import ED25519, ML_DSA_44, Signer, make_signer, parse_skey
-from auditlog.storage.files import FileLock, read_secret, sync_directory, write_durably
+from auditlog.storage.files import (
+    FileLock,
+    read_secret,
+    storage_errors,
+    sync_directory,
+    write_durably,
+)
 from auditlog.storage.keyring import Keyring
 from auditlog.storage.sqlite import SqliteStore
 
@@ -33,6 +39,7 @@ class Paths:
         self.journals = directory / "journal"
         self.policy = directory / "policy"
         self.vkeys = directory / "vkeys"
+        self.place = directory / "place"
         self.init_lock = directory / "init.lock"
         self.initialising = directory / "initialising"
         self.leader_lock = directory / "sequencer.lock"
@@ -63,6 +70,31 @@ class LogDirectory:
             MalformedError: it does not follow tlog-policy.
         """
         return parse_policy(_read_text(self.policy_path))
+
+    def claim(self) -> None:
+        """Make sure that this is the log itself, before anything is added to it.
+
+        A copy is refused while the log that it was made of stands where it stood: two
+        that go on would fork the log. A restored or moved log takes the place of the
+        old one. What cannot be seen from here, such as a copy on another host or in
+        another container, is seen by the first witness that is asked by both.
+
+        Raises:
+            ConfigurationError: this is a copy.
+            StorageError: the directory cannot be read or written.
+        """
+        here = self.paths.directory.resolve()
+        there = _read_place(self.paths.place)
+        if there == here:
+            return
+        if there is not None and _is_copy(self.paths, Paths(there)):
+            msg = (
+                f"{here} is a copy of the log in {there}, which is still there, and "
+                "two that go on would fork it: remove one of them, or only the file "
+                f"{self.paths.place} to go on here and nowhere else"
+            )
+            raise ConfigurationError(msg)
+        write_durably(self.paths.place, os.fsencode(here) + b"\n", mode=0o644)
 
     def close(self) -> None:
         """Close the stores."""
@@ -177,15 +209,32 @@ def _clear_left_over(paths: Paths) -> None:
     """Remove what an `init` that died half-way left: nothing was accepted yet."""
     if not paths.initialising.exists():
         return
-    database = paths.database
-    siblings = [database.with_name(database.name + end) for end in ("-wal", "-shm")]
-    for path in (*_present(paths), *siblings, paths.keyring):
-        path.unlink(missing_ok=True)
+    # The mark of a log in use came back, as after a power cut: only the mark goes.
+    if not _has_entries(paths.database):
+        with storage_errors(f"clear {paths.directory}"):
+            for path in _left_over(paths):
+                path.unlink(missing_ok=True)
     _finish(paths)
 
 
+def _has_entries(database: Path) -> bool:
+    if not database.exists():
+        return False
+    with SqliteStore(database, read_only=True) as store:
+        return store.size() > 0
+
+
+def _left_over(paths: Paths) -> list[Path]:
+    database, keys = paths.database, paths.log_key.parent
+    ends = ("-wal", "-shm", ".new", ".new-wal", ".new-shm", ".new.lock")
+    siblings = [database.with_name(database.name + end) for end in ends]
+    unnamed = [*paths.directory.glob(".*.tmp"), *keys.glob(".*.tmp")]
+    return [*_present(paths), *siblings, *unnamed, paths.keyring]
+
+
 def _finish(paths: Paths) -> None:
-    paths.initialising.unlink()
+    with storage_errors(f"remove {paths.initialising}"):
+        paths.initialising.unlink()
     sync_directory(paths.directory)
 
 
@@ -197,8 +246,9 @@ def _create(paths: Paths, origin: str | None) -> None:
     ]
     vkeys = [signer.verifier.vkey for signer in signers]
     write_durably(paths.initialising, b"")
-    paths.log_key.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-    paths.journals.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+    with storage_errors(f"create directories in {paths.directory}"):
+        paths.log_key.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+        paths.journals.mkdir(mode=stat.S_IRWXU, exist_ok=True)
     write_durably(paths.directory / ".gitignore", b"*\n", mode=0o644)
     _write_lines(paths.log_key, [signer.skey for signer in signers], 0o600)
     kek = base64.b64encode(os.urandom(_SEED_BYTES)).decode()
@@ -221,6 +271,24 @@ def _first_policy(vkeys: list[str]) -> list[str]:
 
 def _write_lines(path: Path, lines: list[str], mode: int) -> None:
     write_durably(path, "".join(f"{line}\n" for line in lines).encode(), mode=mode)
+
+
+def _read_place(path: Path) -> Path | None:
+    try:
+        return Path(os.fsdecode(path.read_bytes().removesuffix(b"\n")))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise StorageError(msg) from None
+
+
+def _is_copy(one: Paths, other: Paths) -> bool:
+    try:
+        same_keys = one.vkeys.read_bytes() == other.vkeys.read_bytes()
+        return same_keys and not one.database.samefile(other.database)
+    except (OSError, ValueError):
+        return False
 
 
 def _read_signers(path: Path, origin: str) -> tuple[Signer, ...]:

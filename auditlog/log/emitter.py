@@ -5,9 +5,11 @@ whose process died is known to have been issued. `FORMATS.md` §8 fixes the entr
 """
 
 import base64
+import hashlib
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from auditlog.core.record import DECISION, Entry, format_time
 from auditlog.log.identity import new_id
@@ -15,6 +17,7 @@ from auditlog.storage.journal import AbandonedJournal, Journal, JournalRecord
 
 __all__ = ["Emitter", "gap_entry", "recovery_entries", "spans"]
 
+_ENTROPY_BYTES = 10
 _ID_BYTES = 16
 
 
@@ -67,12 +70,17 @@ class Emitter:
         with self._lock:
             return self._next, sorted(self._open)
 
-    def close(self) -> None:
-        """Remove the journal if nothing is open; else leave it for recovery."""
-        if self.state()[1]:
-            self._journal.abandon()
-        else:
+    def close(self, *, clean: bool = True) -> None:
+        """Remove the journal, or leave it for recovery.
+
+        Args:
+            clean: whether the entry that closes this emitter is in the log. Without
+                it, or with numbers open, recovery has something to say.
+        """
+        if clean and not self.state()[1]:
             self._journal.close_clean()
+        else:
+            self._journal.abandon()
 
     def start_entry(self, source: str, time: int) -> Entry:
         """Return the entry that announces this emitter."""
@@ -124,7 +132,8 @@ def recovery_entries(
         time: now, microseconds since the epoch.
 
     Returns:
-        Decisions first, then gaps.
+        Decisions first, then gaps. The same journal gives the same ids each time, so
+        that nothing is admitted twice when an answer of the store was lost.
     """
     present = set(logged)
     lost = [record for record in journal.records if record.sequence not in present]
@@ -132,12 +141,13 @@ def recovery_entries(
     known = present | {record.sequence for record in lost}
     following = max(known, default=journal.base - 1) + 1
     holes = [n for n in range(journal.base, following) if n not in known]
-    oldest = min((record.time for record in journal.records), default=time)
+    oldest = min([journal.written, *(record.time for record in journal.records)])
     gaps = [(*span, "unjournalled") for span in spans(holes)]
     for first, last, reason in [*gaps, (following, None, "unclean-stop")]:
-        entries.append(
-            gap_entry(journal.emitter, first, last, reason, source, oldest, time)
-        )
+        gap = gap_entry(journal.emitter, first, last, reason, source, oldest, time)
+        named = f"{journal.emitter.hex()} {first} {last} {reason}".encode()
+        entropy = hashlib.sha256(named).digest()[:_ENTROPY_BYTES]
+        entries.append(replace(gap, id=new_id(oldest, entropy)))
     return entries
 
 

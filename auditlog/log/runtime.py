@@ -11,18 +11,20 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import StorageError
+from auditlog.core.record import DECISION
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
 from auditlog.log.leader import Leader
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.recorder import OnAccepted, Recorder
-from auditlog.storage.journal import Journal, abandoned
+from auditlog.storage.journal import AbandonedJournal, Journal, abandoned
 
 __all__ = ["Runtime", "recover", "runtime_for"]
 
@@ -45,13 +47,13 @@ class Runtime:
         self._config = config
         self._clock = clock
         self._log, created = ensure_log(config)
-        if created:
-            _announce(self._log, config)
-        recover(self._log, self._now())
-        emitter = os.urandom(_EMITTER_BYTES)
-        sync = config.on_failure == "closed"
-        journal = Journal.create(self._log.paths.journals, emitter, sync=sync)
-        self._emitter = Emitter(journal, emitter)
+        try:
+            self._emitter = self._begin(created)
+        except BaseException:
+            # Whoever tries again opens it again.
+            self._log.close()
+            raise
+        emitter = self._emitter.id
         describer = Describer(
             self._log.origin, emitter, depth=config.depth, models=config.models
         )
@@ -75,6 +77,18 @@ class Runtime:
         self._recorder.start()
         self._leader.start()
         self._beats.start()
+
+    def _begin(self, created: bool) -> Emitter:
+        """Make sure that this log may and can be written; start its next emitter."""
+        if created:
+            _announce(self._log, self._config)
+        self._log.claim()
+        self._log.keyring.require()
+        recover(self._log, self._now())
+        id_ = os.urandom(_EMITTER_BYTES)
+        sync = self._config.on_failure == "closed"
+        journal = Journal.create(self._log.paths.journals, id_, sync=sync)
+        return Emitter(journal, id_)
 
     def open(self, id_: bytes, time_us: int) -> int:
         """Number a decision and journal the number; takes microseconds.
@@ -121,9 +135,13 @@ class Runtime:
         stop = self._emitter.stop_entry
         if self._recorder.flush(timeout):
             self._recorder.add_entry(stop(self._log.origin, self._now()))
-        if not self._recorder.stop(timeout):
+        stopped = self._recorder.stop(timeout)
+        if not stopped:
             _log.error("auditlog: some decisions are not on disk; see the journal")
-        self._emitter.close()
+        try:
+            self._emitter.close(clean=stopped)
+        except StorageError as error:
+            _log.error("auditlog: the journal could not be closed: %s", error)
         self._leader.stop(timeout)
         self._log.close()
 
@@ -151,23 +169,30 @@ def recover(log: LogDirectory, now: int) -> int:
     Returns:
         How many dead emitters were closed.
     """
-    count = 0
-    for journal in abandoned(log.paths.journals):
-        with journal:
-            logged = log.store.sequences(journal.emitter)
-            items = [
-                plain_item(entry)
-                for entry in recovery_entries(journal, logged, log.origin, now)
-            ]
-            log.store.append(items)
-            journal.remove()
-        interrupted = sum(1 for item in items if item.row.sequence is not None)
-        _log.warning(
-            "auditlog: a process ended without a stop; %d decisions interrupted",
-            interrupted,
-        )
-        count += 1
-    return count
+    with ExitStack() as locks:
+        # All of them, or a failure would leave the others locked for ever.
+        journals = [
+            locks.enter_context(journal) for journal in abandoned(log.paths.journals)
+        ]
+        for journal in journals:
+            interrupted = _recover_one(log, journal, now)
+            _log.warning(
+                "auditlog: a process ended without a stop; %d decisions interrupted",
+                interrupted,
+            )
+    return len(journals)
+
+
+def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
+    """Admit what one journal names; return how many decisions were interrupted."""
+    logged = log.store.sequences(journal.emitter)
+    entries = recovery_entries(journal, logged, log.origin, now)
+    # What was appended by somebody who died before the journal was gone.
+    missing = [entry for entry in entries if log.store.by_id(entry.id) is None]
+    if missing:
+        log.store.append([plain_item(entry) for entry in missing])
+    journal.remove()
+    return sum(1 for entry in missing if entry.type == DECISION)
 
 
 def _announce(log: LogDirectory, config: Config) -> None:

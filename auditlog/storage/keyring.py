@@ -42,6 +42,7 @@ _KEK_BYTES = _KEY_BYTES = 32
 _KEY_ID_BYTES = 16
 _NONCE_BYTES = 12
 _EPOCH = "epoch"
+_DESTROYED = bytes(_SLOT_SIZE)
 
 
 class KeySlots(Protocol):
@@ -124,6 +125,25 @@ class Keyring:
             key = self._keys[key_id] = self._read(key_id)
         return key
 
+    def require(self) -> None:
+        """Make sure that the keys that are registered are here and open.
+
+        Raises:
+            ConfigurationError: the keyring is missing, or its key-encryption key is
+                another one than before.
+            StorageError: it cannot be read.
+        """
+        last = self._slots.last_key()
+        if last is None:
+            return
+        key_id, slot = last
+        data = self._stored(slot)
+        if data != _DESTROYED:
+            try:
+                self._unwrap(data, key_id, slot)
+            except StorageError as error:
+                raise ConfigurationError(str(error)) from None
+
     def destroy(self, key_id: bytes) -> None:
         """Overwrite a key with zeros, durably; what it sealed is gone for ever.
 
@@ -136,7 +156,7 @@ class Keyring:
         slot = self._slot(key_id)
         self._keys.pop(key_id, None)
         with self._locked(os.O_RDWR) as fd:
-            self._write(fd, slot, bytes(_SLOT_SIZE))
+            self._write(fd, slot, _DESTROYED)
 
     def _find_or_make(self, kind: str, label: str) -> bytes:
         found = self._slots.key_slot(kind, label)
@@ -169,15 +189,21 @@ class Keyring:
 
     def _read(self, key_id: bytes) -> bytes:
         slot = self._slot(key_id)
+        data = self._stored(slot)
+        if data == _DESTROYED:
+            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+        return self._unwrap(data, key_id, slot)
+
+    def _stored(self, slot: int) -> bytes:
         if not self._path.exists():
             raise ConfigurationError(
                 f"the keyring {self._path} is missing, but keys are registered: "
                 "restore it from its own backup; without it nothing sealed opens"
             )
         with storage_errors(f"read {self._path}"), self._open(os.O_RDONLY) as fd:
-            data = os.pread(fd, _SLOT_SIZE, _offset(slot))
-        if data == bytes(_SLOT_SIZE):
-            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+            return os.pread(fd, _SLOT_SIZE, _offset(slot))
+
+    def _unwrap(self, data: bytes, key_id: bytes, slot: int) -> bytes:
         try:
             return unwrap_slot(self._kek, data, key_id, slot)
         except (MalformedError, VerificationError) as error:
