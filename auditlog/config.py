@@ -43,9 +43,9 @@ class Config:
     """Route templates never captured, as globs; wins over `include`."""
     methods: tuple[str, ...] = ()
     """Methods to capture; empty captures all but GET, HEAD and OPTIONS."""
-    durability: Literal["sync", "spool", "memory"] = "spool"
+    durability: Literal["sync", "spool"] = "spool"
     """``sync`` holds the end of the answer until the decision is on disk; ``spool``
-    has it there within 50 ms of the answer; ``memory`` is for tests."""
+    has it there within 50 ms of the answer."""
     on_failure: Literal["open", "closed"] = "open"
     """``open`` never hurts the service; ``closed`` releases nothing unlogged."""
     depth: int = 1

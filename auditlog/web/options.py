@@ -20,7 +20,7 @@ class Options(TypedDict, total=False):
     include: Sequence[str] | None
     exclude: Sequence[str] | None
     methods: Sequence[str] | None
-    durability: Literal["sync", "spool", "memory"] | None
+    durability: Literal["sync", "spool"] | None
     on_failure: Literal["open", "closed"] | None
     depth: int | None
     max_stored_bytes: int | None
