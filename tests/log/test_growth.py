@@ -70,7 +70,9 @@ def test_a_pruned_partial_tile_is_cut_from_the_full_one() -> None:
 
 
 def test_a_missing_tile_is_named() -> None:
-    with pytest.raises(StorageError, match="tile/0/003: expected 8192 bytes, got noth"):
+    with pytest.raises(
+        StorageError, match="tile/0/003: expected 8192 bytes, got nothing"
+    ):
         fetch_tile(dict[str, bytes]().get, Tile(0, 3))
     with pytest.raises(
         StorageError, match=r"tile/0/000\.p/2: expected 64 bytes, got 5"
