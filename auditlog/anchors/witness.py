@@ -8,7 +8,7 @@ policy, has verified it over the log's own note. What a refusal means:
 answer                                 raised
 =====================================  ==============================================
 409, a larger size than ours           `RollbackError`: our past is missing something
-409 without a size, 422                `VerificationError`: our pasts differ
+409 without a size, 422                `RollbackError`: our pasts differ
 403, 404                               `UntrustedError`: it does not know our key
 bad signatures, time 0 or in future    `VerificationError`
 not what the protocol says             `MalformedError`
@@ -120,8 +120,8 @@ def ask_witness(
             more than that, was asked by another process and proves no rollback.
 
     Raises:
-        RollbackError: the witness has seen a larger tree of this log.
-        VerificationError: it refuses our proof, or what it answers does not verify.
+        RollbackError: the witness has seen a larger tree of this log, or another one.
+        VerificationError: what it answers does not verify.
         UntrustedError: it does not know this log, or not its key.
         MalformedError: it does not speak the protocol.
         ConfigurationError: it has no usable URL.
@@ -266,9 +266,9 @@ def _refusal(name: str, endpoint: Endpoint, response: Response) -> AuditLogError
     """Say what a status other than 200, or 409 with a size, means for the operator."""
     status = response.status
     if status in {409, 422}:
-        return VerificationError(
+        return RollbackError(
             f"witness {name} refuses ({status}): our history is not consistent with "
-            "what it saw"
+            "what it saw; does a copy of this log go on elsewhere?"
         )
     if status in {403, 404}:
         return UntrustedError(

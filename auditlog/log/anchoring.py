@@ -42,8 +42,11 @@ class Anchoring:
         """Return whether it is time to look whether anybody is to be asked."""
         return time.monotonic() >= self._next
 
-    def ask(self) -> None:
+    def ask(self, *, timeout: float = 10.0) -> None:
         """Ask every witness with an address for the newest checkpoint, once.
+
+        Args:
+            timeout: seconds for each witness.
 
         Raises:
             RollbackError: a witness has seen another past than ours.
@@ -58,10 +61,10 @@ class Anchoring:
             if newest is None or (newest[0], policy) == self._asked:
                 return
             if any(witness.url for witness in policy.witnesses):
-                failed = self._collect(policy, *newest)
+                failed = self._collect(policy, *newest, timeout)
                 self._after(newest[0], policy, failed=failed)
 
-    def _collect(self, policy: Policy, size: int, note: bytes) -> bool:
+    def _collect(self, policy: Policy, size: int, note: bytes, timeout: float) -> bool:
         """Ask, store what verified, and return whether anybody is still to be asked."""
         store = self._log.store
         results = ask_witnesses(
@@ -71,6 +74,7 @@ class Anchoring:
             lambda old, new: consistency_proof(store, old, new),
             self._known,
             now=self._clock(),
+            timeout=timeout,
             newest=self._newest_size,
         )
         cosigned = [one.cosigned for one in results if one.cosigned is not None]
@@ -84,8 +88,8 @@ class Anchoring:
 
     def _report(self, results: Sequence[WitnessResult]) -> bool:
         for result in results:
-            # A witness that saw more of this log than we have is what a restored
-            # backup looks like: going on would fork the log.
+            # A witness that saw more of this log than we have, or something else, is
+            # what a restored backup or a second copy looks like: we would fork the log.
             if isinstance(result.error, RollbackError):
                 raise result.error
             if result.error is not None:

@@ -185,7 +185,7 @@ class TestRealWitness:
             now = time.time()
             ask_witness(mine, LOG.note(9), 9, LOG.proof, now=now)
             with pytest.raises(
-                VerificationError, match=r"refuses \(422\): our history is not consist"
+                RollbackError, match=r"refuses \(422\): our history is not consist"
             ):
                 ask_witness(
                     mine,
@@ -210,9 +210,9 @@ class TestStatuses:
     @pytest.mark.parametrize(
         ("answer", "kind", "reason"),
         [
-            (reply(422, b""), VerificationError, r"refuses \(422\): our history"),
-            (reply(409, b""), VerificationError, r"refuses \(409\): our history"),
-            (reply(409, b"5\n"), VerificationError, r"refuses \(409\): our history"),
+            (reply(422, b""), RollbackError, r"refuses \(422\): our history"),
+            (reply(409, b""), RollbackError, r"refuses \(409\): our history"),
+            (reply(409, b"5\n"), RollbackError, r"refuses \(409\): our history"),
             (reply(403, b"no"), UntrustedError, r"does not know this log .*\(403\)"),
             (reply(404, b"no"), UntrustedError, r"does not know this log .*\(404\)"),
             (reply(429, b""), AuditLogError, r"cannot answer now \(429\)"),
