@@ -30,7 +30,9 @@ _log = logging.getLogger("auditlog")
 
 _LOOK_SECONDS = 0.5
 _POLL_SECONDS = 0.02
+_ASK_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 3.0
+_FIRST_ASK_SECONDS = 3.0
 
 
 class Leader:
@@ -45,6 +47,7 @@ class Leader:
         self._anchoring = Anchoring(log, config, clock)
         self._lock = ExitStack()
         self._sequencer: Sequencer | None = None
+        self._said: dict[str, str] = {}
         self._halted = threading.Event()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -75,7 +78,7 @@ class Leader:
             thread.join(timeout)
         if self._wait_for_lead(_LAST_WORDS_SECONDS):
             self._step()
-            self._ask()
+            self._ask(_ASK_SECONDS)
         self._resign()
 
     def _wait_for_lead(self, seconds: float) -> bool:
@@ -107,7 +110,7 @@ class Leader:
     def _anchor(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
             if self._sequencer is not None and self._anchoring.due():
-                self._ask()
+                self._ask(_ASK_SECONDS)
 
     def _lead(self) -> bool:
         if self._sequencer is not None:
@@ -119,15 +122,24 @@ class Leader:
             self._lock.enter_context(lock)
         except StorageError:
             return False
-        log = self._log
         try:
-            self._sequencer = Sequencer(log.store, log.origin, log.signers)
+            self._take_over()
         except VerificationError as error:
             self._halt(error)
         except AuditLogError as error:
-            _log.error("auditlog: cannot sequence: %s", error)
+            self._complain("cannot sequence", error)
             self._resign()
         return self._sequencer is not None
+
+    def _take_over(self) -> None:
+        """Begin to sequence, if neither store nor witness speaks against it."""
+        log = self._log
+        sequencer = Sequencer(log.store, log.origin, log.signers)
+        # An old copy of everything looks whole from inside. A witness may know better,
+        # so it is asked before anything is signed; one that is away is not waited for.
+        self._ask(_FIRST_ASK_SECONDS)
+        if not self._halted.is_set():
+            self._sequencer = sequencer
 
     def _many_pending(self) -> bool:
         sequencer = self._sequencer
@@ -141,11 +153,11 @@ class Leader:
     def _step(self) -> bool:
         """Return whether a new checkpoint was published."""
         sequencer = self._sequencer
-        if sequencer is None:
+        if sequencer is None or self._halted.is_set():
             return False
         before = sequencer.published
         try:
-            return sequencer.step() > before
+            grown = sequencer.step() > before
         except VerificationError as error:
             self._halt(error)
         except ConflictError as error:
@@ -153,17 +165,26 @@ class Leader:
             _log.error("auditlog: another sequencer is at work: %s", error)
             self._resign()
         except StorageError as error:
-            _log.error("auditlog: no checkpoint could be made: %s", error)
+            self._complain("no checkpoint could be made", error)
             self._stopping.wait(_LOOK_SECONDS)
+        else:
+            self._said.clear()
+            return grown
         return False
 
-    def _ask(self) -> None:
+    def _ask(self, timeout: float) -> None:
         try:
-            self._anchoring.ask()
+            self._anchoring.ask(timeout=timeout)
         except VerificationError as error:
             self._halt(error)
         except AuditLogError as error:
-            _log.error("auditlog: witnesses were not asked: %s", error)
+            self._complain("witnesses were not asked", error)
+
+    def _complain(self, what: str, error: AuditLogError) -> None:
+        """Log what fails once, not each time it is tried again."""
+        if self._said.get(what) != str(error):
+            _log.error("auditlog: %s: %s", what, error)
+        self._said[what] = str(error)
 
     def _resign(self) -> None:
         self._sequencer = None

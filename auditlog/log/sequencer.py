@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from auditlog.core.checkpoint import Checkpoint, format_checkpoint, parse_checkpoint
-from auditlog.core.errors import RollbackError
+from auditlog.core.errors import ConflictError, RollbackError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.note import Signer, open_note, sign_note
 from auditlog.core.tiles import TILE_WIDTH, Tile, partials_below, tile_path
@@ -89,10 +89,19 @@ class Sequencer:
         if end == head.size:
             return False
         growth = self._grow(head, end)
-        self._store.put([(tile_path(*tile), data) for tile, data in growth.tiles])
+        self._put(growth)
         self._store.swap_head(head, HeadState(head.generation + 1, end, growth.root))
         self._prune(head.size, growth)
         return True
+
+    def _put(self, growth: Growth) -> None:
+        tiles = [(tile_path(*tile), data) for tile, data in growth.tiles]
+        try:
+            self._store.put(tiles)
+        except ConflictError as error:
+            # Tiles are a function of the spool, so one of the two was changed.
+            msg = f"stored tiles do not match the stored entries: {error}"
+            raise RollbackError(msg) from None
 
     def _grow(self, head: HeadState, end: int) -> Growth:
         edge = self._edge(head)
