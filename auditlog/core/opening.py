@@ -22,10 +22,15 @@ from auditlog.core.record import DECISION, Entry
 __all__ = ["Check", "Content", "content_of", "verify_opening"]
 
 _SPLITS = {"json": "/", "sse": "#", "ws": "#", "chunks": "#", "none": ""}
+_STATES = {"complete", "unread", "partial", "not_observed", "omitted"}
 _RAW = ("request", "response")
-_ORDER = (*_RAW, "request:decoded", "response:decoded")
+_PLACES = {
+    "request": (0,),
+    "response": (1,),
+    "request:decoded": (2,),
+    "response:decoded": (2, 3),
+}
 _FIRST_MEMBERS = range(2, 5)  # after both raw bodies and up to two decoded ones
-_MISPLACED = "expected members at the places that a disclosed body gives them"
 _Parts = list[tuple[str, bytes]] | None
 
 
@@ -43,8 +48,8 @@ class Content(NamedTuple):
     """Levels that open into members, 0 to 8."""
     digest: bytes
     """The commitment, 32 bytes."""
-    splits: Mapping[str, str]
-    """How `request` and `response` were split into leaves."""
+    sides: Mapping[str, Mapping[str, str]]
+    """What is said of `request` and of `response`: `split`, `state`, `mediaType`."""
 
 
 def content_of(entry: Entry) -> Content:
@@ -60,16 +65,19 @@ def content_of(entry: Entry) -> Content:
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)
     if fields["v"] != 1 or not 0 <= fields["depth"] <= 8:
         raise MalformedError("expected a commitment of version 1 and depth 0 to 8")
-    splits = {side: _split_of(entry, side) for side in _RAW}
-    return Content(fields["depth"], parse_hash(fields["digest"]), splits)
+    sides = {side: _side(entry, side) for side in _RAW}
+    if not fields["depth"] and any(side["split"] == "json" for side in sides.values()):
+        raise MalformedError("expected no split into members at depth 0, got json")
+    return Content(fields["depth"], parse_hash(fields["digest"]), sides)
 
 
-def _split_of(entry: Entry, side: str) -> str:
+def _side(entry: Entry, side: str) -> dict[str, str]:
     kinds = {"mediaType": str, "state": str, "split": str}
-    split = check_fields(entry.data.get(side), f"a {side}", kinds)["split"]
-    if split not in _SPLITS:
-        raise MalformedError(f"expected a split of ours, got {split[:40]!r}")
-    return str(split)
+    fields = check_fields(entry.data.get(side), f"a {side}", kinds)
+    if fields["split"] not in _SPLITS or fields["state"] not in _STATES:
+        got = f"{fields['split'][:40]!r}, {fields['state'][:40]!r}"
+        raise MalformedError(f"expected a split and a state of ours, got {got}")
+    return fields
 
 
 def verify_opening(
@@ -91,28 +99,37 @@ def verify_opening(
         raise VerificationError("expected the commitment of the entry, got another")
     count = len(opening.hashes)
     sizes = f"request {opening.request_size} bytes, response {opening.response_size}"
+    for side, fields in content.sides.items():
+        sizes += f"; {side} {fields['state']}" * (fields["state"] != "complete")
     checks = [Check("commitment", f"{count} leaves; {sizes}")]
     if disclosures:
         _check_leaves(opening, disclosures)
         detail = f"{len(disclosures)} of {count} leaves, as committed to"
         checks.append(Check("disclosures", detail))
     opened = {item.path: item for item in disclosures}
-    parts = {side: _parts(side, content, opened) for side in content.splits}
-    firsts = _check_members(parts, opened, count)
+    parts = {side: _parts(side, content, opened) for side in content.sides}
+    firsts = _check_places(parts, opened, count)
     for side, found in parts.items():
-        inside = [path for path in opened if path.startswith(f"{side}/")]
+        inside = _inside(side, opened)
         if found and inside:
-            detail = f"{len(inside)} of {len(found)}, as they stand in the {side}"
+            body = f"{side}:decoded" if f"{side}:decoded" in opened else side
+            detail = f"{len(inside)} of {len(found)}, as they stand in the {body}"
             checks.append(Check("members", detail))
     open_points = _open_points(count, content, opened, parts)
     if secret is not None:
         _check_secret(secret, opening, disclosures)
-        checks.append(Check("secret", f"all {count} salts follow from it"))
+        detail = f"its salt and those of {len(opened)} of {count} leaves follow from it"
+        checks.append(Check("secret", detail))
         if opened.keys() >= set(_RAW) and None not in parts.values():
             every = [leaf for found in parts.values() for leaf in found or ()]
             _recompute(secret, opening, every, firsts)
             checks.append(Check("full opening", "every member of both bodies"))
     return checks, open_points
+
+
+def _inside(side: str, opened: Iterable[str]) -> list[str]:
+    """Return the paths of members and pieces of a side."""
+    return [path for path in opened if path.startswith((f"{side}/", f"{side}#"))]
 
 
 def _open_points(
@@ -124,97 +141,94 @@ def _open_points(
     points = []
     if len(opened) < count:
         points.append(f"anything about the {count - len(opened)} undisclosed leaves")
-    points.extend(
-        f"that what is disclosed of the {side} stands in its disclosed body, which "
-        f"was not split again ({content.splits[side]})"
-        for side, found in parts.items()
-        if found is None and side in opened and len(opened) > 2
-    )
+    for side, found in parts.items():
+        if found is None and side in opened and _inside(side, opened):
+            points.append(
+                f"that what is disclosed of the {side} stands in its disclosed body, "
+                f"which was not split again ({content.sides[side]['split']})"
+            )
+        if f"{side}:decoded" in opened:
+            points.append(f"that {side}:decoded is what the {side} decodes to")
     return points
 
 
 def _check_leaves(opening: Opening, disclosures: tuple[Disclosure, ...]) -> None:
-    sizes = (opening.request_size, opening.response_size)
+    count = len(opening.hashes)
+    sizes = {"request": opening.request_size, "response": opening.response_size}
     for index, path, salt, value in disclosures:
-        if index >= len(opening.hashes):
+        if index >= count or index not in _PLACES.get(path, range(2, count)):
             raise VerificationError(
-                f"expected leaves below {len(opening.hashes)}, got {index}"
+                "expected leaf 0 to be the request, leaf 1 the response, decoded ones "
+                f"next, then all others, got {path!r} as leaf {index} of {count}"
             )
         if disclosure_hash(salt, path, value) != opening.hashes[index]:
             raise VerificationError(
                 f"expected leaf {index} of the commitment, got another {path!r}"
             )
-        if index < 2 and len(value) != sizes[index]:
+        if len(value) != sizes.get(path, len(value)):
             raise VerificationError(
-                f"expected {sizes[index]} bytes as {path}, got {len(value)}"
+                f"expected {sizes[path]} bytes as {path}, got {len(value)}"
             )
-    _check_order(sorted(disclosures))
-
-
-def _check_order(disclosures: list[Disclosure]) -> None:
-    """Refuse leaves in another order than `FORMATS.md` §3 gives them."""
-    for index, path, *_ in disclosures:
-        if (index < 2 or path in _RAW) and _RAW[index : index + 1] != (path,):
-            raise VerificationError(
-                "expected leaf 0 to be the request, leaf 1 the response, and no other "
-                f"leaf to be one of them, got {path!r} as leaf {index}"
-            )
-    ranks = [_rank(item.path) for item in disclosures]
+    ranks = [_rank(item.path) for item in sorted(disclosures)]
     if ranks != sorted(ranks):
         raise VerificationError("expected leaves in the order of their paths")
 
 
 def _rank(path: str) -> tuple[int, str]:
-    if path in _ORDER:
-        return _ORDER.index(path), ""
+    """Return what leaves are sorted by (`FORMATS.md` §3): bodies first."""
+    if path in _PLACES:
+        return 0, ""
     if path.startswith("context/"):
-        return len(_ORDER) + 2, path
-    return len(_ORDER) + path.startswith("response"), ""
+        return 3, path
+    return 1 + path.startswith("response"), ""
 
 
 def _parts(side: str, content: Content, opened: Mapping[str, Disclosure]) -> _Parts:
     """Return the members that a side must have; None if that cannot be told."""
-    mark = _SPLITS[content.splits[side]]
-    for path in opened:
-        after = path.removeprefix(side)[:1]
-        if path.startswith(side) and after in ("/", "#") and after != mark:
+    split = content.sides[side]["split"]
+    for path in _inside(side, opened):
+        if path[len(side)] != _SPLITS[split]:
             raise VerificationError(
-                f"expected no {path!r} of a {side} split as {content.splits[side]}"
+                f"expected no {path!r} of a {side} split as {split}"
             )
-    if mark == "":
-        return []
     body = opened.get(f"{side}:decoded") or opened.get(side)
-    if mark == "#" or body is None:
+    if split == "none":
+        return []
+    if split != "json" or body is None:
         return None
     found = members(side, body.value, content.depth)
-    if found is None and body.path != side:
-        raise VerificationError(f"expected JSON as {body.path}, got other bytes")
+    is_text = body.value.decode(errors="ignore").encode() == body.value
+    # A compressed body has none itself: they are those of its decoded one, not shown.
+    if found is None and (is_text or body.path != side):
+        raise VerificationError(
+            f"expected members in {body.path}, split as json, got none"
+        )
     return found
 
 
-def _check_members(
+def _check_places(
     parts: Mapping[str, _Parts], opened: Mapping[str, Disclosure], count: int
 ) -> list[int]:
     """Require disclosed members to be those of a disclosed body, in their places.
 
     Returns:
-        Where the first member of the request may be, by all that is disclosed.
+        Where the first member of the request may be, if both bodies were split.
     """
-    firsts = set(_FIRST_MEMBERS)
-    before: int | None = 0
-    for side, found in parts.items():
-        if found is None:
-            before = None
-            continue
-        starts = _starts(side, found, opened, count)
-        if before is not None:
-            firsts &= {start - before for start in starts} or firsts
-            before += len(found)
-    least = sum(len(found) for found in parts.values() if found)
-    fitting = [first for first in firsts if first + least <= count]
-    if not fitting:
-        raise VerificationError(_MISPLACED)
-    return fitting
+    request, response = (
+        range(count + 1) if found is None else _starts(side, found, opened, count)
+        for side, found in parts.items()
+    )
+    before = parts["request"]
+    if before is None:
+        firsts = [*response]
+    else:
+        possible = [at for at in _FIRST_MEMBERS if at in request]
+        firsts = [at for at in possible if at + len(before) in response]
+    if not firsts:
+        raise VerificationError(
+            "expected members at the places that a disclosed body gives them"
+        )
+    return firsts
 
 
 def _starts(
@@ -222,23 +236,24 @@ def _starts(
     found: list[tuple[str, bytes]],
     opened: Mapping[str, Disclosure],
     count: int,
-) -> set[int]:
-    """Return where the members of a side start, by those of them that are opened."""
+) -> range:
+    """Return where the members of a side may start, by all that is disclosed."""
     places = {path: (at, value) for at, (path, value) in enumerate(found)}
-    starts = set()
+    first, last = 2, count - len(found)
+    rank = _rank(f"{side}/")
     for path, item in opened.items():
-        if not path.startswith(f"{side}/"):
-            continue
-        at, value = places.get(path, (0, None))
-        if value != item.value:
-            raise VerificationError(
-                f"expected {path!r} as it stands in the {side}, got another value"
-            )
-        starts.add(item.index - at)
-    latest = count - len(found)
-    if len(starts) > 1 or any(not 2 <= start <= latest for start in starts):
-        raise VerificationError(_MISPLACED)
-    return starts
+        if _rank(path) < rank:
+            first = max(first, item.index + 1)
+        elif _rank(path) > rank:
+            last = min(last, item.index - len(found))
+        else:
+            at, value = places.get(path, (0, None))
+            if value != item.value:
+                raise VerificationError(
+                    f"expected {path!r} as it stands in the {side}, got another value"
+                )
+            first, last = max(first, item.index - at), min(last, item.index - at)
+    return range(first, last + 1)
 
 
 def _check_secret(

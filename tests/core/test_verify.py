@@ -39,6 +39,7 @@ from auditlog.core.verify import (
 from tests.receipts import ORIGIN, TIME, Decision, MemoryLog, make_decision, make_id
 
 REQUEST = b'{"age": 41, "income": 52000, "name": "Ada"}'
+MEMBERS = members("request", REQUEST, 1) or []
 
 
 def log_of(*decisions: Decision, **options: Any) -> MemoryLog:
@@ -150,7 +151,10 @@ def test_the_secret_opens_everything() -> None:
     assert names(verdict.checks)[-2:] == ["secret", "full opening"]
     partial = log.receipt(decision, "request", full=True)
     verdict = verify_receipt(partial, log.policy())
-    assert names(verdict.checks)[-1] == "secret"
+    assert verdict.checks[-1] == (
+        "secret",
+        "its salt and those of 1 of 8 leaves follow from it",
+    )
     every = log.receipt(decision, *(path for path, _ in decision.leaves), full=True)
     verdict = verify_receipt(every, log.policy())
     assert not any("undisclosed" in point for point in verdict.not_proven)
@@ -324,6 +328,15 @@ def test_a_post_quantum_signature_can_be_demanded() -> None:
     # A key that the policy does not list counts for nothing.
     with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
         verify_receipt(both.receipt(decision), log.policy(), require_pq=True)
+    # Related entries are held to it too.
+    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})
+    at = both.add(format_entry(model))
+    weak = replace(both, types=(ED25519,))
+    related = (Related("model", both.entries[at], weak.proof(at)),)
+    data = both.receipt(decision, related=related)
+    verify_receipt(data, both.policy())
+    with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
+        verify_receipt(data, both.policy(), require_pq=True)
 
 
 def test_an_entry_of_another_log_is_refused() -> None:
@@ -393,7 +406,7 @@ def test_another_disclosure_is_refused() -> None:
         )
     refused(
         decision,
-        match="expected leaves below 8, got 8",
+        match="got 'request/age' as leaf 8 of 8",
         opening=decision.opening,
         disclosures=(leaf._replace(index=8),),
     )
@@ -414,10 +427,18 @@ def test_another_disclosure_is_refused() -> None:
         ({"response": {"split": "json"}}, "expected a response with the fields"),
         (
             {"response": {"mediaType": "x", "state": "complete", "split": "xml"}},
-            "expected a split of ours, got 'xml'",
+            "expected a split and a state of ours, got 'xml', 'complete'",
+        ),
+        (
+            {"request": {"mediaType": "x", "state": "lost", "split": "json"}},
+            "expected a split and a state of ours, got 'json', 'lost'",
+        ),
+        (
+            {"commitment": {"depth": 0, "v": 1}},
+            "expected no split into members at depth 0, got json",
         ),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_a_malformed_decision_is_no_evidence(
     fields: dict[str, Any], message: str
@@ -447,8 +468,16 @@ def test_a_size_that_is_a_lie_is_refused() -> None:
 @pytest.mark.parametrize(
     ("leaves", "paths", "message"),
     [
-        ([("request", b"x")], ["request"], "no other leaf to be one of them"),
-        ([("response", b"x")], ["response"], "no other leaf to be one of them"),
+        (
+            [("request", b"x")],
+            ["request"],
+            "expected leaf 0 to be the request, leaf 1 the resp",
+        ),
+        (
+            [("response", b"x")],
+            ["response"],
+            "expected leaf 0 to be the request, leaf 1 the resp",
+        ),
         (
             [("context/a", b""), ("request/age", b"41")],
             ["context/a", "request/age"],
@@ -499,8 +528,33 @@ def test_a_size_that_is_a_lie_is_refused() -> None:
             ["request", "request/age"],
             "expected members at the places that a disclosed body gives",
         ),
+        (
+            [("context/a", b""), *MEMBERS],
+            ["request", "context/a"],
+            "expected members at the places that a disclosed body gives",
+        ),
+        (
+            [("response/score", b"0.8731"), *MEMBERS],
+            ["request", "response/score"],
+            "expected members at the places that a disclosed body gives",
+        ),
+        (
+            [("request:decoded", REQUEST), ("context/a", b"")],
+            ["request:decoded", "context/a"],
+            "expected members at the places that a disclosed body gives",
+        ),
+        (
+            [*MEMBERS, ("request:decoded", REQUEST)],
+            ["request:decoded"],
+            "got 'request:decoded' as leaf 5 of 6",
+        ),
+        (
+            [("request:decoded", b"{}"), *MEMBERS, ("response:decoded", b"{}")],
+            ["response:decoded"],
+            "got 'response:decoded' as leaf 6 of 7",
+        ),
     ],
-    ids=range(12),
+    ids=range(17),
 )
 def test_a_dishonest_operator_is_caught_by_what_is_disclosed(
     leaves: list[tuple[str, bytes]], paths: list[str], message: str
@@ -513,6 +567,28 @@ def test_a_dishonest_operator_is_caught_by_what_is_disclosed(
         if paths != [path] or item.index > 1
     )
     refused(decision, match=message, opening=decision.opening, disclosures=disclosures)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"age":17,"age":41}', b"age=17", b'\xef\xbb\xbf{"age":17}', b'["age"', b""],
+)
+def test_a_text_without_members_has_none_to_disclose(body: bytes) -> None:
+    decision = make_decision(
+        request=body, leaves=[("request/age", b"41")], split={"request": "json"}
+    )
+    match = "expected members in request, split as json, got none"
+    refused(decision, "request", "request/age", match=match)
+    refused(decision, "request", match=match)
+
+
+def test_what_was_not_observed_is_not_passed_off_as_empty() -> None:
+    fields = {"mediaType": "application/json", "state": "unread", "split": "none"}
+    decision = make_decision(request=b"", data={"request": fields})
+    log = log_of(decision)
+    verdict = verify_receipt(log.receipt(decision, "request"), log.policy())
+    detail = next(c.detail for c in verdict.checks if c.name == "commitment")
+    assert detail == "5 leaves; request 0 bytes, response 37; request unread"
 
 
 def test_a_single_member_proves_only_the_commitment_to_it() -> None:
@@ -591,6 +667,21 @@ def test_the_members_of_a_compressed_body_are_those_of_its_decoded_one() -> None
     verdict = verify_receipt(data, log.policy())
     assert names(verdict.checks)[-1] == "secret"
     assert "which was not split again (json)" in verdict.not_proven[-1]
+    # Nor when these two leaves are all that is disclosed.
+    data = log.receipt(decision, "request", "request/age")
+    verdict = verify_receipt(data, log.policy())
+    assert "which was not split again (json)" in verdict.not_proven[-1]
+
+
+def test_a_decoded_body_is_not_decoded_again_and_the_verdict_says_so() -> None:
+    decision = compressed(*(members("request", REQUEST, 1) or ()))
+    log = log_of(decision)
+    paths = ("request", "request:decoded", "request/age")
+    verdict = verify_receipt(log.receipt(decision, *paths), log.policy())
+    assert verdict.checks[-1].detail == "1 of 3, as they stand in the request:decoded"
+    assert verdict.not_proven[-1] == (
+        "that request:decoded is what the request decodes to"
+    )
 
 
 def test_a_decoded_body_must_hold_the_members() -> None:
@@ -600,7 +691,7 @@ def test_a_decoded_body_must_hold_the_members() -> None:
     decision = make_decision(
         request=b"x", leaves=[("request:decoded", b"y")], split={"request": "json"}
     )
-    match = "expected JSON as request:decoded, got other bytes"
+    match = "expected members in request:decoded, split as json, got none"
     refused(decision, "request:decoded", match=match)
 
 
