@@ -133,7 +133,7 @@ class SignedCheckpoint(NamedTuple):
     """Witnesses that signed, with the time each states, in seconds since the epoch."""
 
 
-def parse_checkpoint(text: bytes) -> Checkpoint:
+def parse_checkpoint(note_text: bytes) -> Checkpoint:
     """Return the checkpoint in the text of a note (C2SP tlog-checkpoint).
 
     Nothing is verified here: see `open_checkpoint`.
@@ -141,7 +141,7 @@ def parse_checkpoint(text: bytes) -> Checkpoint:
     Raises:
         MalformedError: the text is no checkpoint, in its one spelling.
     """
-    lines = decode_text(text).split("\n")[:-1]
+    lines = decode_text(note_text).split("\n")[:-1]
     if len(lines) < 3:
         raise MalformedError(f"expected origin, size and root, got {len(lines)} lines")
     if "" in lines:

@@ -15,7 +15,7 @@ An inclusion proof alone does not bind the size of the tree: proofs for differen
 sizes can have one shape. Take size and root from one verified checkpoint.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 
 from auditlog.core.errors import MalformedError, VerificationError
@@ -63,11 +63,9 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def root_hash(leaf_hashes: Sequence[bytes]) -> bytes:
+def root_hash(leaf_hashes: Iterable[bytes]) -> bytes:
     """Return the root of the tree over `leaf_hashes`, in order (RFC 6962 §2.1)."""
-    if not leaf_hashes:
-        return EMPTY_ROOT
-    level = list(leaf_hashes)
+    level = list(leaf_hashes) or [EMPTY_ROOT]
     while len(level) > 1:
         # Pairing and promoting the odd last one builds exactly the tree that the
         # definition splits at powers of two.

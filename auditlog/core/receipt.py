@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from auditlog.core.commitment import MAX_PATH
 from auditlog.core.encoding import format_base64, parse_base64
 from auditlog.core.errors import MalformedError
 from auditlog.core.proof import parse_tlog_proof
@@ -47,7 +48,7 @@ MAX_RECEIPT = 16 << 20
 
 _WITH_CHECKSUM = b"c2sp.org/tlog-proof@v1\nextra "
 _RELATIONS = {"model", "amendment", "key", "erasure"}
-_POINTER = r"(?:/(?:[^~/]|~[01])*)+"  # RFC 6901 §3
+_POINTER = r"(?:/(?:[^~/]++|~[01])*+)++"  # RFC 6901 §3; possessive, so cheap to refuse
 _PATH = re.compile(
     rf"(?:request|response)(?::decoded|(?:\#(?:0|[1-9][0-9]*))?(?:{_POINTER})?)"
     r"|context/[a-z0-9._]+",
@@ -247,7 +248,7 @@ def _format_disclosures(disclosures: tuple[Disclosure, ...]) -> list[dict[str, A
 
 
 def _checked_path(path: str) -> str:
-    if not _PATH.fullmatch(path):
+    if len(path) > MAX_PATH or not _PATH.fullmatch(path):
         raise MalformedError(f"expected a path to content, got {path[:80]!r}")
     return path
 

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from auditlog.core.errors import MalformedError
@@ -65,7 +66,7 @@ _TAG = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]==")
 # The closing quote is optional, or hostile text would cost quadratic time.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_SQUARE = bytes.maketrans(b"{}", b"[]")
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _REQUIRED = {"data", "id", "source", "specversion", "time", "type"}
 
 _encode = json.JSONEncoder(
@@ -147,12 +148,8 @@ def nested_deeper(data: bytes, limit: int) -> bool:
     """
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
-    brackets = _STRINGS.sub(b"", data).translate(_SQUARE, _NOT_BRACKETS)
-    for _ in range(limit):
-        if not brackets:
-            break
-        brackets = brackets.replace(b"[]", b"")
-    return bool(brackets)
+    brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > limit
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -189,6 +186,8 @@ def parse_json(data: bytes, *, limit: int) -> Any:
     Raises:
         MalformedError: the bytes are anything else.
     """
+    if type(data) is not bytes:
+        raise MalformedError(f"expected JSON as bytes, got {type(data).__name__}")
     if len(data) > limit:
         raise MalformedError(f"expected at most {limit} bytes of JSON, got {len(data)}")
     if nested_deeper(data, MAX_DEPTH):

@@ -111,10 +111,9 @@ def verify_receipt(
         UntrustedError: signed by no log key of the policy that will do, or by too few
             witnesses.
     """
-    believed = parse_policy(policy) if isinstance(policy, str) else policy
+    believed = policy if isinstance(policy, Policy) else parse_policy(policy)
     opened = parse_receipt(receipt)
-    proven = _prove(opened.entry, opened.proof, believed, checksum=True)
-    _check_strength(proven.signed, require_pq)
+    proven = _prove(opened.entry, opened.proof, believed, require_pq)
     checks, open_points = list(proven.checks), _open_points(proven, believed)
     if opened.opening is None:
         if proven.entry.type == DECISION:
@@ -127,7 +126,7 @@ def verify_receipt(
         checks += found
         open_points += points
     for item in opened.related:
-        checks.append(_prove_related(item, proven, believed))
+        checks.append(_prove_related(item, proven, believed, require_pq))
     open_points += _later_points(opened)
     values = tuple((item.path, item.value) for item in opened.disclosures)
     return _verdict(proven, believed, checks, open_points, values)
@@ -146,9 +145,8 @@ def verify_entry(
         UntrustedError: signed by no log key of the policy that will do, or by too few
             witnesses.
     """
-    believed = parse_policy(policy) if isinstance(policy, str) else policy
-    proven = _prove(entry, tlog_proof, believed, checksum=False)
-    _check_strength(proven.signed, require_pq)
+    believed = policy if isinstance(policy, Policy) else parse_policy(policy)
+    proven = _prove(entry, tlog_proof, believed, require_pq, checksum=False)
     open_points = _open_points(proven, believed)
     proof = parse_tlog_proof(tlog_proof)
     if proof.extra not in (None, sha256(proof.checkpoint).digest()):
@@ -214,7 +212,14 @@ def _facts(verdict: Verdict) -> list[tuple[tuple[Any, ...], object, str]]:
     ]
 
 
-def _prove(entry: bytes, proof: bytes, policy: Policy, *, checksum: bool) -> _Proven:
+def _prove(
+    entry: bytes,
+    proof: bytes,
+    policy: Policy,
+    require_pq: bool,
+    *,
+    checksum: bool = True,
+) -> _Proven:
     """Return an entry once it is found under a checkpoint that satisfies the policy."""
     parsed = parse_entry(entry)
     extra, index, hashes, note = parse_tlog_proof(proof)
@@ -223,6 +228,9 @@ def _prove(entry: bytes, proof: bytes, policy: Policy, *, checksum: bool) -> _Pr
     if checksum and extra not in (None, sha256(note).digest()):
         raise VerificationError("expected the checkpoint as issued, got a changed note")
     signed = open_checkpoint(note, policy)
+    types = {item.verifier.type for item in signed.log_signatures}
+    if require_pq and ML_DSA_44 not in types:
+        raise UntrustedError("expected an ML-DSA signature of the log, got none")
     origin, size, root, _ = signed.checkpoint
     if parsed.source != origin:
         raise VerificationError(
@@ -240,14 +248,10 @@ def _prove(entry: bytes, proof: bytes, policy: Policy, *, checksum: bool) -> _Pr
     return _Proven(parsed, leaf, index, signed, checks)
 
 
-def _check_strength(signed: SignedCheckpoint, require_pq: bool) -> None:
-    types = {item.verifier.type for item in signed.log_signatures}
-    if require_pq and ML_DSA_44 not in types:
-        raise UntrustedError("expected an ML-DSA signature of the log, got none")
-
-
-def _prove_related(item: Related, main: _Proven, policy: Policy) -> Check:
-    proven = _prove(item.entry, item.proof, policy, checksum=True)
+def _prove_related(
+    item: Related, main: _Proven, policy: Policy, require_pq: bool
+) -> Check:
+    proven = _prove(item.entry, item.proof, policy, require_pq)
     expected = f"auditlog.{item.rel}.v1"
     if proven.entry.type != expected:
         raise VerificationError(

@@ -231,7 +231,11 @@ def test_other_fields_and_values_are_refused(
         "context/a/b",
         "context/é",
         "context/a\n",
+        "request/" + "a" * 1017,
+        "request" + "/a" * 500_000,
+        "request/" + "a~" * 500_000,
     ],
+    ids=lambda path: path[:30] + str(len(path)),
 )
 def test_paths_are_those_of_formats(path: str) -> None:
     with pytest.raises(MalformedError, match="expected a path to content"):
