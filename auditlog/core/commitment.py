@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 from auditlog.core.errors import MalformedError
 from auditlog.core.record import MAX_DEPTH, nested_deeper
@@ -182,155 +182,80 @@ def commit(
     return Commitment(digest, (salt_0, *rest), hashes)
 
 
-# The grammar of RFC 8259, over bytes already known to be UTF-8. Possessive, so that
-# hostile text costs no backtracking. A flat value is a scalar, or a container of
-# scalars only; whole runs of flat values match in one step.
-_WS = rb"[ \t\n\r]*+"
-_STRING = (
-    rb'"[^"\\\x00-\x1f]*+'
-    rb'(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+"'
-)
-_NUMBER = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
-_SCALAR = rb"(?:%b|%b|true|false|null)" % (_STRING, _NUMBER)
-_NAME = rb"%b%b:%b" % (_STRING, _WS, _WS)
-_COMMA = rb"%b,%b" % (_WS, _WS)
-_ARRAY = rb"\[%b(?:%b(?:%b%b)*+%b)?+\]" % (_WS, _SCALAR, _COMMA, _SCALAR, _WS)
-_OBJECT = rb"\{%b(?:%b%b(?:%b%b%b)*+%b)?+\}" % (
-    *(_WS, _NAME, _SCALAR),
-    *(_COMMA, _NAME, _SCALAR, _WS),
-)
-_FLAT = rb"(?:%b|%b|%b)" % (_SCALAR, _ARRAY, _OBJECT)
-_ITEMS = rb"(?:%b%b)*+" % (_FLAT, _COMMA)
-_PAIRS = rb"(?:%b%b%b)*+%b" % (_NAME, _FLAT, _COMMA, _NAME)
-
-_white = re.compile(_WS).match
-_flat = re.compile(_FLAT).match
-_named = re.compile(rb"%b(%b)%b:%b" % (_WS, _STRING, _WS, _WS)).match
-_opening = {
-    ord("["): re.compile(rb"\[%b%b" % (_WS, _ITEMS)).match,
-    ord("{"): re.compile(rb"\{%b%b" % (_WS, _PAIRS)).match,
-}
-_following = {
-    ord("["): re.compile(_COMMA + _ITEMS).match,
-    ord("{"): re.compile(_COMMA + _PAIRS).match,
-}
-_closing = {
-    ord("["): re.compile(_WS + rb"\]").match,
-    ord("{"): re.compile(_WS + rb"\}").match,
-}
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(text)  # NaN and infinities are not JSON
 
 
-class _NoMembersError(Exception):
-    """The body is one that has no members."""
-
-
-def _need(match: re.Match[bytes] | None) -> int:
-    """Return where a match ends; without one the body is not JSON."""
-    if match is None:
-        raise _NoMembersError
-    return match.end()
-
-
-def _value_end(body: bytes, at: int) -> int:
-    """Return the end of the JSON value that starts at `at`."""
-    inside = bytearray()  # opening brackets not yet closed
-    while True:
-        while not (flat := _flat(body, at)):
-            bracket = body[at] if at < len(body) else 0
-            if bracket not in _opening:
-                raise _NoMembersError
-            at = _need(_opening[bracket](body, at))
-            inside.append(bracket)
-        at = flat.end()
-        while inside and (closed := _closing[inside[-1]](body, at)):
-            at = closed.end()
-            inside.pop()
-        if not inside:
-            return at
-        at = _need(_following[inside[-1]](body, at))
+# Strict, but for what `_refuse` refuses; numbers stay text, so that none is too long.
+_decode = json.JSONDecoder(
+    parse_int=str, parse_float=str, parse_constant=_refuse
+).raw_decode
+_white = re.compile(r"[ \t\n\r]*+").match
 
 
 class _Splitter:
-    """One body on its way to becoming members."""
+    """A JSON text on its way to becoming members; ValueError if it has none."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
+    def __init__(self, text: str) -> None:
+        self.text = text
         self.found: list[tuple[str, bytes]] = []
 
     def split(self, prefix: str, depth: int) -> list[tuple[str, bytes]]:
-        start = _need(_white(self.body))
-        end = self._value(prefix, start, depth, top=True)
-        if _need(_white(self.body, end)) != len(self.body):
-            raise _NoMembersError
+        end = self._value(prefix, self._skip(0), depth, top=True)
+        if self._skip(end) != len(self.text):
+            raise ValueError
         return self.found
 
     def _value(self, path: str, at: int, depth: int, *, top: bool = False) -> int:
-        """Split the value at `at`, whose path this is; return its end."""
-        bracket = self.body[at : at + 1]
-        if not depth or bracket not in (b"[", b"{"):
-            return _value_end(self.body, at)
-        inner = _need(_white(self.body, at + 1))
-        if self.body[inner : inner + 1] == (b"]" if bracket == b"[" else b"}"):
-            return inner + 1
-        if bracket == b"[":
-            return self._items(path, inner, depth - 1)
-        return self._pairs(path, inner, depth - 1, top)
-
-    def _items(self, path: str, at: int, depth: int) -> int:
-        index = 0
+        """Add the members of the value at `at`, whose path this is; return its end."""
+        bracket = self.text[at : at + 1]
+        if not depth or bracket not in ("[", "{"):
+            return _decode(self.text, at)[1]
+        closing = "]" if bracket == "[" else "}"
+        tokens: set[str] = set()
+        at = self._skip(at + 1)
+        if self.text[at : at + 1] == closing:
+            return at + 1
         while True:
-            at = self._member(f"{path}/{index}", at, depth)
-            if self.body[at : at + 1] == b"]":
+            token, more = str(len(tokens)), 0
+            if bracket == "{":
+                name, at = self._name(at)
+                token = name.replace("~", "~0").replace("/", "~1")  # RFC 6901 §4
+                more = BATCH_CONTAINERS.get(name, 0) if top else 0
+            if token in tokens:
+                raise ValueError
+            tokens.add(token)
+            at = self._member(f"{path}/{token}", at, depth - 1 + more)
+            if self.text[at : at + 1] == closing:
                 return at + 1
-            at = self._comma(at)
-            index += 1
-
-    def _pairs(self, path: str, at: int, depth: int, top: bool) -> int:
-        names: set[str] = set()
-        while True:
-            match = _named(self.body, at)
-            at = _need(match)
-            assert match is not None
-            name = _unescape(match[1])
-            if name in names:
-                raise _NoMembersError
-            names.add(name)
-            more = BATCH_CONTAINERS.get(name, 0) if top else 0
-            at = self._member(f"{path}/{_pointer(name)}", at, depth + more)
-            if self.body[at : at + 1] == b"}":
-                return at + 1
-            at = self._comma(at)
+            at = self._after(",", at)
 
     def _member(self, path: str, at: int, depth: int) -> int:
         """Add the member that starts at `at`; return the next place after it."""
+        # The path of a name with a lone surrogate does not encode: a ValueError.
         if len(path.encode()) > MAX_PATH or len(self.found) == MAX_MEMBERS:
-            raise _NoMembersError
+            raise ValueError
         place = len(self.found)
         self.found.append((path, b""))  # containers come before what they hold
         end = self._value(path, at, depth)
-        self.found[place] = (path, self.body[at:end])
-        return _need(_white(self.body, end))
+        self.found[place] = (path, self.text[at:end].encode())
+        return self._skip(end)
 
-    def _comma(self, at: int) -> int:
-        if self.body[at : at + 1] != b",":
-            raise _NoMembersError
-        return _need(_white(self.body, at + 1))
+    def _name(self, at: int) -> tuple[str, int]:
+        """Return the name at `at`, and where its value starts."""
+        if self.text[at : at + 1] != '"':
+            raise ValueError
+        name, end = _decode(self.text, at)
+        return name, self._after(":", self._skip(end))
 
+    def _after(self, mark: str, at: int) -> int:
+        if self.text[at : at + 1] != mark:
+            raise ValueError
+        return self._skip(at + 1)
 
-def _unescape(string: bytes) -> str:
-    if b"\\" not in string:
-        return string[1:-1].decode()
-    name: Any = json.loads(string)
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise _NoMembersError from error
-    return str(name)
-
-
-def _pointer(name: str) -> str:
-    """Return a name as RFC 6901 reference token."""
-    return name.replace("~", "~0").replace("/", "~1")
+    def _skip(self, at: int) -> int:
+        white = _white(self.text, at)
+        return white.end() if white else at
 
 
 def members(prefix: str, body: bytes, depth: int) -> list[tuple[str, bytes]] | None:
@@ -352,7 +277,6 @@ def members(prefix: str, body: bytes, depth: int) -> list[tuple[str, bytes]] | N
     if depth < 1 or len(body) > MAX_BODY or nested_deeper(body, MAX_DEPTH):
         return None
     try:
-        body.decode()
-        return _Splitter(body).split(prefix, depth)
-    except (UnicodeDecodeError, _NoMembersError):
+        return _Splitter(body.decode()).split(prefix, depth)
+    except ValueError:  # UnicodeError and JSONDecodeError are such
         return None
