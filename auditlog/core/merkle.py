@@ -9,7 +9,7 @@
                         k the largest power of two below n
 
 Proofs are made from a `NodeReader`, which gives the hash of any complete subtree,
-from memory (`nodes_of`) or from tiles (`auditlog.core.tiles.TileReader`).
+from memory (`nodes_of`) or from tiles (`auditlog.log.proofs.TileReader`).
 
 An inclusion proof alone does not bind the size of the tree: proofs for different
 sizes can have one shape. Take size and root from one verified checkpoint.

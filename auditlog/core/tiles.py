@@ -12,35 +12,26 @@ replaced when the full one exists. ::
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from auditlog.core.errors import MalformedError
-from auditlog.core.merkle import HASH_SIZE, MAX_SIZE, NodeReader, nodes_of
+from auditlog.core.merkle import MAX_SIZE
+from auditlog.core.record import MAX_ENTRY
 
 __all__ = [
-    "MAX_ENTRY_SIZE",
     "TILE_WIDTH",
     "Tile",
-    "TileReader",
     "format_bundle",
-    "hash_tile",
     "parse_bundle",
     "parse_tile_path",
-    "partials_below",
     "tile_path",
-    "tiles_between",
-    "tiles_of",
 ]
 
 TILE_WIDTH = 256
 """Hashes in a full tile, entries in a full bundle."""
 
-MAX_ENTRY_SIZE = 65_535
-"""Bytes in the largest entry: a bundle gives lengths as u16."""
-
 _MAX_LEVEL = 63
-_CACHED_TILES = 256
 _PATH = re.compile(
     r"tile/(entries|[0-9]{1,2})/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([0-9]{1,3}))?"
 )
@@ -96,115 +87,6 @@ def parse_tile_path(path: str) -> Tile:
     return tile
 
 
-def tiles_between(old_size: int, new_size: int) -> list[Tile]:
-    """Return the hash tiles that tree `new_size` has and `old_size` had not.
-
-    Full and partial ones, levels ascending, then by index. What the store must hold
-    before the checkpoint of `new_size` is signed.
-
-    Raises:
-        MalformedError: a size is no size of a tree, or the old is the larger one.
-    """
-    _check_range("new size", new_size, 0, MAX_SIZE)
-    _check_range("old size", old_size, 0, new_size)
-    tiles = []
-    for level in range(8):
-        old, new = old_size >> 8 * level, new_size >> 8 * level
-        if old == new:
-            break
-        tiles += [
-            Tile(level, index, min(TILE_WIDTH, new - index * TILE_WIDTH))
-            for index in range(old // TILE_WIDTH, -(-new // TILE_WIDTH))
-        ]
-    return tiles
-
-
-def tiles_of(size: int) -> list[Tile]:
-    """Return every hash tile of the tree of `size`, levels ascending.
-
-    Raises:
-        MalformedError: `size` is no size of a tree.
-    """
-    return tiles_between(0, size)
-
-
-def partials_below(tile: Tile) -> list[Tile]:
-    """Return the partial tiles that a full `tile` replaces, and that may be pruned.
-
-    None for a partial tile: the partial tiles of every signed size stay until the
-    full one exists (C2SP tlog-tiles).
-    """
-    if tile.width != TILE_WIDTH:
-        return []
-    return [tile._replace(width=width) for width in range(1, TILE_WIDTH)]
-
-
-def hash_tile(tile: Tile, node: NodeReader) -> bytes:
-    """Return the bytes of a hash tile, ``32 * width``, from the nodes of the tree.
-
-    Raises:
-        MalformedError: `tile` is a bundle, which holds no hashes.
-    """
-    if tile.level == "entries":
-        raise MalformedError("expected a hash tile, got a bundle of entries")
-    level, start = 8 * tile.level, TILE_WIDTH * tile.index
-    return b"".join([node(level, start + i) for i in range(tile.width)])
-
-
-class TileReader:
-    """A `NodeReader` over tiles; it asks only for tiles that the tree of `size` has.
-
-    Tiles are believed: proofs made from them are only as good as their verification.
-    Not for use by several threads at once.
-    """
-
-    def __init__(self, fetch: Callable[[Tile], bytes], size: int) -> None:
-        """Read the tree of `size` through `fetch`, whose errors pass unchanged.
-
-        Raises:
-            MalformedError: `size` is no size of a tree.
-        """
-        _check_range("tree size", size, 0, MAX_SIZE)
-        self._fetch = fetch
-        self._size = size
-        self._cache: dict[tuple[int, int], NodeReader] = {}
-
-    def __call__(self, level: int, index: int) -> bytes:
-        """Return the hash of a complete subtree; see `NodeReader`.
-
-        Raises:
-            MalformedError: the tree has no such subtree, or a tile of other length
-                came.
-        """
-        _check_range("level", level, 0, _MAX_LEVEL)
-        if not 0 <= index < self._size >> level:
-            raise MalformedError(
-                f"expected a node of the tree of {self._size}, got {level}/{index}"
-            )
-        inner = level % 8
-        tile_index = index >> (8 - inner)
-        node = self._tile(level // 8, tile_index)
-        return node(inner, index - (tile_index << (8 - inner)))
-
-    def _tile(self, level: int, index: int) -> NodeReader:
-        if (level, index) not in self._cache:
-            if len(self._cache) >= _CACHED_TILES:
-                self._cache.clear()
-            self._cache[level, index] = self._load(level, index)
-        return self._cache[level, index]
-
-    def _load(self, level: int, index: int) -> NodeReader:
-        rest = (self._size >> 8 * level) - index * TILE_WIDTH
-        tile = Tile(level, index, min(TILE_WIDTH, rest))
-        data = self._fetch(tile)
-        if len(data) != HASH_SIZE * tile.width:
-            raise MalformedError(
-                f"expected {HASH_SIZE * tile.width} bytes in {tile_path(*tile)}, "
-                f"got {len(data)}"
-            )
-        return nodes_of([data[i : i + 32] for i in range(0, len(data), HASH_SIZE)])
-
-
 def format_bundle(entries: Sequence[bytes]) -> bytes:
     """Return the bytes of a bundle of 1 to 256 entries (C2SP tlog-tiles).
 
@@ -213,7 +95,7 @@ def format_bundle(entries: Sequence[bytes]) -> bytes:
     """
     _check_range("entries in a bundle", len(entries), 1, TILE_WIDTH)
     for entry in entries:
-        _check_range("bytes in an entry", len(entry), 0, MAX_ENTRY_SIZE)
+        _check_range("bytes in an entry", len(entry), 0, MAX_ENTRY)
     return b"".join([len(entry).to_bytes(2) + entry for entry in entries])
 
 

@@ -22,7 +22,7 @@ from auditlog.core.checkpoint import Checkpoint, format_checkpoint, parse_checkp
 from auditlog.core.errors import ConflictError, RollbackError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.note import Signer, open_note, sign_note
-from auditlog.core.tiles import TILE_WIDTH, Tile, partials_below, tile_path
+from auditlog.core.tiles import TILE_WIDTH, Tile, tile_path
 from auditlog.log.growth import Edge, Growth, edge_root, grow, hash_level, read_edge
 from auditlog.storage import Head, HeadState, Objects, Publication, Spool
 
@@ -121,10 +121,10 @@ class Sequencer:
     def _prune(self, old_size: int, growth: Growth) -> None:
         """Remove partial tiles that a full one replaces (C2SP tlog-tiles allows it)."""
         replaced = [
-            tile_path(*partial)
+            tile_path(tile.level, tile.index, width)
             for tile, _ in growth.tiles
             if tile.width == TILE_WIDTH and _was_partial(tile, old_size)
-            for partial in partials_below(tile)
+            for width in range(1, TILE_WIDTH)
         ]
         if replaced:
             self._store.prune(replaced)
