@@ -1,7 +1,9 @@
 """What was captured of one call: plain values, handed from middleware to recorder."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from auditlog.core.commitment import LeafHasher, leaf_salt
 from auditlog.core.errors import ConfigurationError
@@ -62,7 +64,7 @@ def _is_digest(digest: object) -> bool:
     return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None
 
 
-class Body:
+class Body(msgspec.Struct, eq=False):
     """One direction of an exchange, as it crossed the wire.
 
     Up to `limit` bytes are kept as they came. From the byte that crosses the limit
@@ -70,48 +72,48 @@ class Body:
     body while memory stays flat; the first `limit` bytes stay as the stored copy.
     """
 
-    # Defaults stand on the class: two are made for each request.
-    state = "unread"
+    # Structs, here and in `Exchange`, because several are made for each request.
+    secret: bytes
+    """Of the commitment, 32 bytes."""
+    leaf: int
+    """Of the commitment: 0 request, 1 response."""
+    limit: int
+    state: str = "unread"
     """``complete``, ``unread``, ``partial``, ``not_observed`` or ``omitted``."""
-    size = 0
+    size: int = 0
     """Bytes that passed so far."""
     # Most bodies are one chunk, kept as it is; a second one starts a buffer, so
     # that a million small chunks cost no more memory than their bytes.
-    _first = b""
+    _first: bytes = b""
     _more: bytearray | None = None
     _hasher: LeafHasher | None = None
 
-    def __init__(self, secret: bytes, leaf: int, limit: int) -> None:
-        """Prepare to capture leaf `leaf` (0 request, 1 response) of a commitment."""
-        self._secret = secret
-        self._leaf = leaf
-        self._limit = limit
-
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body; they must not change afterwards."""
+        if not self.size and len(chunk) <= self.limit:
+            self.size = len(chunk)
+            self._first = chunk
+            return
         self.size += len(chunk)
         if self._hasher is not None:
             self._hasher.update(chunk)
-        elif self.size <= self._limit:
+        elif self.size <= self.limit:
             self._keep(chunk)
         else:
             self._overflow(chunk)
 
     def _keep(self, chunk: bytes) -> None:
-        if self._more is not None:
-            self._more += chunk
-        elif self._first:
-            self._more = bytearray(chunk)
-        else:
-            self._first = chunk
+        if self._more is None:
+            self._more = bytearray()
+        self._more += chunk
 
     def _overflow(self, chunk: bytes) -> None:
-        path = ("request", "response")[self._leaf]
-        hasher = LeafHasher(leaf_salt(self._secret, self._leaf), path)
+        path = ("request", "response")[self.leaf]
+        hasher = LeafHasher(leaf_salt(self.secret, self.leaf), path)
         hasher.update(self.kept())
         hasher.update(chunk)
         self._hasher = hasher
-        self._keep(chunk[: len(chunk) - (self.size - self._limit)])
+        self._keep(chunk[: len(chunk) - (self.size - self.limit)])
 
     @property
     def capped(self) -> bool:
@@ -121,7 +123,7 @@ class Body:
     @property
     def kept_bytes(self) -> int:
         """Bytes that are kept, at most the limit."""
-        return min(self.size, self._limit)
+        return min(self.size, self.limit)
 
     def kept(self) -> bytes:
         """Return what is kept of the body."""
@@ -132,8 +134,7 @@ class Body:
         return None if self._hasher is None else self._hasher.digest()
 
 
-@dataclass(slots=True, kw_only=True)
-class Exchange:
+class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """Everything the recorder needs to build one decision."""
 
     id: bytes
@@ -161,7 +162,7 @@ class Exchange:
     """Microseconds from arrival to the end of the answer, monotonic clock."""
     outcome: str = "completed"
     model: ModelIdentity | None = None
-    context: dict[str, bytes] = field(default_factory=dict)
+    context: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Further ``context/`` leaves by name, canonical JSON or bytes."""
 
     @property

@@ -15,6 +15,8 @@ were announced; already the start where no body can follow (HEAD, 204, 304,
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
+
 from auditlog.capture.exchange import Body
 
 __all__ = ["Ending", "Outcome", "Tap"]
@@ -37,40 +39,32 @@ _TYPE_SIZE = len(b"content-type")
 _LENGTH_SIZE = len(b"content-length")
 
 
-class Tap:
-    """Follows one exchange. Not thread-safe: it lives on the event loop.
+class Tap(msgspec.Struct, eq=False):
+    """Follows one exchange. Not thread-safe: it lives on the event loop."""
 
-    Args:
-        request: where request bytes go.
-        response: where response bytes go.
-        head: the method is HEAD, so that no response body reaches the client.
-        trailers: the server can send trailers.
-    """
-
-    # Defaults stand on the class: one is made for each request, and most of them stay.
+    request: Body
+    """Where request bytes go."""
+    response: Body
+    """Where response bytes go."""
+    head: bool = False
+    """The method is HEAD, so that no response body reaches the client."""
+    trailers: bool = False
+    """The server can send trailers."""
     status: int | None = None
     """None until the answer has started."""
     response_type: str | None = None
     """Content-Type of the answer as sent; None without one."""
-    ended = False
+    ended: bool = False
     """Whether the message that completes the answer was seen."""
-    disconnected = False
+    disconnected: bool = False
     """Whether the client left before the end. Set it too if sending fails."""
-    faulty = False
+    faulty: bool = False
     """Set when a message could not be read: then no body counts as complete."""
     _length: int | None = None
-    _trailers = False
-    _whole = False
-    _short = False
-    _unobserved = False
-
-    def __init__(
-        self, request: Body, response: Body, *, head: bool, trailers: bool
-    ) -> None:
-        self.request = request
-        self.response = response
-        self._head = head
-        self._server_trailers = trailers
+    _trailed: bool = False
+    _whole: bool = False
+    _short: bool = False
+    _unobserved: bool = False
 
     def received(self, message: Message) -> None:
         """Look at a message from server to application."""
@@ -98,7 +92,7 @@ class Tap:
         elif kind == "http.response.start":
             last = self._start(message)
         elif kind == "http.response.trailers":
-            last = self._trailers and not message.get("more_trailers", False)
+            last = self._trailed and not message.get("more_trailers", False)
         elif kind in {"http.response.pathsend", "http.response.zerocopysend"}:
             self._unobserved = True
             last = not message.get("more_body", False)
@@ -119,24 +113,24 @@ class Tap:
                 self.response_type = value.decode("latin-1")
             elif size == _LENGTH_SIZE and name.lower() == b"content-length":
                 self._length = _parse_length(value)
-        self._trailers = self._server_trailers and bool(message.get("trailers"))
-        bodiless = self._head or self._length == 0 or self.status in _BODILESS
-        return bodiless and not self._trailers
+        self._trailed = self.trailers and bool(message.get("trailers"))
+        bodiless = self.head or self._length == 0 or self.status in _BODILESS
+        return bodiless and not self._trailed
 
     def _body(self, message: Message) -> bool:
         body = message.get("body")
-        if body and not self._head:
+        if body and not self.head:
             self.response.feed(body if type(body) is bytes else bytes(body))
         if message.get("more_body", False):
             length = self._length
             return (
                 length is not None
                 and self.response.size >= length
-                and not self._trailers
+                and not self._trailed
             )
         self._whole = True
         self._short = self._length is not None and self.response.size < self._length
-        return not self._trailers
+        return not self._trailed
 
     def conclude(self, ending: Ending) -> Outcome:
         """Settle the states of both bodies and say how the call ended.
@@ -148,7 +142,7 @@ class Tap:
         over = (self.ended or self._whole) and not self._short
         if self.status is None or self._unobserved:
             response.state = "not_observed"
-        elif self._head:
+        elif self.head:
             response.state = "omitted"
         elif over and not self.disconnected and not self.faulty:
             response.state = "complete"

@@ -35,7 +35,7 @@ from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.options import Options
 from auditlog.web.process import Process, Recording
-from auditlog.web.responder import Faults, Responder, Rules
+from auditlog.web.responder import Faults, Responder, Rules, open_decision
 
 __all__ = ["AuditMiddleware", "ModelSource"]
 
@@ -76,16 +76,16 @@ class AuditMiddleware:
         text = model if isinstance(model, str) else None
         self.app = app
         self.config = config = load_config({**options, "model": text})
-        self._model = _model_of(model, config.model)
         self._faults = Faults()
         self._process = Process(config, runtime)
         self._closed = config.on_failure == "closed"
         self._methods = frozenset(method.upper() for method in config.methods)
         self._routes = Routes(app, include=config.include, exclude=config.exclude)
         self._rules = Rules(
-            app,
-            self._faults,
-            self._name_model,
+            app=app,
+            process=self._process,
+            faults=self._faults,
+            model_of=_model_source(model, config.model, self._faults),
             header=_header_name(config.header),
             limit=config.max_stored_bytes,
             sync=config.durability == "sync",
@@ -144,15 +144,8 @@ class AuditMiddleware:
         try:
             if self._closed and not runtime.healthy():
                 return None
-            return Responder(
-                self._rules,
-                self._process,
-                runtime,
-                scope,
-                receive,
-                send,
-                template,
-                _now(),
+            return open_decision(
+                self._rules, runtime, scope, receive, send, template, _now()
             )
         except Exception:  # noqa: BLE001 - decided by on_failure
             self._process.forget()
@@ -169,31 +162,21 @@ class AuditMiddleware:
         finally:
             _CURRENT.reset(token)
 
-    def _name_model(self, decision: Decision, scope: Scope) -> ModelIdentity | None:
-        """Return the model as the handler, else the callable, else the option says."""
-        if decision.model is not None:
-            return decision.model
-        try:
-            return self._model(scope)
-        except Exception as error:  # noqa: BLE001 - a foreign callable
-            self._faults.say("the model callable failed", error)
-            return None
 
-
-def _model_of(
-    model: object, text: str | None
+def _model_source(
+    model: object, text: str | None, faults: Faults
 ) -> Callable[[Scope], ModelIdentity | None]:
-    """Return a callable that names the model of a finished request."""
+    """Return what names the model of a finished request, and never raises."""
     static = None if text is None else ModelIdentity.parse(text)
     if isinstance(model, ModelIdentity):
         static = model
     elif not (model is None or isinstance(model, str)):
-        return _checked(model, static)
+        return _guarded(model, static, faults)
     return lambda scope: static
 
 
-def _checked(
-    source: object, static: ModelIdentity | None
+def _guarded(
+    source: object, static: ModelIdentity | None, faults: Faults
 ) -> Callable[[Scope], ModelIdentity | None]:
     if not callable(source) or inspect.iscoroutinefunction(source):
         raise ConfigurationError(
@@ -202,17 +185,25 @@ def _checked(
         )
 
     def call(scope: Scope) -> ModelIdentity | None:
-        named = source(scope)
-        if isinstance(named, str):
-            return ModelIdentity.parse(named)
-        if named is None or isinstance(named, ModelIdentity):
-            return named or static
-        raise ConfigurationError(
-            "a model callable returns 'name@version', a ModelIdentity or None, "
-            f"got {type(named).__name__}"
-        )
+        try:
+            named = source(scope)
+            return static if named is None else _identity(named)
+        except Exception as error:  # noqa: BLE001 - a foreign callable
+            faults.say("the model callable failed", error)
+            return None
 
     return call
+
+
+def _identity(named: object) -> ModelIdentity:
+    if isinstance(named, str):
+        return ModelIdentity.parse(named)
+    if isinstance(named, ModelIdentity):
+        return named
+    raise ConfigurationError(
+        "a model callable returns 'name@version', a ModelIdentity or None, "
+        f"got {type(named).__name__}"
+    )
 
 
 def _header_name(text: str) -> bytes:

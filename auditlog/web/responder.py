@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
@@ -27,7 +29,7 @@ from auditlog.web.process import Process, Recording
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-__all__ = ["Faults", "Responder", "Rules"]
+__all__ = ["Faults", "Responder", "Rules", "open_decision"]
 
 _log = logging.getLogger("auditlog")
 
@@ -50,134 +52,69 @@ class Faults:
             _log.error("auditlog: %s (said once): %s: %s", what, kind, error)
 
 
-class Rules:
+class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """What is the same for every request of one middleware."""
 
-    __slots__ = ("app", "closed", "faults", "header", "limit", "model_of", "sync")
-
-    def __init__(
-        self,
-        app: App,
-        faults: Faults,
-        model_of: Callable[[Decision, Scope], ModelIdentity | None],
-        *,
-        header: bytes,
-        limit: int,
-        sync: bool,
-        closed: bool,
-    ) -> None:
-        """Fix the rules.
-
-        Args:
-            app: the application.
-            faults: where faults are told.
-            model_of: names the model of a decision that ends; never raises.
-            header: name of the response header with the id; empty sends none.
-            limit: bytes of each body that are kept.
-            sync: hold the end of an answer until its decision is durable.
-            closed: release nothing unlogged.
-        """
-        self.app = app
-        self.faults = faults
-        self.model_of = model_of
-        self.header = header
-        self.limit = limit
-        self.sync = sync
-        self.closed = closed
+    app: App
+    process: Process
+    """Told of requests while they are in flight."""
+    faults: Faults
+    model_of: Callable[[Scope], ModelIdentity | None]
+    """Names the model of a request that ends and did not name it; never raises."""
+    header: bytes
+    """Name of the response header with the id; empty sends none."""
+    limit: int
+    """Bytes of each body that are kept."""
+    sync: bool
+    """Hold the end of an answer until its decision is durable."""
+    closed: bool
+    """Release nothing unlogged."""
 
 
-class Responder:
+class Responder(msgspec.Struct, eq=False):
     """Answers one request through the application while its `Tap` looks on.
 
     However the call ends, and however often it seems to, exactly one exchange is
     submitted for the number that was opened.
     """
 
-    _finished = False
-    _withheld: AuditLogError | None = None
-
-    def __init__(
-        self,
-        rules: Rules,
-        process: Process,
-        runtime: Recording,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        route: str | None,
-        now: int,
-    ) -> None:
-        """Open a decision; after this, `run` must be called.
-
-        Args:
-            rules: of the middleware.
-            process: told of the request while it is in flight.
-            runtime: gives the number and takes the exchange.
-            scope: the request; the application may change it later.
-            receive: the server's channel.
-            send: the server's channel.
-            route: template of the route, if there is one.
-            now: microseconds since the epoch.
-
-        Raises:
-            Exception: whatever the runtime raises; nothing is open then.
-        """
-        entropy = os.urandom(_ENTROPY_BYTES + _SECRET_BYTES)
-        secret = entropy[_ENTROPY_BYTES:]
-        id_ = new_id(now, entropy[:_ENTROPY_BYTES])
-        self._started = time.perf_counter_ns()
-        self._rules = rules
-        self._process = process
-        self._runtime = runtime
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._decision = Decision(id_)
-        request, response = Body(secret, 0, rules.limit), Body(secret, 1, rules.limit)
-        # Mounts and other middleware change a scope in place: it is read here.
-        method = scope["method"]
-        self._tap = Tap(
-            request,
-            response,
-            head=method == "HEAD",
-            trailers=settle_extensions(scope),
-        )
-        self._exchange = Exchange(
-            id=id_,
-            secret=secret,
-            time=now,
-            method=method,
-            route=route,
-            target=target(scope),
-            request=request,
-            response=response,
-            request_type=content_type(scope),
-            sequence=runtime.open(id_, now),
-        )
+    # Made for each request, so a struct, and by `open_decision` only.
+    rules: Rules
+    runtime: Recording
+    scope: Scope
+    from_server: Receive
+    to_server: Send
+    decision: Decision
+    tap: Tap
+    exchange: Exchange
+    started: int
+    """Nanoseconds, on the monotonic clock."""
+    finished: bool = False
+    withheld: AuditLogError | None = None
 
     async def run(self) -> None:
         """Call the application; whatever it does, submit once."""
-        self._process.in_flight.add(self)
-        self._scope[SCOPE_KEY] = self._decision
-        token = _CURRENT.set(self._decision)
+        self.rules.process.in_flight.add(self)
+        self.scope[SCOPE_KEY] = self.decision
+        token = _CURRENT.set(self.decision)
         ending: Ending = "interrupted"
         try:
-            await self._rules.app(self._scope, self.receive, self.send)
+            await self.rules.app(self.scope, self.receive, self.send)
             ending = "incomplete"
         except Exception:
             ending = "error"
             raise
         finally:
             _CURRENT.reset(token)
-            if not self._finished:
+            if not self.finished:
                 self._finish(ending)
 
     async def receive(self) -> Message:
         """Pass on a message of the server, having looked at it."""
-        message = await self._receive()
-        if not self._finished:
+        message = await self.from_server()
+        if not self.finished:
             try:
-                self._tap.received(message)
+                self.tap.received(message)
             except Exception as error:  # noqa: BLE001 - ours; the application goes on
                 self._note(error)
         return message
@@ -189,21 +126,21 @@ class Responder:
             AuditLogError: nothing may be released unlogged, and this would be.
             Exception: whatever the server raises.
         """
-        if self._withheld is not None:
-            raise self._withheld
+        if self.withheld is not None:
+            raise self.withheld
         last = False
         try:
             if message.get("type") == "http.response.start":
                 message = self._with_header(message)
-            last = not self._finished and self._tap.sent(message)
+            last = not self.finished and self.tap.sent(message)
         except Exception as error:  # noqa: BLE001 - ours; the application goes on
             self._note(error)
-        if last and self._rules.sync:
+        if last and self.rules.sync:
             await self._hold()
         try:
-            await self._send(message)
+            await self.to_server(message)
         except OSError:
-            self._tap.disconnected = True
+            self.tap.disconnected = True
             raise
         if last:
             self._finish("incomplete")
@@ -215,8 +152,8 @@ class Responder:
     def _with_header(self, message: Message) -> Message:
         # Headers may be any iterable, even one that can be read only once.
         headers = list(message.get("headers") or ())
-        if self._rules.header:
-            headers.append((self._rules.header, self._decision.id.encode()))
+        if self.rules.header:
+            headers.append((self.rules.header, self.decision.id.encode()))
         return {**message, "headers": headers}
 
     def _finish(self, ending: Ending) -> None:
@@ -228,16 +165,16 @@ class Responder:
 
     def _conclude(self, ending: Ending) -> Exchange | None:
         """Close the exchange and return it; None if that was done before."""
-        if self._finished:
+        if self.finished:
             return None
-        self._finished = True
-        self._process.in_flight.discard(self)
-        tap, exchange = self._tap, self._exchange
+        self.finished = True
+        self.rules.process.in_flight.discard(self)
+        tap, exchange = self.tap, self.exchange
         exchange.outcome = tap.conclude(ending)
         exchange.status = tap.status
         exchange.response_type = tap.response_type
-        exchange.model = self._rules.model_of(self._decision, self._scope)
-        exchange.duration = (time.perf_counter_ns() - self._started) // 1000
+        exchange.model = self.decision.model or self.rules.model_of(self.scope)
+        exchange.duration = (time.perf_counter_ns() - self.started) // 1000
         return exchange
 
     def _submit(
@@ -246,9 +183,9 @@ class Responder:
         on_accepted: Callable[[AuditLogError | None], None] | None = None,
     ) -> Exception | None:
         try:
-            self._runtime.submit(exchange, on_accepted)
+            self.runtime.submit(exchange, on_accepted)
         except Exception as error:  # noqa: BLE001 - decided by on_failure
-            self._process.forget()
+            self.rules.process.forget()
             return error
         return None
 
@@ -259,12 +196,12 @@ class Responder:
         if error is None:
             return
         self._lament(error)
-        if self._rules.closed:
-            self._withheld = AuditLogError(
-                f"expected decision {self._decision.id} to be recorded, but it was "
+        if self.rules.closed:
+            self.withheld = AuditLogError(
+                f"expected decision {self.decision.id} to be recorded, but it was "
                 "not: its answer is withheld (on_failure=closed)"
             )
-            raise self._withheld from error
+            raise self.withheld from error
 
     async def _accepted(self, exchange: Exchange) -> Exception | None:
         try:
@@ -283,12 +220,66 @@ class Responder:
             timer.cancel()
 
     def _note(self, error: Exception) -> None:
-        self._tap.faulty = True
-        self._rules.faults.say("a message could not be read", error)
+        self.tap.faulty = True
+        self.rules.faults.say("a message could not be read", error)
 
     def _lament(self, error: Exception) -> None:
-        name, kind = self._decision.id, type(error).__name__
+        name, kind = self.decision.id, type(error).__name__
         _log.error("auditlog: decision %s is not recorded: %s: %s", name, kind, error)
+
+
+def open_decision(
+    rules: Rules,
+    runtime: Recording,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    route: str | None,
+    now: int,
+) -> Responder:
+    """Open a decision; after this, `Responder.run` must be called.
+
+    Args:
+        rules: of the middleware.
+        runtime: gives the number and takes the exchange.
+        scope: the request; the application may change it later.
+        receive: the server's channel.
+        send: the server's channel.
+        route: template of the route, if there is one.
+        now: microseconds since the epoch.
+
+    Raises:
+        Exception: whatever the runtime raises; nothing is open then.
+    """
+    started = time.perf_counter_ns()
+    entropy = os.urandom(_ENTROPY_BYTES + _SECRET_BYTES)
+    secret = entropy[_ENTROPY_BYTES:]
+    id_ = new_id(now, entropy[:_ENTROPY_BYTES])
+    request, response = Body(secret, 0, rules.limit), Body(secret, 1, rules.limit)
+    # Mounts and other middleware change a scope in place: it is read here.
+    method = scope["method"]
+    tap = Tap(
+        request=request,
+        response=response,
+        head=method == "HEAD",
+        trailers=settle_extensions(scope),
+    )
+    decision = Decision(id_)
+    exchange = Exchange(
+        id=id_,
+        secret=secret,
+        time=now,
+        method=method,
+        route=route,
+        target=target(scope),
+        request=request,
+        response=response,
+        request_type=content_type(scope),
+        sequence=runtime.open(id_, now),
+    )
+    return Responder(
+        rules, runtime, scope, receive, send, decision, tap, exchange, started
+    )
 
 
 def _wake(

@@ -242,11 +242,38 @@ def test_messages_without_keys_and_unknown_ones_are_ignored() -> None:
     assert tap.conclude("error") == "completed"
 
 
+def test_headers_of_the_same_size_are_not_taken_for_others() -> None:
+    tap = make()
+    tap.sent(start(200, (b"x-request-id", b"7"), (b"accept-charset", b"1")))
+    assert tap.response_type is None
+    assert not tap.sent(part(b"x", more=True))
+
+
+@pytest.mark.parametrize(("digits", "ends"), [(18, True), (19, False)])
+def test_a_content_length_has_a_limit(digits: int, ends: bool) -> None:
+    tap = make()
+    tap.sent(start(200, (b"content-length", b"1".zfill(digits))))
+    assert tap.sent(part(b"x", more=True)) is ends
+
+
 def test_only_the_first_start_counts() -> None:
     tap = make()
     tap.sent(start(200, (b"content-type", b"text/plain")))
     tap.sent(start(500, (b"content-type", b"text/html"), length(0)))
     assert (tap.status, tap.response_type, tap.ended) == (200, "text/plain", False)
+
+
+def test_a_fault_makes_nothing_more_complete_than_it_was() -> None:
+    for faulty, before in itertools.product([False, True], ["read", "unread"]):
+        tap = make()
+        if before == "read":
+            tap.received({"type": "http.request", "body": b"a"})
+        tap.faulty = faulty
+        tap.conclude("incomplete")
+        expected = "unread" if before == "unread" else "partial"
+        assert tap.request.state == (
+            expected if faulty or before == "unread" else "complete"
+        )
 
 
 def test_after_a_fault_no_body_counts_as_complete() -> None:
