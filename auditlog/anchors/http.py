@@ -136,6 +136,24 @@ class _Connection(http.client.HTTPConnection):
         return http.client.HTTPResponse(reader, *args, **kwargs)  # type: ignore[arg-type]
 
 
+class _Lines(io.BufferedReader):
+    """Lines that end: `http.client` takes a cut header for the last one.
+
+    A refusal without its headers would be another refusal.
+    """
+
+    _begun = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        cut = not line.endswith(b"\n") and len(line) != size
+        # Nothing at all is a connection that was closed, which has its own name.
+        if cut and (line or self._begun):
+            raise http.client.IncompleteRead(line)
+        self._begun = True
+        return line
+
+
 class _Reader(io.RawIOBase):
     """The receiving side of a socket; each read waits until the deadline at most."""
 
@@ -146,7 +164,7 @@ class _Reader(io.RawIOBase):
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Stand in for the socket, of which `http.client` wants just this."""
-        return io.BufferedReader(self)
+        return _Lines(self)
 
     def close(self) -> None:
         self._raw.close()

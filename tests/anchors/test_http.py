@@ -260,6 +260,10 @@ class TestHostility:
             CHUNKED + b"5\r\nhi",
             CHUNKED + b"2\r\nhi\r\n",
             CHUNKED + b"zz\r\n",
+            b"HTTP/1.1 409 Conflict\r\nContent-Type: text/x.tl",
+            b"HTTP/1.1 409 Conflict\r\nX: y\r\n",
+            b"HTTP/1.1 409 Conflict\r\n",
+            b"HTTP/1.1 409 Conf",
         ],
     )
     def test_half_an_answer_is_none(self, data: bytes) -> None:
