@@ -36,6 +36,15 @@ class MemoryStore:
         self.state = HeadState(0, 0, EMPTY_ROOT)
         self._lock = threading.RLock()
 
+    def copy(self) -> "MemoryStore":
+        """Return a store that holds the same and has no faults ahead."""
+        other = MemoryStore(self.origin)
+        other.entries, other.rows = list(self.entries), list(self.rows)
+        other.vault, other.objects = dict(self.vault), dict(self.objects)
+        other.checkpoints, other.lines = dict(self.checkpoints), dict(self.lines)
+        other.keys, other.state = dict(self.keys), self.state
+        return other
+
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
         with self._lock:

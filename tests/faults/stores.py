@@ -1,0 +1,114 @@
+"""A store whose calls meet their fates, and processes that die in the middle of one."""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from auditlog.core.errors import StorageError
+
+__all__ = ["CHANGES", "FATES", "Fate", "FaultyStore", "acknowledged_by", "die", "rows"]
+
+Fate = Literal["lost", "persisted", "killed before", "killed after"]
+"""What happens at a call: it is not done, or its answer is lost, or we die there."""
+
+FATES: tuple[Fate, ...] = ("lost", "persisted", "killed before", "killed after")
+
+CHANGES = frozenset(
+    {"add_cosignatures", "add_key", "append", "prune", "publish", "put", "swap_head"}
+)
+"""The calls that change something. Of all others a lost answer is a lost call."""
+
+
+class FaultyStore:
+    """Counts the calls to a store; those that are named meet their fate instead."""
+
+    def __init__(self, store: Any, fates: Mapping[int, Fate] | None = None) -> None:
+        self._store = store
+        self._fates = fates or {}
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._store, name)
+        return (
+            partial(self._call, name, attribute) if callable(attribute) else attribute
+        )
+
+    def _call(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        fate = self._fates.get(len(self.calls))
+        self.calls.append(name)
+        if fate == "lost":
+            raise StorageError(f"{name} failed as ordered: nothing was done")
+        if fate == "killed before":
+            die()
+        answer = method(*arguments)
+        if fate == "killed after":
+            die()
+        if fate == "persisted":
+            raise StorageError(f"{name} failed as ordered: the answer was lost")
+        return answer
+
+
+def die() -> None:
+    """End this process as SIGKILL does: no handler, no flush, no goodbye."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def rows(calls: list[str], *fates: Fate) -> list[tuple[int, Fate]]:
+    """Return each call with each fate that makes a difference there."""
+    after: tuple[Fate, ...] = ("persisted", "killed after")
+    return [
+        (number, fate)
+        for number, name in enumerate(calls)
+        for fate in fates
+        if name in CHANGES or fate not in after
+    ]
+
+
+def acknowledged_by(work: Callable[[Callable[[str], None]], None]) -> list[str]:
+    """Run `work` in a forked child that may be killed; return what it acknowledged.
+
+    The child acknowledges by calling its argument; what it said before its death
+    counts, as a client that read the answer would say.
+    """
+    source, target = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _run_child(partial(work, partial(_say, target)))
+    os.close(target)
+    with os.fdopen(source) as pipe:
+        said = pipe.read().split()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in {0, -signal.SIGKILL}, f"the child failed by itself: {status}"
+    return said
+
+
+def _say(fd: int, word: str) -> None:
+    os.write(fd, f"{word}\n".encode())
+
+
+def _run_child(work: Callable[[], None]) -> None:
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - it must not return into the tests
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+@contextmanager
+def no_more_files_open() -> Iterator[None]:
+    """Fail if the block leaves a file open: who fails and tries again must not leak."""
+    before = _open_files()
+    yield
+    assert _open_files() <= before
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
