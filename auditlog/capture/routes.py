@@ -87,7 +87,6 @@ class Routes:
             if outermost is not None:
                 root_path = scope.get("app_root_path", scope.get("root_path", ""))
                 top = {**scope, "root_path": root_path, "path_params": {}}
-                top.pop("fastapi", None)
                 return outermost, top
         if not self._has_looked:
             self._router = find_router(self._app)

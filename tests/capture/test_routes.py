@@ -433,6 +433,22 @@ def test_below_a_mount_the_whole_template_is_known(outer: Any, hide: Any) -> Non
     assert seen == ["/t/{tenant}/score/{key}", None, "/raw/{path}", "/r/{x}"]
 
 
+def test_below_a_mount_of_an_included_router_the_whole_template_is_known() -> None:
+    seen: list[Any] = []
+    inner = FastAPI()
+    inner.add_api_route("/score/{key}", lambda key: 1, methods=POST)
+    branch = APIRouter()
+    branch.add_api_route("/other/{key}", lambda key: 1, methods=POST)
+    branch.mount("/m/{name}", below(seen, inner))
+    for host in (False, True):
+        app = FastAPI()
+        app.include_router(branch, prefix="/v1")
+        if host:  # then each route is asked
+            app.router.routes.append(Host("h.example", Router()))
+        call(app, scope=http_scope("/v1/m/x/score/7"))
+    assert seen == ["/v1/m/{name}/score/{key}"] * 2
+
+
 class Seer:
     """Looks for the route from inside it."""
 
