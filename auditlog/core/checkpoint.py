@@ -60,7 +60,10 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 class Checkpoint(NamedTuple):
-    """What a log states of itself: this many leaves, under this root."""
+    """What a log states of itself: this many leaves, under this root.
+
+    Extension lines may follow in the text; we write none, and read nothing into them.
+    """
 
     origin: str
     """Name of the log, unique for ever."""
@@ -68,8 +71,6 @@ class Checkpoint(NamedTuple):
     """Leaves in the tree."""
     root: bytes
     """32 bytes."""
-    extensions: tuple[str, ...] = ()
-    """Further lines; our logs write none."""
 
 
 class LogKey(NamedTuple):
@@ -146,8 +147,7 @@ def parse_checkpoint(note_text: bytes) -> Checkpoint:
         raise MalformedError(f"expected origin, size and root, got {len(lines)} lines")
     if "" in lines:
         raise MalformedError("expected a checkpoint without empty lines")
-    origin, size, root, *extensions = lines
-    return Checkpoint(origin, parse_decimal(size), parse_hash(root), tuple(extensions))
+    return Checkpoint(lines[0], parse_decimal(lines[1]), parse_hash(lines[2]))
 
 
 def format_checkpoint(checkpoint: Checkpoint) -> bytes:
@@ -156,19 +156,13 @@ def format_checkpoint(checkpoint: Checkpoint) -> bytes:
     Raises:
         MalformedError: there is no text that would give this checkpoint again.
     """
-    root = format_base64(checkpoint.root)
-    lines = [
-        checkpoint.origin,
-        format_decimal(checkpoint.size),
-        root,
-        *checkpoint.extensions,
-    ]
+    origin, size, root = checkpoint
     try:
-        text = "".join([f"{line}\n" for line in lines]).encode()
+        text = f"{origin}\n{format_decimal(size)}\n{format_base64(root)}\n".encode()
     except UnicodeEncodeError:
         raise MalformedError("expected an origin in Unicode, got a surrogate") from None
     if parse_checkpoint(text) != checkpoint:
-        raise MalformedError("expected an origin and extensions without newlines")
+        raise MalformedError("expected an origin without newlines")
     return text
 
 

@@ -7,6 +7,7 @@ from auditlog.core.errors import MalformedError
 
 __all__ = [
     "MAX_TEXT",
+    "check_range",
     "decode_text",
     "format_base64",
     "format_decimal",
@@ -20,6 +21,21 @@ MAX_TEXT = 1 << 20
 
 _CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def check_range(what: str, value: int, highest: int, lowest: int = 0) -> int:
+    """Return `value` if it is an int, and no bool, within bounds that are included.
+
+    Raises:
+        MalformedError: it is not.
+    """
+    if type(value) is not int:
+        raise MalformedError(f"expected {what} as int, got {type(value).__name__}")
+    # The number is not in the message: formatting one of 5,000 digits raises.
+    if not lowest <= value <= highest:
+        limit = highest if highest < 2**32 else f"2^{highest.bit_length()}-1"
+        raise MalformedError(f"expected {what} from {lowest} to {limit}")
+    return value
 
 
 def decode_text(data: bytes) -> str:
@@ -67,9 +83,7 @@ def format_decimal(value: int) -> str:
     Raises:
         MalformedError: it is no int, or outside.
     """
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise MalformedError("expected an int from 0 to 2^63-1")
-    return str(value)
+    return str(check_range("a number", value, 2**63 - 1))
 
 
 def parse_decimal(text: str) -> int:
@@ -80,10 +94,7 @@ def parse_decimal(text: str) -> int:
     """
     if type(text) is not str or not _DECIMAL.fullmatch(text):
         raise MalformedError("expected a decimal number without sign or leading zeros")
-    value = int(text)
-    if value >= 2**63:
-        raise MalformedError(f"expected a number up to 2^63-1, got {text}")
-    return value
+    return check_range("a number", int(text), 2**63 - 1)
 
 
 def parse_hash(text: str) -> bytes:

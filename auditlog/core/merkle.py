@@ -18,6 +18,7 @@ sizes can have one shape. Take size and root from one verified checkpoint.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 
+from auditlog.core.encoding import check_range
 from auditlog.core.errors import MalformedError, VerificationError
 
 __all__ = [
@@ -46,7 +47,6 @@ EMPTY_ROOT = sha256(b"").digest()
 """Root of the tree without leaves."""
 
 _MAX_PROOF = 64
-_TOO_LONG = "expected the proof to end at the root, got more hashes"
 
 NodeReader = Callable[[int, int], bytes]
 """(level, index) -> hash of the complete subtree over the leaves
@@ -97,7 +97,7 @@ def tree_root(size: int, node: NodeReader) -> bytes:
     Raises:
         MalformedError: `size` is no size of a tree.
     """
-    _check_number("tree size", size)
+    check_range("tree size", size, MAX_SIZE)
     return _range_root(0, size, node) if size else EMPTY_ROOT
 
 
@@ -109,8 +109,8 @@ def prove_inclusion(index: int, size: int, node: NodeReader) -> tuple[bytes, ...
     Raises:
         MalformedError: the tree of `size` has no leaf `index`.
     """
-    _check_number("leaf index", index)
-    _check_number("tree size", size)
+    check_range("leaf index", index, MAX_SIZE)
+    check_range("tree size", size, MAX_SIZE)
     if index >= size:
         raise MalformedError(f"expected a leaf index below {size}, got {index}")
     path = []
@@ -137,8 +137,8 @@ def prove_consistency(
     Raises:
         MalformedError: a size is no size of a tree, or the old is the larger one.
     """
-    _check_number("old size", old_size)
-    _check_number("new size", new_size)
+    check_range("old size", old_size, MAX_SIZE)
+    check_range("new size", new_size, MAX_SIZE)
     if old_size > new_size:
         raise MalformedError(f"expected an old size up to {new_size}, got {old_size}")
     if old_size in (0, new_size):
@@ -170,25 +170,17 @@ def verify_inclusion(
         MalformedError: an argument is no size, hash or proof at all.
         VerificationError: the proof does not lead from the leaf to the root.
     """
-    _check_number("leaf index", index)
-    _check_number("tree size", size)
+    check_range("leaf index", index, MAX_SIZE)
+    check_range("tree size", size, MAX_SIZE)
     _check_hash("leaf hash", leaf)
     _check_hash("root", root)
     _check_proof(proof)
     if index >= size:
         raise VerificationError(f"expected a leaf index below {size}, got {index}")
-    position, last, computed = index, size - 1, leaf
-    for sibling in proof:
-        if not last:
-            raise VerificationError(_TOO_LONG)
-        if position & 1 or position == last:
-            computed = sha256(b"\x01" + sibling + computed).digest()
-            position, last = _climb(position, last)
-        else:
-            computed = sha256(b"\x01" + computed + sibling).digest()
-        position >>= 1
-        last >>= 1
-    _check_end(last)
+    computed = leaf
+    for on_left, sibling in _climb(index, size - 1, proof):
+        pair = (sibling, computed) if on_left else (computed, sibling)
+        computed = node_hash(*pair)
     _check_root("inclusion proof leads to root", computed, root)
 
 
@@ -210,40 +202,75 @@ def verify_consistency(
         VerificationError: the proof does not bind both roots, or the old tree is
             the larger one.
     """
-    _check_number("old size", old_size)
-    _check_number("new size", new_size)
+    check_range("old size", old_size, MAX_SIZE)
+    check_range("new size", new_size, MAX_SIZE)
     _check_proof(proof)
     if old_size > new_size:
         raise VerificationError(
             f"expected an old size up to {new_size}, got {old_size}"
         )
+    # Where equality is all, whatever is equal will do (transparency-dev/merkle).
+    check = _check_bytes if old_size == new_size else _check_hash
+    check("old root", old_root)
+    check("new root", new_root)
     if old_size in (0, new_size):
-        _check_trivial(old_size, old_root, new_size, new_root, proof)
+        if proof:
+            raise VerificationError(
+                f"expected no proof from {old_size} to {new_size}, "
+                f"got {len(proof)} hashes"
+            )
+        if old_size == 0:
+            _check_root("root of the empty tree is", old_root, EMPTY_ROOT)
+        if old_size == new_size:
+            _check_root("root at the same size is", new_root, old_root)
         return
-    _check_hash("old root", old_root)
-    _check_hash("new root", new_root)
     if not proof:
         raise VerificationError(
             f"expected a proof from {old_size} to {new_size}, got none"
         )
-    position, last = _skip_ones(old_size - 1, new_size - 1)
+    position, last = old_size - 1, new_size - 1
+    while position & 1:  # climb to the largest old subtree that the last old leaf ends
+        position, last = position >> 1, last >> 1
     # Where the old tree is one complete subtree, its root is the first node.
-    path = iter((old_root, *proof) if position == 0 else proof)
-    old = new = next(path)
-    for node in path:
-        if not last:
-            raise VerificationError(_TOO_LONG)
-        if position & 1 or position == last:
-            old = sha256(b"\x01" + node + old).digest()
-            new = sha256(b"\x01" + node + new).digest()
-            position, last = _climb(position, last)
+    first, *path = proof if position else (old_root, *proof)
+    old = new = first
+    for on_left, node in _climb(position, last, path):
+        if on_left:
+            old, new = node_hash(node, old), node_hash(node, new)
         else:
-            new = sha256(b"\x01" + new + node).digest()
-        position >>= 1
-        last >>= 1
-    _check_end(last)
+            new = node_hash(new, node)
     _check_root("consistency proof leads to old root", old, old_root)
     _check_root("consistency proof leads to new root", new, new_root)
+
+
+def _climb(
+    position: int, last: int, proof: Sequence[bytes]
+) -> Iterator[tuple[bool, bytes]]:
+    """Yield the siblings on the way up to the root, and which are on the left.
+
+    Args:
+        position: of the node at which the way starts, in its level.
+        last: position of the last node of that level.
+        proof: the siblings.
+
+    Raises:
+        VerificationError: they end below the root, or go on above it.
+    """
+    for sibling in proof:
+        if not last:
+            raise VerificationError(
+                "expected the proof to end at the root, got more hashes"
+            )
+        on_left = position & 1 == 1 or position == last
+        yield on_left, sibling
+        if on_left:  # skip the levels at which the rightmost node has no sibling
+            while position and not position & 1:
+                position, last = position >> 1, last >> 1
+        position, last = position >> 1, last >> 1
+    if last:
+        raise VerificationError(
+            "expected the proof to end at the root, got too few hashes"
+        )
 
 
 def _split(size: int) -> int:
@@ -268,56 +295,6 @@ def _peaks(start: int, end: int) -> Iterator[tuple[int, int]]:
         start += 1 << level
 
 
-def _climb(position: int, last: int) -> tuple[int, int]:
-    """Skip the levels at which the rightmost node has no sibling."""
-    while position and not position & 1:
-        position >>= 1
-        last >>= 1
-    return position, last
-
-
-def _skip_ones(position: int, last: int) -> tuple[int, int]:
-    """Climb from the last old leaf to the largest old subtree that it ends."""
-    while position & 1:
-        position >>= 1
-        last >>= 1
-    return position, last
-
-
-def _check_trivial(
-    old_size: int,
-    old_root: bytes,
-    new_size: int,
-    new_root: bytes,
-    proof: Sequence[bytes],
-) -> None:
-    """Check the two cases in which there is nothing to prove."""
-    if proof:
-        raise VerificationError(
-            f"expected no proof from {old_size} to {new_size}, got {len(proof)} hashes"
-        )
-    if old_size == 0:
-        _check_hash("old root", old_root)
-        _check_hash("new root", new_root)
-        _check_root("root of the empty old tree is", old_root, EMPTY_ROOT)
-    if new_size == 0:
-        _check_root("root of the empty new tree is", new_root, EMPTY_ROOT)
-    if old_size == new_size:
-        _check_bytes("old root", old_root)
-        _check_bytes("new root", new_root)
-        if old_root != new_root:
-            raise VerificationError(f"expected one root at size {new_size}, got two")
-
-
-def _check_number(what: str, value: int) -> None:
-    # By type, not isinstance: True is no size.
-    if type(value) is not int:
-        raise MalformedError(f"expected {what} as int, got {type(value).__name__}")
-    # The number is not in the message: formatting one of 5,000 digits raises.
-    if not 0 <= value <= MAX_SIZE:
-        raise MalformedError(f"expected {what} from 0 to 2^63-1, got one outside")
-
-
 def _check_bytes(what: str, value: bytes) -> None:
     if type(value) is not bytes:
         raise MalformedError(f"expected {what} as bytes, got {type(value).__name__}")
@@ -338,13 +315,6 @@ def _check_proof(proof: Sequence[bytes]) -> None:
         raise VerificationError(f"expected up to 64 hashes, got {len(proof)}")
     for value in proof:
         _check_hash("proof hash", value)
-
-
-def _check_end(last: int) -> None:
-    if last:
-        raise VerificationError(
-            "expected the proof to end at the root, got too few hashes"
-        )
 
 
 def _check_root(what: str, computed: bytes, root: bytes) -> None:

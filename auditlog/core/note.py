@@ -40,6 +40,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import (
 
 from auditlog.core.encoding import (
     MAX_TEXT,
+    check_range,
     decode_text,
     format_base64,
     parse_base64,
@@ -211,8 +212,7 @@ class Signer:
             VerificationError: ML-DSA-44 would leave extension lines unsigned.
         """
         decode_text(text)
-        if type(timestamp) is not int or not 0 <= timestamp <= _MAX_TIMESTAMP:
-            raise MalformedError("expected a time from 0 to 2^63-1, in seconds")
+        check_range("a time", timestamp, _MAX_TIMESTAMP)
         message = _message(self.verifier, text, timestamp)
         time = b"" if self.verifier.type == ED25519 else timestamp.to_bytes(8)
         signature = _private_key(self.verifier.type, self._seed).sign(message)

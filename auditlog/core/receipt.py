@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from auditlog.core.commitment import MAX_PATH
-from auditlog.core.encoding import format_base64, parse_base64
+from auditlog.core.encoding import check_range, format_base64, parse_base64
 from auditlog.core.errors import MalformedError
 from auditlog.core.proof import parse_tlog_proof
-from auditlog.core.record import canonical_json, parse_json
+from auditlog.core.record import MAX_INTEGER, canonical_json, parse_json
 
 __all__ = [
     "MAX_RECEIPT",
@@ -218,8 +218,8 @@ def _parse_opening(value: Any) -> Opening | None:
 def _format_opening(opening: Opening) -> dict[str, Any]:
     return {
         "salt": _sized(opening.salt, 16),
-        "requestSize": _number(opening.request_size),
-        "responseSize": _number(opening.response_size),
+        "requestSize": check_range("a size", opening.request_size, MAX_INTEGER),
+        "responseSize": check_range("a size", opening.response_size, MAX_INTEGER),
         "hashes": [_sized(item, 32) for item in opening.hashes],
     }
 
@@ -238,7 +238,7 @@ def _format_disclosures(disclosures: tuple[Disclosure, ...]) -> list[dict[str, A
         raise MalformedError("expected each index and each path to be disclosed once")
     return [
         {
-            "index": _number(index),
+            "index": check_range("an index", index, MAX_INTEGER),
             "path": _checked_path(path),
             "salt": _sized(salt, 16),
             "value": format_base64(value),
@@ -284,12 +284,6 @@ def _text(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise MalformedError("expected entry and proof in UTF-8") from None
-
-
-def _number(value: int) -> int:
-    if value < 0:
-        raise MalformedError(f"expected a size or index from 0 on, got {value}")
-    return value
 
 
 def _sized(data: bytes, size: int) -> str:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from auditlog.core.encoding import check_range
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import MAX_SIZE
 from auditlog.core.record import MAX_ENTRY
@@ -57,9 +58,9 @@ def tile_path(
         MalformedError: there is no such tile.
     """
     if level != "entries":
-        _check_range("tile level", level, 0, _MAX_LEVEL)
-    _check_range("tile index", index, 0, MAX_SIZE)
-    _check_range("tile width", width, 1, TILE_WIDTH)
+        check_range("tile level", level, _MAX_LEVEL)
+    check_range("tile index", index, MAX_SIZE)
+    check_range("tile width", width, TILE_WIDTH, lowest=1)
     digits = f"{index:03d}"
     digits = digits.zfill(-(-len(digits) // 3) * 3)
     groups = [digits[start : start + 3] for start in range(0, len(digits), 3)]
@@ -93,9 +94,9 @@ def format_bundle(entries: Sequence[bytes]) -> bytes:
     Raises:
         MalformedError: none or too many entries, or one of more than 65,535 bytes.
     """
-    _check_range("entries in a bundle", len(entries), 1, TILE_WIDTH)
+    check_range("entries in a bundle", len(entries), TILE_WIDTH, lowest=1)
     for entry in entries:
-        _check_range("bytes in an entry", len(entry), 0, MAX_ENTRY)
+        check_range("bytes in an entry", len(entry), MAX_ENTRY)
     return b"".join([len(entry).to_bytes(2) + entry for entry in entries])
 
 
@@ -118,10 +119,3 @@ def parse_bundle(data: bytes, count: int | None = None) -> list[bytes]:
     if count not in (None, len(entries)):
         raise MalformedError(f"expected {count} entries, got {len(entries)}")
     return entries
-
-
-def _check_range(what: str, value: int, lowest: int, highest: int) -> None:
-    if type(value) is not int:
-        raise MalformedError(f"expected {what} as int, got {type(value).__name__}")
-    if not lowest <= value <= highest:
-        raise MalformedError(f"expected {what} from {lowest} to {highest}")

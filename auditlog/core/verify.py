@@ -5,7 +5,7 @@ is the verifier's own: log keys, witnesses, quorum (`FORMATS.md` §7). A `Verdic
 what that is, and what it is not; whatever does not hold raises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -181,35 +181,21 @@ def contradictions(verdicts: Sequence[Verdict]) -> list[Contradiction]:
     return found
 
 
-def _facts(verdict: Verdict) -> list[tuple[tuple[Any, ...], object, str]]:
-    """Return (subject, value, what two values mean) of all that has one value."""
-    log = verdict.origin
-    size, index, id_ = verdict.size, verdict.index, verdict.id
-    return [
-        (
-            (log, "root", size),
-            verdict.root,
-            f"the log {log} has forked: it signed two trees of size {size}",
-        ),
-        (
-            (log, "leaf", index),
-            verdict.leaf,
-            f"the log {log} has forked: it signed two entries with index {index}",
-        ),
-        (
-            (log, "id", id_),
-            index,
-            f"evidence of fraud: the log {log} holds two entries with id {id_}",
-        ),
-        *(
-            (
-                (log, "path", verdict.leaf, path),
-                value,
-                f"evidence of fraud: two values of {path!r} in one decision, {id_}",
-            )
-            for path, value in verdict.disclosed
-        ),
-    ]
+def _facts(verdict: Verdict) -> Iterator[tuple[tuple[Any, ...], object, str]]:
+    """Yield (subject, value, what two values mean) of all that has one value."""
+    log, id_ = verdict.origin, verdict.id
+    forked, fraud = f"the log {log} has forked: it signed two", "evidence of fraud:"
+    size, index = verdict.size, verdict.index
+    yield (log, "root", size), verdict.root, f"{forked} trees of size {size}"
+    yield (log, "leaf", index), verdict.leaf, f"{forked} entries with index {index}"
+    yield (
+        (log, "id", id_),
+        index,
+        f"{fraud} the log {log} holds two entries with id {id_}",
+    )
+    for path, value in verdict.disclosed:
+        what = f"{fraud} two values of {path!r} in one decision, {id_}"
+        yield (log, "path", verdict.leaf, path), value, what
 
 
 def _prove(
@@ -231,7 +217,7 @@ def _prove(
     types = {item.verifier.type for item in signed.log_signatures}
     if require_pq and ML_DSA_44 not in types:
         raise UntrustedError("expected an ML-DSA signature of the log, got none")
-    origin, size, root, _ = signed.checkpoint
+    origin, size, root = signed.checkpoint
     if parsed.source != origin:
         raise VerificationError(
             f"expected an entry of the log {origin[:100]!r}, got one of "
@@ -332,7 +318,7 @@ def _verdict(
     not_proven: Sequence[str],
     disclosed: tuple[tuple[str, bytes], ...] = (),
 ) -> Verdict:
-    origin, size, root, _ = proven.signed.checkpoint
+    origin, size, root = proven.signed.checkpoint
     if policy.quorum == "none":
         by = "signed by the operator only; another view may exist"
     else:

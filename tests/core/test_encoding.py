@@ -97,7 +97,7 @@ class TestDecimal:
 
     @pytest.mark.parametrize("text", ["9223372036854775808", "9999999999999999999"])
     def test_too_large(self, text: str) -> None:
-        with pytest.raises(MalformedError, match=rf"up to 2\^63-1, got {text}"):
+        with pytest.raises(MalformedError, match=r"a number from 0 to 2\^63-1"):
             parse_decimal(text)
 
     @pytest.mark.parametrize("value", [None, 5, 5.0, b"6", True, ["5"]])
@@ -109,7 +109,9 @@ class TestDecimal:
         "value", [-1, 2**63, pytest.param(10**5000, id="huge"), True, 1.0, "1", None]
     )
     def test_numbers_that_have_no_text(self, value: Any) -> None:
-        with pytest.raises(MalformedError, match=r"int from 0 to 2\^63-1"):
+        with pytest.raises(
+            MalformedError, match=r"a number (as int, got|from 0 to 2\^63-1)"
+        ):
             format_decimal(value)
 
     @given(st.text(max_size=25))

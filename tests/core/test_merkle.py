@@ -394,7 +394,7 @@ class TestConsistencyRefusals:
         same = {"old_size": 3, "old_root": self.NEW}
         self.refused(VerificationError, "no proof from 3 to 3, got 1 hashes", **same)
         self.refused(
-            VerificationError, "one root at size 3, got two", old_size=3, proof=()
+            VerificationError, "root at the same size is", old_size=3, proof=()
         )
 
     def test_the_empty_tree(self) -> None:
@@ -404,8 +404,10 @@ class TestConsistencyRefusals:
         self.refused(VerificationError, "no proof from 0 to 3, got 1 hashes", **empty)
         empty["proof"] = ()
         self.refused(MalformedError, "new root of 32 bytes", **empty, new_root=A[:9])
-        self.refused(VerificationError, "empty old tree is", **{**empty, "old_root": A})
-        self.refused(VerificationError, "empty new tree is", **empty, new_size=0)
+        self.refused(
+            VerificationError, "root of the empty tree is", **{**empty, "old_root": A}
+        )
+        self.refused(VerificationError, "root at the same size is", **empty, new_size=0)
 
 
 class TestProverRefusals:

@@ -494,7 +494,7 @@ class TestCosignatures:
                 "origin of 1 to 255 bytes, got 256",
             ),
             (f"x\n0300\n{ROOT}\n".encode(), "decimal number"),
-            (f"x\n{2**63}\n{ROOT}\n".encode(), r"up to 2\^63-1"),
+            (f"x\n{2**63}\n{ROOT}\n".encode(), r"0 to 2\^63-1"),
             (b"x\n300\nAAAA\n", "hash of 32 bytes, got 3"),
         ],
     )
@@ -526,7 +526,9 @@ class TestCosignatures:
     @pytest.mark.parametrize("time", [-1, 2**63, True, 1.0, "1", None])
     def test_no_such_time(self, time: Any) -> None:
         for signer in (LOG, WITNESS, PQ):
-            with pytest.raises(MalformedError, match=r"a time from 0 to 2\^63-1"):
+            with pytest.raises(
+                MalformedError, match=r"a time (as int, got|from 0 to 2\^63-1)"
+            ):
                 signer.sign(TEXT, time)
 
     @pytest.mark.parametrize("signer", [LOG, WITNESS, PQ], ids=["1", "4", "6"])

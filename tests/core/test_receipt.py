@@ -149,7 +149,7 @@ LEAF = GOOD["disclosures"][0]
         ({"commitment": {**GOOD["commitment"], "hashes": [1]}}, "canonical padded"),
         (
             {"commitment": {**GOOD["commitment"], "requestSize": -1}},
-            "size or index from",
+            r"a size from 0 to 2\^53-1",
         ),
         (
             {"commitment": {**GOOD["commitment"], "requestSize": True}},
@@ -168,7 +168,7 @@ LEAF = GOOD["disclosures"][0]
         ({"disclosures": [LEAF, {**LEAF, "path": "request/a"}]}, "each index and each"),
         (
             {"disclosures": [{**LEAF, "index": -1}]},
-            "expected a size or index from 0 on",
+            r"expected an index from 0 to 2\^53-1",
         ),
         ({"disclosures": [{**LEAF, "index": False}]}, "expected int as index"),
         ({"disclosures": [{**LEAF, "salt": ""}]}, "expected 16 bytes in base64, got 0"),
