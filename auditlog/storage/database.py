@@ -150,6 +150,21 @@ class Database:
                 if self._writer is None:
                     close_own(writer.lock)
 
+    def settle(self) -> None:
+        """Bring everything into the one file, durably, so that it can be renamed.
+
+        Closing does so too, but says nothing where it fails.
+
+        Raises:
+            StorageError: a part of it may only be in the write-ahead log.
+        """
+        with self._writing, self._translated():
+            connection = self._open_writer().connection
+            query = "PRAGMA wal_checkpoint(TRUNCATE)"
+            (busy, _, _) = connection.execute(query).fetchone()
+        if busy:
+            raise StorageError(f"the database {self.path} is in use by others")
+
     def close(self) -> None:
         """Close all connections; what is under way finishes first."""
         if self._pid not in (None, os.getpid()):

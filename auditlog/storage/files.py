@@ -220,16 +220,21 @@ class FileLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the next one in."""
+        """Let the next one in.
+
+        Raises:
+            StorageError: it is unknown whether it can come in.
+        """
         held, self._held = self._held, None
         if held is None or held[0] != os.getpid():
             return
-        try:
-            # A program that is just being started may still have a copy of the
-            # descriptor, which would keep the file locked after close.
-            fcntl.flock(held[1], fcntl.LOCK_UN)
-        finally:
-            close_own(held[1])
+        with storage_errors(f"unlock {self._path}"):
+            try:
+                # A program that is just being started may still have a copy of the
+                # descriptor, which would keep the file locked after close.
+                fcntl.flock(held[1], fcntl.LOCK_UN)
+            finally:
+                close_own(held[1])
 
     def _lock(self, fd: int) -> None:
         if self._timeout is None:

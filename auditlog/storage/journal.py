@@ -272,11 +272,18 @@ class AbandonedJournal:
         sync_directory(self._path.parent)
 
     def close(self) -> None:
-        """Give up the lock; a journal that was not removed is anybody's again."""
+        """Give up the lock; a journal that was not removed is anybody's again.
+
+        Raises:
+            StorageError: it is unknown whether it is.
+        """
         fd, self._fd = self._fd, None
         if fd is not None:
-            fcntl.flock(fd, fcntl.LOCK_UN)
-            close_own(fd)
+            with storage_errors(f"unlock {self._path}"):
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                finally:
+                    close_own(fd)
 
     def __enter__(self) -> Self:
         """Return the journal."""

@@ -236,7 +236,8 @@ class Keyring:
             try:
                 yield fd
             finally:
-                fcntl.flock(fd, fcntl.LOCK_UN)
+                with storage_errors(f"unlock {self._path}"):
+                    fcntl.flock(fd, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:

@@ -494,12 +494,14 @@ def _refuse_remains(path: Path) -> None:
 
 def _write_schema(path: Path, origin: str) -> None:
     database = Database(path, read_only=False)
-    with contextlib.closing(database), database.writing() as connection:
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        meta = {"format": _FORMAT, "version": str(_VERSION), "origin": origin}
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        connection.execute("INSERT INTO head VALUES (0, 0, 0, ?)", (EMPTY_ROOT,))
+    with contextlib.closing(database):
+        with database.writing() as connection:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            meta = {"format": _FORMAT, "version": str(_VERSION), "origin": origin}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            connection.execute("INSERT INTO head VALUES (0, 0, 0, ?)", (EMPTY_ROOT,))
+        database.settle()
     with storage_errors(f"create {path}"):
         path.with_name(f"{path.name}.lock").unlink()
 
