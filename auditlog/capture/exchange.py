@@ -2,11 +2,15 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from auditlog.core.commitment import LeafHasher, leaf_salt
+from auditlog.core.commitment import leaf_hasher, leaf_salt
 from auditlog.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = ["Body", "Exchange", "ModelIdentity"]
 
@@ -86,7 +90,7 @@ class Body(msgspec.Struct, eq=False):
     # that a million small chunks cost no more memory than their bytes.
     _first: bytes = b""
     _more: bytearray | None = None
-    _hasher: LeafHasher | None = None
+    _hasher: "hashlib._Hash | None" = None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body; they must not change afterwards."""
@@ -109,7 +113,7 @@ class Body(msgspec.Struct, eq=False):
 
     def _overflow(self, chunk: bytes) -> None:
         path = ("request", "response")[self.leaf]
-        hasher = LeafHasher(leaf_salt(self.secret, self.leaf), path)
+        hasher = leaf_hasher(leaf_salt(self.secret, self.leaf), path)
         hasher.update(self.kept())
         hasher.update(chunk)
         self._hasher = hasher

@@ -219,7 +219,10 @@ def parse_policy(text: str) -> Policy:
             draft.add(items)
         except MalformedError as error:
             raise MalformedError(f"policy line {number}: {error}") from None
-    return draft.policy()
+    if draft.quorum is None:
+        raise MalformedError("expected a quorum line in the policy, got none")
+    lines = tuple(draft.logs), tuple(draft.witnesses), tuple(draft.groups)
+    return Policy(*lines, draft.quorum)
 
 
 @dataclass(slots=True)
@@ -254,13 +257,6 @@ class _Draft:
                 self._quorum(name)
             case _:
                 raise MalformedError("expected log, witness, group or quorum, complete")
-
-    def policy(self) -> Policy:
-        """Return the policy once all lines are in."""
-        if self.quorum is None:
-            raise MalformedError("expected a quorum line in the policy, got none")
-        logs, witnesses = tuple(self.logs), tuple(self.witnesses)
-        return Policy(logs, witnesses, tuple(self.groups), self.quorum)
 
     def _key(self, vkey: str, type_: int) -> Verifier:
         verifier = parse_vkey(vkey)

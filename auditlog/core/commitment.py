@@ -27,11 +27,11 @@ __all__ = [
     "MAX_MEMBERS",
     "MAX_PATH",
     "Commitment",
-    "LeafHasher",
     "commit",
     "commitment_digest",
     "disclosure_hash",
     "is_json",
+    "leaf_hasher",
     "leaf_salt",
     "members",
     "salts",
@@ -88,7 +88,12 @@ def leaf_salt(secret: bytes, leaf: int) -> bytes:
     return salts(secret, leaf + 1)[-1]
 
 
-def _leaf_prefix(salt: bytes, path: str) -> bytes:
+def leaf_hasher(salt: bytes, path: str) -> "hashlib._Hash":
+    """Return the hash of a leaf with this salt (16 bytes) and path, to take its value.
+
+    Raises:
+        MalformedError: the salt has another length, the path is too long.
+    """
     try:
         name = path.encode()
     except UnicodeEncodeError as error:
@@ -99,29 +104,7 @@ def _leaf_prefix(salt: bytes, path: str) -> bytes:
         )
     if len(salt) != _SALT_SIZE:
         raise MalformedError(f"expected a salt of 16 bytes, got {len(salt)}")
-    return b"\0" + salt + len(name).to_bytes(2, "big") + name
-
-
-class LeafHasher:
-    """The hash of one leaf, while its value passes by."""
-
-    __slots__ = ("_hash",)
-
-    def __init__(self, salt: bytes, path: str) -> None:
-        """Start the leaf with this salt (16 bytes) and path.
-
-        Raises:
-            MalformedError: the salt has another length, the path is too long.
-        """
-        self._hash = hashlib.sha256(_leaf_prefix(salt, path))
-
-    def update(self, data: bytes) -> None:
-        """Take the next bytes of the value."""
-        self._hash.update(data)
-
-    def digest(self) -> bytes:
-        """Return the hash of the leaf over the bytes taken so far, 32 bytes."""
-        return self._hash.digest()
+    return hashlib.sha256(b"\0" + salt + len(name).to_bytes(2, "big") + name)
 
 
 def disclosure_hash(salt: bytes, path: str, value: bytes) -> bytes:
@@ -130,7 +113,9 @@ def disclosure_hash(salt: bytes, path: str, value: bytes) -> bytes:
     Raises:
         MalformedError: the salt has another length, the path is too long.
     """
-    return hashlib.sha256(_leaf_prefix(salt, path) + value).digest()
+    leaf = leaf_hasher(salt, path)
+    leaf.update(value)
+    return leaf.digest()
 
 
 def commitment_digest(

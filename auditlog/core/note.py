@@ -176,13 +176,16 @@ class Verifier:
         if timestamp > _MAX_TIMESTAMP:
             raise VerificationError(f"expected a time below 2^63 by {self.key}")
         message = _message(self, text, timestamp)
-        key = _public_key(self.type, self.public_key)
+        kind = MLDSA44PublicKey if self.type == ML_DSA_44 else Ed25519PublicKey
         try:
+            key = kind.from_public_bytes(self.public_key)
             key.verify(signature[time_size:], message)
         except InvalidSignature:
             raise VerificationError(
                 f"signature by {self.key} does not verify"
             ) from None
+        except UnsupportedAlgorithm:
+            raise AuditLogError(_UNSUPPORTED.format(self.type)) from None
         return timestamp
 
 
@@ -447,14 +450,5 @@ def _private_key(type_: int, seed: bytes) -> Ed25519PrivateKey | MLDSA44PrivateK
         if type_ == ML_DSA_44:
             return MLDSA44PrivateKey.from_seed_bytes(seed)
         return Ed25519PrivateKey.from_private_bytes(seed)
-    except UnsupportedAlgorithm:
-        raise AuditLogError(_UNSUPPORTED.format(type_)) from None
-
-
-def _public_key(type_: int, key: bytes) -> Ed25519PublicKey | MLDSA44PublicKey:
-    try:
-        if type_ == ML_DSA_44:
-            return MLDSA44PublicKey.from_public_bytes(key)
-        return Ed25519PublicKey.from_public_bytes(key)
     except UnsupportedAlgorithm:
         raise AuditLogError(_UNSUPPORTED.format(type_)) from None

@@ -16,8 +16,8 @@ from auditlog.core.commitment import (
 )
 from auditlog.core.encoding import parse_hash
 from auditlog.core.errors import MalformedError, VerificationError
-from auditlog.core.receipt import Disclosure, Opening, check_fields
-from auditlog.core.record import DECISION, Entry
+from auditlog.core.receipt import Disclosure, Opening
+from auditlog.core.record import DECISION, Entry, check_fields
 
 __all__ = ["Check", "Content", "content_of", "verify_opening"]
 
@@ -117,13 +117,7 @@ def verify_opening(
             checks.append(Check("members", detail))
     open_points = _open_points(count, content, opened, parts)
     if secret is not None:
-        _check_secret(secret, opening, disclosures)
-        detail = f"its salt and those of {len(opened)} of {count} leaves follow from it"
-        checks.append(Check("secret", detail))
-        if opened.keys() >= set(_RAW) and None not in parts.values():
-            every = [leaf for found in parts.values() for leaf in found or ()]
-            _recompute(secret, opening, every, firsts)
-            checks.append(Check("full opening", "every member of both bodies"))
+        checks += _check_secret(secret, opening, opened, parts, firsts)
     return checks, open_points
 
 
@@ -257,21 +251,25 @@ def _starts(
 
 
 def _check_secret(
-    secret: bytes, opening: Opening, opened: Iterable[Disclosure]
-) -> None:
-    salt, *rest = salts(secret, len(opening.hashes))
-    if salt != opening.salt or any(rest[item.index] != item.salt for item in opened):
+    secret: bytes,
+    opening: Opening,
+    opened: Mapping[str, Disclosure],
+    parts: Mapping[str, _Parts],
+    firsts: list[int],
+) -> list[Check]:
+    """Require salts to follow from the secret, and all members, opened or not."""
+    count = len(opening.hashes)
+    salt, *keys = salts(secret, count)
+    if salt != opening.salt or any(keys[i.index] != i.salt for i in opened.values()):
         raise VerificationError("expected the secret behind the salts, got another")
-
-
-def _recompute(
-    secret: bytes, opening: Opening, found: list[tuple[str, bytes]], firsts: list[int]
-) -> None:
-    """Require all members, opened or not, at one of the places they may start at."""
-    keys = salts(secret, len(opening.hashes))[1:]
-    for first in firsts:
-        leaves = zip(keys[first:], found, strict=False)
-        hashes = [disclosure_hash(salt, *leaf) for salt, leaf in leaves]
-        if tuple(hashes) == opening.hashes[first : first + len(found)]:
-            return
-    raise VerificationError("expected the members of both bodies, got other leaves")
+    detail = f"its salt and those of {len(opened)} of {count} leaves follow from it"
+    checks = [Check("secret", detail)]
+    if opened.keys() >= set(_RAW) and None not in parts.values():
+        every = [leaf for found in parts.values() for leaf in found or ()]
+        for first in firsts:
+            leaves = zip(keys[first:], every, strict=False)
+            hashes = tuple(disclosure_hash(salt, *leaf) for salt, leaf in leaves)
+            if hashes == opening.hashes[first : first + len(every)]:
+                return [*checks, Check("full opening", "every member of both bodies")]
+        raise VerificationError("expected the members of both bodies, got other leaves")
+    return checks

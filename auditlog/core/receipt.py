@@ -19,7 +19,6 @@ and spell the JSON as they like. Nothing is verified here; that is
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +26,12 @@ from auditlog.core.commitment import MAX_PATH
 from auditlog.core.encoding import check_range, format_base64, parse_base64
 from auditlog.core.errors import MalformedError
 from auditlog.core.proof import parse_tlog_proof
-from auditlog.core.record import MAX_INTEGER, canonical_json, parse_json
+from auditlog.core.record import (
+    MAX_INTEGER,
+    canonical_json,
+    check_fields,
+    parse_json,
+)
 
 __all__ = [
     "MAX_RECEIPT",
@@ -37,7 +41,6 @@ __all__ = [
     "Opening",
     "Receipt",
     "Related",
-    "check_fields",
     "format_receipt",
     "parse_receipt",
 ]
@@ -179,29 +182,6 @@ def format_receipt(receipt: Receipt) -> bytes:
     return data
 
 
-def check_fields(
-    value: Any,
-    what: str,
-    required: Mapping[str, type],
-    optional: Mapping[str, type] | None = None,
-) -> dict[str, Any]:
-    """Return `value` if it is an object of these fields, and no others.
-
-    Raises:
-        MalformedError: a field is missing, unknown, or of another type.
-    """
-    known = {**required, **(optional or {})}
-    if type(value) is not dict or not required.keys() <= value.keys() <= known.keys():
-        raise MalformedError(f"expected {what} with the fields {', '.join(known)}")
-    for name, item in value.items():
-        if type(item) is not known[name]:
-            raise MalformedError(
-                f"expected {known[name].__name__} as {name} of {what}, "
-                f"got {type(item).__name__}"
-            )
-    return dict(value)
-
-
 def _parse_opening(value: Any) -> Opening | None:
     if value is None:
         return None
@@ -254,10 +234,9 @@ def _checked_path(path: str) -> str:
 
 
 def _parse_anchor(value: Any) -> Anchor:
-    fields = dict(value) if type(value) is dict else {}
-    evidence = fields.pop("evidence", None)
-    fields = check_fields(fields, "an anchor", {"kind": str, "proof": str})
-    return Anchor(fields["kind"], fields["proof"].encode(), evidence)
+    kinds = {"kind": str, "proof": str, "evidence": object}
+    fields = check_fields(value, "an anchor", kinds)
+    return Anchor(fields["kind"], fields["proof"].encode(), fields["evidence"])
 
 
 def _proof(proof: bytes) -> str:

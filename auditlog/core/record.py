@@ -12,6 +12,7 @@ none. Numbers are integers up to 2^53-1; everything else that counts is a string
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -28,11 +29,11 @@ __all__ = [
     "MAX_INTEGER",
     "Entry",
     "canonical_json",
+    "check_fields",
     "format_entry",
     "format_id",
     "format_time",
     "nested_deeper",
-    "parse_canonical_json",
     "parse_entry",
     "parse_id",
     "parse_json",
@@ -67,7 +68,9 @@ _TAG = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]==")
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_REQUIRED = {"data", "id", "source", "specversion", "time", "type"}
+_REQUIRED = {"data": dict} | dict.fromkeys(
+    ("id", "source", "specversion", "time", "type"), str
+)
 
 _encode = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, separators=(",", ":")
@@ -203,16 +206,29 @@ def parse_json(data: bytes, *, limit: int) -> Any:
     return value
 
 
-def parse_canonical_json(data: bytes, *, limit: int) -> Any:
-    """Return the value of a JSON text written exactly as RFC 8785 says.
+def check_fields(
+    value: Any,
+    what: str,
+    required: Mapping[str, type],
+    optional: Mapping[str, type] | None = None,
+) -> dict[str, Any]:
+    """Return `value` if it is a JSON object of these fields, and no others.
+
+    The fields are given with their types, `object` where any will do.
 
     Raises:
-        MalformedError: not JSON as `parse_json` wants it, or another spelling of it.
+        MalformedError: a field is missing, unknown, or of another type.
     """
-    value = parse_json(data, limit=limit)
-    if canonical_json(value) != data:
-        raise MalformedError("expected canonical JSON (RFC 8785), got another spelling")
-    return value
+    known = {**required, **(optional or {})}
+    if type(value) is not dict or not required.keys() <= value.keys() <= known.keys():
+        raise MalformedError(f"expected {what} with the fields {', '.join(known)}")
+    for name, item in value.items():
+        if known[name] not in (type(item), object):
+            raise MalformedError(
+                f"expected {known[name].__name__} as {name} of {what}, "
+                f"got {type(item).__name__}"
+            )
+    return dict(value)
 
 
 def format_time(us: int) -> str:
@@ -296,12 +312,11 @@ def format_entry(entry: Entry) -> bytes:
         "id": format_id(entry.id),
         "source": entry.source,
         "specversion": "1.0",
-        "subject": entry.subject,
         "time": format_time(entry.time),
         "type": entry.type,
     }
-    if entry.subject is None:
-        del event["subject"]
+    if entry.subject is not None:
+        event["subject"] = entry.subject
     data = _to_bytes(_encode_sorted(event))
     if len(data) > MAX_ENTRY:
         raise MalformedError(
@@ -341,26 +356,10 @@ def parse_entry(data: bytes) -> Entry:
         MalformedError: not 1 to 65,535 bytes of canonical JSON with the fields and
             values of `FORMATS.md` §1.
     """
-    event = parse_json(data, limit=MAX_ENTRY)
-    if not isinstance(event, dict):
-        raise MalformedError("expected a JSON object as entry")
-    if event.keys() - {"subject"} != _REQUIRED:
-        raise MalformedError(
-            f"expected the fields {', '.join(sorted(_REQUIRED))} and perhaps subject "
-            f"in an entry, got {', '.join(sorted(event))[:200]!r}"
-        )
-    entry = _entry_of(event)
-    if format_entry(entry) != data:
-        raise MalformedError("expected a canonical entry (RFC 8785), got another form")
-    return entry
-
-
-def _entry_of(event: dict[str, Any]) -> Entry:
-    texts = [event[key] for key in ("id", "source", "time", "type")]
-    texts.append(event.get("subject", ""))
-    if any(type(text) is not str for text in texts):
-        raise MalformedError("expected strings in the envelope of an entry")
-    return Entry(
+    event = check_fields(
+        parse_json(data, limit=MAX_ENTRY), "an entry", _REQUIRED, {"subject": str}
+    )
+    entry = Entry(
         id=parse_id(event["id"]),
         type=event["type"],
         source=event["source"],
@@ -368,3 +367,6 @@ def _entry_of(event: dict[str, Any]) -> Entry:
         data=event["data"],
         subject=event.get("subject"),
     )
+    if format_entry(entry) != data:
+        raise MalformedError("expected a canonical entry (RFC 8785), got another form")
+    return entry

@@ -20,13 +20,8 @@ from auditlog.core.errors import MalformedError, UntrustedError, VerificationErr
 from auditlog.core.merkle import leaf_hash, verify_inclusion
 from auditlog.core.note import ML_DSA_44, Verifier
 from auditlog.core.opening import Check, content_of, verify_opening
-from auditlog.core.proof import parse_tlog_proof
-from auditlog.core.receipt import (
-    Receipt,
-    Related,
-    format_receipt,
-    parse_receipt,
-)
+from auditlog.core.proof import TlogProof, parse_tlog_proof
+from auditlog.core.receipt import Receipt, Related, parse_receipt
 from auditlog.core.record import (
     DECISION,
     Entry,
@@ -41,7 +36,6 @@ __all__ = [
     "Verdict",
     "compare_receipts",
     "contradictions",
-    "format_receipt",
     "parse_receipt",
     "verify_entry",
     "verify_receipt",
@@ -113,7 +107,7 @@ def verify_receipt(
     """
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
     opened = parse_receipt(receipt)
-    proven = _prove(opened.entry, opened.proof, believed, require_pq)
+    proven = _prove(opened.entry, _issued(opened.proof), believed, require_pq)
     checks, open_points = list(proven.checks), _open_points(proven, believed)
     if opened.opening is None:
         if proven.entry.type == DECISION:
@@ -146,9 +140,9 @@ def verify_entry(
             witnesses.
     """
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
-    proven = _prove(entry, tlog_proof, believed, require_pq, checksum=False)
-    open_points = _open_points(proven, believed)
     proof = parse_tlog_proof(tlog_proof)
+    proven = _prove(entry, proof, believed, require_pq)
+    open_points = _open_points(proven, believed)
     if proof.extra not in (None, sha256(proof.checkpoint).digest()):
         open_points.append("anything about the extra data in the proof file")
     return _verdict(proven, believed, proven.checks, open_points)
@@ -198,21 +192,22 @@ def _facts(verdict: Verdict) -> Iterator[tuple[tuple[Any, ...], object, str]]:
         yield (log, "path", verdict.leaf, path), value, what
 
 
-def _prove(
-    entry: bytes,
-    proof: bytes,
-    policy: Policy,
-    require_pq: bool,
-    *,
-    checksum: bool = True,
-) -> _Proven:
+def _issued(data: bytes) -> TlogProof:
+    """Return a proof of a receipt, whose checksum, if any, is that of its note.
+
+    Lines of unknown keys are ignored in a note, so a damaged signature could pass for
+    one. Receipts carry a checksum of the note: no evidence, but damage shows.
+    """
+    proof = parse_tlog_proof(data)
+    if proof.extra not in (None, sha256(proof.checkpoint).digest()):
+        raise VerificationError("expected the checkpoint as issued, got a changed note")
+    return proof
+
+
+def _prove(entry: bytes, proof: TlogProof, policy: Policy, require_pq: bool) -> _Proven:
     """Return an entry once it is found under a checkpoint that satisfies the policy."""
     parsed = parse_entry(entry)
-    extra, index, hashes, note = parse_tlog_proof(proof)
-    # Lines of unknown keys are ignored in a note, so a damaged signature could pass for
-    # one. Receipts carry a checksum of the note: no evidence, but damage shows.
-    if checksum and extra not in (None, sha256(note).digest()):
-        raise VerificationError("expected the checkpoint as issued, got a changed note")
+    _, index, hashes, note = proof
     signed = open_checkpoint(note, policy)
     types = {item.verifier.type for item in signed.log_signatures}
     if require_pq and ML_DSA_44 not in types:
@@ -225,19 +220,22 @@ def _prove(
         )
     leaf = leaf_hash(entry)
     verify_inclusion(index, size, leaf, hashes, root)
-    checks = (
+    checks = [
         Check("entry", f"{_kind(parsed)}, canonical, of {origin}"),
         Check("signature", ", ".join(_signers(signed))),
-        *_witness_checks(signed, policy),
-        Check("inclusion", f"leaf {index} of {size}, by {len(hashes)} hashes"),
-    )
-    return _Proven(parsed, leaf, index, signed, checks)
+    ]
+    if policy.quorum != "none":
+        by = ", ".join(_witnesses(signed))
+        checks.append(Check("witnesses", f"quorum {policy.quorum} by {by}"))
+    detail = f"leaf {index} of {size}, by {len(hashes)} hashes"
+    checks.append(Check("inclusion", detail))
+    return _Proven(parsed, leaf, index, signed, tuple(checks))
 
 
 def _prove_related(
     item: Related, main: _Proven, policy: Policy, require_pq: bool
 ) -> Check:
-    proven = _prove(item.entry, item.proof, policy, require_pq)
+    proven = _prove(item.entry, _issued(item.proof), policy, require_pq)
     expected = f"auditlog.{item.rel}.v1"
     if proven.entry.type != expected:
         raise VerificationError(
@@ -246,13 +244,6 @@ def _prove_related(
     if proven.entry.source != main.entry.source:
         raise VerificationError("expected a related entry of the same log")
     return Check("related", f"{_kind(proven.entry)}, leaf {proven.index} of this log")
-
-
-def _witness_checks(signed: SignedCheckpoint, policy: Policy) -> list[Check]:
-    names = _witnesses(signed)
-    if policy.quorum == "none":
-        return []
-    return [Check("witnesses", f"quorum {policy.quorum} by {', '.join(names)}")]
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:

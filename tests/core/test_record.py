@@ -20,7 +20,6 @@ from auditlog.core.record import (
     format_id,
     format_time,
     nested_deeper,
-    parse_canonical_json,
     parse_entry,
     parse_id,
     parse_json,
@@ -86,7 +85,7 @@ def test_public_jcs_vectors_agree(name: str) -> None:
     source = public(f"jcs/testdata/input/{name}.json")
     expected = public(f"jcs/testdata/output/{name}.json")
     assert canonical_json(parse_json(source, limit=10_000)) == expected
-    assert parse_canonical_json(expected, limit=10_000) == json.loads(source)
+    assert parse_json(expected, limit=10_000) == json.loads(source)
 
 
 @pytest.mark.interop
@@ -109,7 +108,7 @@ def test_every_public_jcs_vector_is_covered() -> None:
 def test_canonical_json_agrees_with_the_long_way(value: Any) -> None:
     data = canonical_json(value)
     assert data == reference(value).encode()
-    assert parse_canonical_json(data, limit=len(data)) == value
+    assert parse_json(data, limit=len(data)) == value
 
 
 def test_keys_sort_by_utf16_code_units() -> None:
@@ -195,9 +194,7 @@ def test_what_is_not_strict_json_is_refused(data: bytes, message: str) -> None:
     [b' {"a":1}', b'{"a": 1}', b'{"b":1,"a":1}', b"-0", b'"\\u0061"', b'"\\/"', b"1\n"],
 )
 def test_another_spelling_is_not_canonical(data: bytes) -> None:
-    parse_json(data, limit=100)
-    with pytest.raises(MalformedError, match="canonical JSON"):
-        parse_canonical_json(data, limit=100)
+    assert canonical_json(parse_json(data, limit=100)) != data
 
 
 def test_brackets_in_strings_do_not_nest() -> None:
@@ -387,11 +384,11 @@ def test_entries_with_other_fields_are_refused() -> None:
     event = json.loads(format_entry(gap()))
     for name in event:
         fewer = {key: value for key, value in event.items() if key != name}
-        with pytest.raises(MalformedError, match="expected the fields data, id"):
+        with pytest.raises(MalformedError, match="an entry with the fields data, id"):
             parse_entry(canonical_json(fewer))
-    with pytest.raises(MalformedError, match="got 'data, datacontenttype, id"):
+    with pytest.raises(MalformedError, match=r"type, subject$"):
         parse_entry(canonical_json({**event, "datacontenttype": "application/json"}))
-    with pytest.raises(MalformedError, match="expected a JSON object as entry"):
+    with pytest.raises(MalformedError, match="an entry with the fields data, id"):
         parse_entry(b"[]")
 
 
@@ -399,15 +396,15 @@ def test_entries_with_other_fields_are_refused() -> None:
     ("name", "value", "message"),
     [
         ("specversion", "1.1", "expected a canonical entry"),
-        ("specversion", 1, "expected a canonical entry"),
-        ("time", 5, "expected strings in the envelope"),
-        ("type", None, "expected strings in the envelope"),
-        ("subject", None, "expected strings in the envelope"),
-        ("id", [], "expected strings in the envelope"),
-        ("source", {}, "expected strings in the envelope"),
+        ("specversion", 1, "expected str as specversion of an entry, got int"),
+        ("time", 5, "expected str as time of an entry, got int"),
+        ("type", None, "expected str as type of an entry, got None"),
+        ("subject", None, "expected str as subject of an entry, got None"),
+        ("id", [], "expected str as id of an entry, got list"),
+        ("source", {}, "expected str as source of an entry, got dict"),
         ("time", "2026-11-18T11:06:40Z", "expected a time such as"),
         ("id", "x", "expected a UUIDv7"),
-        ("data", "x", "expected a dict as data"),
+        ("data", "x", "expected dict as data of an entry, got str"),
         ("data", {"é": 1}, "expected ASCII keys"),
     ],
 )
