@@ -1,8 +1,10 @@
 """DESIGN §4 and STYLE §1 as tests: layers, the trusted base, lazy imports."""
 
 import ast
+import io
 import subprocess
 import sys
+import tokenize
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import auditlog
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "auditlog"
-CORE_LINES = 2000
+CORE_LINES = 2000  # of code, as `code_lines` counts them
 CRYPTOGRAPHY = {"cryptography", "_cffi_backend", "_openssl"}  # with its bindings
 NEEDS_THE_WORLD = {
     *("asyncio", "http", "logging", "os", "pathlib", "random", "secrets", "socket"),
@@ -91,10 +93,36 @@ def test_public_names_resolve_on_first_use() -> None:
         auditlog.nothing  # noqa: B018
 
 
+def code_lines(source: str) -> int:
+    """Count lines that a machine reads: no blank ones, comments or docstrings.
+
+    A docstring is a string that stands as a statement of its own, wherever it does; a
+    line that holds both code and a comment is code; each line of a statement counts.
+    """
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            documented.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER}
+    silent |= {tokenize.INDENT, tokenize.DEDENT}
+    coded: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent:
+            coded.update(range(token.start[0], token.end[0] + 1))
+    return len(coded - documented)
+
+
+def test_a_line_of_code_is_what_a_machine_reads() -> None:
+    source = (
+        '"""Doc\n\nstring."""\n\n# comment\nA = (  # why\n    1,\n\n)\n"""Of A."""\n'
+    )
+    assert code_lines(source) == 3
+    assert code_lines('def f() -> None:\n    """Nothing."""\n    x = """\n\n"""\n') == 4
+
+
 def test_an_auditor_reads_core_in_an_afternoon() -> None:
     files = (PACKAGE / "core").glob("*.py")
-    lines = sum(len(path.read_text("utf-8").splitlines()) for path in files)
-    assert lines <= CORE_LINES
+    assert sum(code_lines(path.read_text("utf-8")) for path in files) <= CORE_LINES
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "core").glob("*.py")), ids=name_of)
