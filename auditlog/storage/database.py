@@ -165,6 +165,11 @@ class Database:
         if busy:
             raise StorageError(f"the database {self.path} is in use by others")
 
+    def __del__(self) -> None:
+        """Close what whoever dropped this forgot to close."""
+        with contextlib.suppress(Exception):
+            self.close()
+
     def close(self) -> None:
         """Close all connections; what is under way finishes first."""
         if self._pid not in (None, os.getpid()):

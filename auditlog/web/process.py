@@ -12,7 +12,7 @@ from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, StorageError
 
-__all__ = ["InFlight", "OnAccepted", "Process", "Recording"]
+__all__ = ["InFlight", "OnAccepted", "Process", "Recording", "stops_start"]
 
 _log = logging.getLogger("auditlog")
 
