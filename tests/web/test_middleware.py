@@ -12,6 +12,7 @@ import pytest
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import Config
+from auditlog.core.commitment import disclosure_hash, leaf_salt
 from auditlog.core.errors import (
     AuditLogError,
     ConfigurationError,
@@ -195,7 +196,10 @@ def test_a_million_bytes_in_tiny_chunks(runtime: FakeRuntime) -> None:
     assert len(server.sent) == 20_002
     assert seen.request == seen.response == b"ab" * 500
     assert seen.exchange.request.size == seen.exchange.response.size == 40_000
-    assert seen.exchange.response.leaf_hash() is not None
+    for leaf, path in enumerate(("request", "response")):
+        salt = leaf_salt(seen.exchange.secret, leaf)
+        expected = disclosure_hash(salt, path, b"ab" * 20_000)
+        assert getattr(seen.exchange, path).leaf_hash() == expected
 
 
 class BoomError(Exception):
@@ -743,11 +747,16 @@ def test_a_call_cancelled_while_held(runtime: FakeRuntime) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        runtime.accept()
-        await asyncio.sleep(0)
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: complaints.append(context)
+        )
+        await asyncio.to_thread(runtime.accept)
+        await asyncio.sleep(0.01)
         assert server.types() == ["http.response.start"]
 
+    complaints: list[Any] = []
     asyncio.run(main())
+    assert complaints == []
     assert runtime.only().exchange.outcome == "completed"
 
 
@@ -853,6 +862,47 @@ def test_a_message_that_cannot_be_read_passes(
     assert seen.exchange.status is None
     assert seen.states == ("unread", "not_observed")
     assert caplog.text.count("a message could not be read") == 1
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_after_a_message_that_cannot_be_read_nothing_is_called_complete(
+    runtime: FakeRuntime, caplog: pytest.LogCaptureFixture, direction: str
+) -> None:
+    broken = {"body": "text", "more_body": True}
+    incoming: list[Message] = [chunk(b"a")]
+    outgoing = [START, body(b"x", more=True), body(b"y")]
+    if direction == "in":
+        incoming.insert(0, {"type": "http.request", **broken})
+    else:
+        outgoing.insert(2, {"type": "http.response.body", **broken})
+    call(audited(script(*outgoing), runtime), Server(incoming))
+    seen = runtime.only()
+    assert seen.states == ("partial", "partial")
+    assert (seen.request, seen.response) == (b"a", b"xy")
+    assert seen.exchange.outcome == "completed"
+    assert caplog.text.count("a message could not be read (said once): TypeError") == 1
+
+
+def test_the_duration_ends_with_the_answer(runtime: FakeRuntime) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.02)
+        await send(START)
+        await send(body())
+        await asyncio.sleep(0.2)
+
+    call(audited(app, runtime))
+    assert 20_000 <= runtime.only().exchange.duration < 200_000
+
+
+@pytest.mark.parametrize("then", [None, BoomError("x")])
+def test_nothing_stays_behind(runtime: FakeRuntime, then: BoomError | None) -> None:
+    app = audited(script(START, then=then), runtime)
+    if then is None:
+        call(app)
+    else:
+        with pytest.raises(BoomError):
+            call(app)
+    assert app._process.in_flight == set()
 
 
 def test_a_route_that_cannot_be_found_is_captured_without_it(

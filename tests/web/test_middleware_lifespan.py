@@ -199,6 +199,19 @@ def test_once_started_even_a_wrong_configuration_is_a_run_time_fault(
     assert call(app).body() == b"x"
 
 
+@pytest.mark.parametrize("fault", ["open_error", "submit_error"])
+def test_a_runtime_that_fails_is_asked_for_again(
+    runtimes: Runtimes, fault: str
+) -> None:
+    app = AuditMiddleware(polite)
+    call(app)
+    setattr(runtimes.made[0], fault, StorageError("stopped"))
+    call(app)
+    call(app)
+    assert runtimes.tries == 2
+    assert len(runtimes.made[1].seen) == 1
+
+
 async def _raises(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         msg = "only http here"
