@@ -15,13 +15,14 @@ from auditlog.log.directory import LogDirectory, create_log
 from auditlog.log.sequencer import Sequencer
 from auditlog.storage import SpoolItem
 from tests.bench.timing import Cost, measured
+from tests.log.builders import ORIGIN
 
 __all__ = ["append_by_callers", "make_log", "sequencer_of"]
 
 
 def make_log(directory: Path) -> LogDirectory:
     """Make an empty log."""
-    return create_log(Config(dir=directory, origin="log.example/bench"))
+    return create_log(Config(dir=directory, origin=ORIGIN))
 
 
 def sequencer_of(log: LogDirectory) -> Sequencer:
