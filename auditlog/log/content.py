@@ -12,7 +12,6 @@ The parts are ``request``, ``response``, then ``context/*`` in the order of thei
 Members are not stored: they are the bodies, split again.
 """
 
-import base64
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from auditlog.core.commitment import (
     salts,
 )
 from auditlog.core.errors import MalformedError, VerificationError
+from auditlog.core.opening import content_of
 from auditlog.core.record import Entry
 from auditlog.core.sealing import padme_length
 
@@ -129,8 +129,11 @@ def unpack(packed: bytes) -> Content:
     for _ in range(packed[33]):
         part, offset = _unpack_part(packed, offset)
         parts.append(part)
-    if len(parts) < 2 or packed[offset:].strip(b"\0"):
-        msg = "stored content has fewer than two parts, or data after its last part"
+    paths = [part.path for part in parts[:2]]
+    if paths != ["request", "response"] or packed[offset:].strip(b"\0"):
+        msg = (
+            "stored content lacks request or response, or has data after its last part"
+        )
         raise MalformedError(msg)
     return Content(packed[1:33], tuple(parts))
 
@@ -145,25 +148,25 @@ def _unpack_part(packed: bytes, offset: int) -> tuple[Part, int]:
         raise MalformedError(msg) from None
     start = offset + 2 + length + _HEAD.size
     data = packed[start : start + stored]
-    if len(data) != stored or flags > (_ZSTD | _CAPPED) or size > _MAX_VALUE:
+    if len(data) != stored or flags > (_ZSTD | _CAPPED):
         msg = f"stored content is cut or damaged in part {path!r}"
         raise MalformedError(msg)
     leaf_hash = None
     if flags & _CAPPED:
         leaf_hash, data = data[:_HASH], data[_HASH:]
     if flags & _ZSTD:
-        data = _decompress(data, path)
+        data = _decompress(data, path, min(size, _MAX_VALUE))
     if leaf_hash is None and len(data) != size:
         msg = f"stored part {path!r} has {len(data)} bytes, expected {size}"
         raise MalformedError(msg)
     return Part(path, data, size, leaf_hash), start + stored
 
 
-def _decompress(frame: bytes, path: str) -> bytes:
+def _decompress(frame: bytes, path: str, limit: int) -> bytes:
     try:
         size = zstandard.frame_content_size(frame)
-        if not 0 <= size <= _MAX_VALUE:
-            msg = f"stored part {path!r} does not state a size within limits"
+        if not 0 <= size <= limit:
+            msg = f"stored part {path!r} has {size} bytes, expected {limit} at most"
             raise MalformedError(msg)
         return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
     except zstandard.ZstdError as error:
@@ -173,12 +176,12 @@ def _decompress(frame: bytes, path: str) -> bytes:
 
 def leaves_of(entry: Entry, content: Content) -> list[Leaf]:
     """Return all leaves of the decision's commitment, in order, with their salts."""
-    depth = entry.data["commitment"]["depth"]
+    committed = content_of(entry)
     named = [(part.path, part) for part in content.parts[:2]]
     values: list[tuple[str, Part]] = named
     for part in content.parts[:2]:
-        if entry.data[part.path]["split"] == "json":
-            found = members(part.path, part.value, depth) or []
+        if committed.sides[part.path]["split"] == "json":
+            found = members(part.path, part.value, committed.depth) or []
             values += [(path, Part(path, value, len(value))) for path, value in found]
     values += [(part.path, part) for part in content.parts[2:]]
     all_salts = salts(content.secret, len(values))
@@ -207,7 +210,7 @@ def verify_content(entry: Entry, content: Content) -> list[Leaf]:
         content.parts[1].size,
         [leaf.hash for leaf in leaves],
     )
-    committed = base64.b64decode(entry.data["commitment"]["digest"])
+    committed = content_of(entry).digest
     if digest != committed:
         msg = (
             "stored content does not match the commitment in its entry: expected "

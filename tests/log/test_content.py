@@ -63,8 +63,31 @@ def test_a_bomb_is_refused() -> None:
     frame = COMPRESSOR.compress(bytes(1000))
     bomb = b"\x01" + bytes(32) + b"\x02\0\x07request\x01" + (10).to_bytes(8)
     bomb += len(frame).to_bytes(4) + frame
-    with pytest.raises(MalformedError, match="'request' has 1000 bytes, expected 10"):
+    with pytest.raises(
+        MalformedError, match="'request' has 1000 bytes, expected 10 at"
+    ):
         unpack(bomb)
+
+
+def test_parts_go_by_their_names() -> None:
+    content = _content(b"", b"")
+    parts = (content.parts[1], content.parts[0])
+    with pytest.raises(MalformedError, match="lacks request or response"):
+        unpack(pack(replace(content, parts=parts), COMPRESSOR))
+
+
+def test_a_value_larger_than_memory_is_kept_in_part() -> None:
+    content = _content(b"", b"first bytes")
+    large = content.parts[1]._replace(size=5 << 30, leaf_hash=bytes(32))
+    content = replace(content, parts=(content.parts[0], large))
+    assert unpack(pack(content, COMPRESSOR)) == content
+
+
+def test_content_of_an_entry_that_is_no_decision() -> None:
+    entry, content = _describe()
+    gap = replace(entry, type="auditlog.gap.v1")
+    with pytest.raises(VerificationError, match="expected a decision, got an entry"):
+        verify_content(gap, content)
 
 
 def test_trailing_data_is_refused() -> None:
