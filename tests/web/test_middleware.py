@@ -448,6 +448,17 @@ def test_trailers_are_waited_for_where_the_server_can_send_them(
     call(audited(app, runtime), scope=http_scope(extensions=extensions))
 
 
+def test_trailers_that_the_server_cannot_send_are_not_waited_for(
+    runtime: FakeRuntime,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "trailers": True})
+        await send(body(b"x"))
+        assert len(runtime.seen) == 1
+
+    call(audited(app, runtime))
+
+
 @pytest.mark.parametrize("times", [2, 3])
 def test_installed_twice_records_once(runtime: FakeRuntime, times: int) -> None:
     inner = FakeRuntime()
@@ -469,7 +480,15 @@ def test_disabled_leaves_messages_alone_and_handlers_working() -> None:
         await send(START)
         await send(body(b"x"))
 
-    server = call(audited(app, runtime, enabled=False))
+    async def main() -> Server:
+        server = Server()
+        wrapped = audited(app, runtime, enabled=False)
+        await wrapped(http_scope(), server.receive, server.send)
+        with pytest.raises(AuditLogError, match="expected to be inside a request"):
+            current()
+        return server
+
+    server = asyncio.run(main())
     assert server.sent[0] is START
     assert runtime.opened == {}
     assert runtime.calls == []
@@ -926,7 +945,8 @@ def test_a_route_that_cannot_be_found_is_captured_without_it(
 
 
 def test_a_scope_without_anything_optional(runtime: FakeRuntime) -> None:
-    scope = {"type": "http", "method": "POST", "path": "/a b/ü", "headers": []}
+    headers = [(b"x-request-id", b"12")]  # as long as Content-Type
+    scope = {"type": "http", "method": "POST", "path": "/a b/ü", "headers": headers}
     server = call(audited(script(START, body()), runtime), scope=scope)
     assert server.header(b"decision-id") is not None
     exchange = runtime.only().exchange

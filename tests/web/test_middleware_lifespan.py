@@ -172,13 +172,16 @@ def test_without_a_lifespan_a_wrong_configuration_stops_requests(
 
 
 def test_without_a_lifespan_a_bad_disk_obeys_on_failure_and_is_tried_again(
-    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+    runtimes: Runtimes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtimes.error = StorageError("disk full")
     app, closed = AuditMiddleware(polite), AuditMiddleware(polite, on_failure="closed")
     for _ in range(5):
         server = call(app)
         assert (server.body(), server.header(b"decision-id")) == (b"x", None)
+        assert caplog.text.count("no decision can be recorded now") in {1, 2}
         assert call(closed).sent[0]["status"] == 503
     assert runtimes.tries == 2, "tried once a second, not at each request"
     runtimes.error = None
@@ -339,6 +342,54 @@ def _streams(go: asyncio.Event) -> App:
         await send(body(b" last"))
 
     return app
+
+
+def test_shutdown_finalises_before_the_application_hears_of_it_and_again_after() -> (
+    None
+):
+    runtime = FakeRuntime()
+    outcomes: list[list[str]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await send(START)
+            await asyncio.Event().wait()
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        outcomes.append([one.exchange.outcome for one in runtime.seen])
+        tasks.append(begin())
+        await asyncio.sleep(0.01)
+        await send({"type": "lifespan.shutdown.complete"})
+        outcomes.append([one.exchange.outcome for one in runtime.seen])
+
+    def begin() -> "asyncio.Task[None]":
+        server = Server()
+        return asyncio.ensure_future(wrapped(http_scope(), server.receive, server.send))
+
+    async def main() -> None:
+        tasks.append(begin())
+        await asyncio.sleep(0.01)
+        server = Server([STARTUP, SHUTDOWN])
+        await wrapped(lifespan_scope(), server.receive, server.send)
+        for task in tasks:
+            task.cancel()
+
+    tasks: list[asyncio.Task[None]] = []
+    wrapped = AuditMiddleware(app, runtime=runtime)
+    asyncio.run(main())
+    runtime.check()
+    assert outcomes == [["interrupted"], ["interrupted"] * 2]
+
+
+def test_an_application_that_says_nothing_is_stopped_at_shutdown(
+    runtimes: Runtimes,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert [await receive(), await receive()] == [STARTUP, SHUTDOWN]
+
+    assert live(AuditMiddleware(app)).sent == []
+    assert runtimes.made[0].calls == ["flush", "stop"]
 
 
 def test_without_asyncio_the_runtime_starts_in_place(runtimes: Runtimes) -> None:
