@@ -141,12 +141,15 @@ class Recorder:
         """
         submitted = _Submitted(exchange, on_accepted)
         with self._wake:
-            has_room = self._has_room()
-            if has_room:
+            stopped, has_room = self._stopping, self._has_room()
+            if has_room and not stopped:
                 self._waiting.append(submitted)
                 self._waiting_bytes += exchange.kept_bytes
                 self._rouse()
-        if not has_room:
+        if stopped:
+            # Its number stays open, so that the next start admits it.
+            submitted.tell(StorageError("the log has been stopped"))
+        elif not has_room:
             self.admit(exchange.sequence, "overload")
             msg = "too many decisions wait for the disk; this one becomes a gap"
             submitted.tell(StorageError(msg))

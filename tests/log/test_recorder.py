@@ -219,6 +219,17 @@ def test_a_stop_while_the_disk_fails_leaves_the_numbers_to_recovery(
         assert [record.sequence for record in journal.records] == [0]
 
 
+def test_what_comes_after_the_stop_is_told_so_and_left_to_recovery(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make()
+    recorder.start()
+    assert recorder.stop(5)
+    assert "has been stopped" in str(_submit(recorder, emitter)[0])
+    assert emitter.state() == (1, [0])
+    assert log.store.size() == 0
+
+
 def test_submitting_never_waits_for_the_disk(
     make: Callable[..., Recorder], emitter: Emitter, spool: Spool
 ) -> None:
