@@ -3,6 +3,7 @@
 import base64
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -178,12 +179,22 @@ def open_log(
 
 
 def _init_lock(paths: Paths) -> FileLock:
+    directory = paths.directory.absolute()
+    new = [one for one in (directory, *directory.parents) if not one.exists()]
     try:
-        paths.directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"cannot create the log's directory {paths.directory}: {error.strerror}"
+        msg = f"cannot create the log's directory {directory}: {error.strerror}"
         raise ConfigurationError(msg) from None
+    _sync_names_of(new)
     return FileLock(paths.init_lock)
+
+
+def _sync_names_of(directories: Sequence[Path]) -> None:
+    """Make the names of new directories durable, where we may read their parents."""
+    for directory in directories:
+        if os.access(directory.parent, os.R_OK):
+            sync_directory(directory.parent)
 
 
 def _present(paths: Paths) -> list[Path]:
@@ -246,6 +257,8 @@ def _create(paths: Paths, origin: str | None) -> None:
     ]
     vkeys = [signer.verifier.vkey for signer in signers]
     write_durably(paths.initialising, b"")
+    # Somebody who died may have made it before us.
+    _sync_names_of([paths.directory.absolute()])
     with storage_errors(f"create directories in {paths.directory}"):
         paths.log_key.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         paths.journals.mkdir(mode=stat.S_IRWXU, exist_ok=True)
