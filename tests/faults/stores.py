@@ -3,6 +3,7 @@
 import os
 import signal
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -69,17 +70,29 @@ def rows(calls: list[str], *fates: Fate) -> list[tuple[int, Fate]]:
     ]
 
 
-def acknowledged_by(work: Callable[[Callable[[str], None]], None]) -> list[str]:
+def acknowledged_by(
+    work: Callable[[Callable[[str], None]], None],
+    meanwhile: Callable[[int], None] = lambda pid: None,
+) -> list[str]:
     """Run `work` in a forked child that may be killed; return what it acknowledged.
 
     The child acknowledges by calling its argument; what it said before its death
     counts, as a client that read the answer would say.
+
+    Args:
+        work: run in the child.
+        meanwhile: called here with the child's process id.
     """
     source, target = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads in a forking process; ours hold no lock then.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
+        os.close(source)
         _run_child(partial(work, partial(_say, target)))
     os.close(target)
+    meanwhile(pid)
     with os.fdopen(source) as pipe:
         said = pipe.read().split()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
