@@ -16,7 +16,7 @@ from auditlog.core.commitment import (
 )
 from auditlog.core.encoding import parse_hash
 from auditlog.core.errors import MalformedError, VerificationError
-from auditlog.core.receipt import Disclosure, Opening
+from auditlog.core.receipt import Disclosure, Opening, Receipt
 from auditlog.core.record import DECISION, Entry, check_fields
 
 __all__ = ["Check", "Content", "content_of", "verify_opening"]
@@ -80,13 +80,8 @@ def _side(entry: Entry, side: str) -> dict[str, str]:
     return fields
 
 
-def verify_opening(
-    content: Content,
-    opening: Opening,
-    disclosures: tuple[Disclosure, ...],
-    secret: bytes | None,
-) -> tuple[list[Check], list[str]]:
-    """Hold everything that a receipt opens against the commitment.
+def verify_opening(entry: Entry, receipt: Receipt) -> tuple[list[Check], list[str]]:
+    """Hold everything that a receipt opens against the commitment in its entry.
 
     Returns:
         What was checked, and what it leaves unproven.
@@ -95,6 +90,11 @@ def verify_opening(
         VerificationError: something opened is not what was committed to.
         MalformedError: a salt, size, path or depth that cannot be.
     """
+    opening, disclosures = receipt.opening, receipt.disclosures
+    if opening is None:
+        nothing = ["anything about content: none of it is disclosed"]
+        return [], nothing if entry.type == DECISION else []
+    content = content_of(entry)
     if commitment_digest(*opening) != content.digest:
         raise VerificationError("expected the commitment of the entry, got another")
     count = len(opening.hashes)
@@ -116,8 +116,8 @@ def verify_opening(
             detail = f"{len(inside)} of {len(found)}, as they stand in the {body}"
             checks.append(Check("members", detail))
     open_points = _open_points(count, content, opened, parts)
-    if secret is not None:
-        checks += _check_secret(secret, opening, opened, parts, firsts)
+    if receipt.secret is not None:
+        checks += _check_secret(receipt.secret, opening, opened, parts, firsts)
     return checks, open_points
 
 

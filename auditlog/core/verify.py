@@ -19,16 +19,10 @@ from auditlog.core.checkpoint import (
 from auditlog.core.errors import MalformedError, UntrustedError, VerificationError
 from auditlog.core.merkle import leaf_hash, verify_inclusion
 from auditlog.core.note import ML_DSA_44, Verifier
-from auditlog.core.opening import Check, content_of, verify_opening
+from auditlog.core.opening import Check, verify_opening
 from auditlog.core.proof import TlogProof, parse_tlog_proof
 from auditlog.core.receipt import Receipt, Related, parse_receipt
-from auditlog.core.record import (
-    DECISION,
-    Entry,
-    format_id,
-    format_time,
-    parse_entry,
-)
+from auditlog.core.record import Entry, format_id, format_time, parse_entry
 
 __all__ = [
     "Check",
@@ -109,19 +103,9 @@ def verify_receipt(
     opened = parse_receipt(receipt)
     proven = _prove(opened.entry, _issued(opened.proof), believed, require_pq)
     checks, open_points = list(proven.checks), _open_points(proven, believed)
-    if opened.opening is None:
-        if proven.entry.type == DECISION:
-            open_points.append("anything about content: none of it is disclosed")
-    else:
-        content = content_of(proven.entry)
-        found, points = verify_opening(
-            content, opened.opening, opened.disclosures, opened.secret
-        )
-        checks += found
-        open_points += points
-    for item in opened.related:
-        checks.append(_prove_related(item, proven, believed, require_pq))
-    open_points += _later_points(opened)
+    found, points = verify_opening(proven.entry, opened)
+    checks += found + _prove_related(opened.related, proven, believed, require_pq)
+    open_points += points + _later_points(opened)
     values = tuple((item.path, item.value) for item in opened.disclosures)
     return _verdict(proven, believed, checks, open_points, values)
 
@@ -233,17 +217,25 @@ def _prove(entry: bytes, proof: TlogProof, policy: Policy, require_pq: bool) -> 
 
 
 def _prove_related(
-    item: Related, main: _Proven, policy: Policy, require_pq: bool
-) -> Check:
-    proven = _prove(item.entry, _issued(item.proof), policy, require_pq)
-    expected = f"auditlog.{item.rel}.v1"
-    if proven.entry.type != expected:
-        raise VerificationError(
-            f"expected a related entry of {expected}, got one of {proven.entry.type}"
-        )
-    if proven.entry.source != main.entry.source:
-        raise VerificationError("expected a related entry of the same log")
-    return Check("related", f"{_kind(proven.entry)}, leaf {proven.index} of this log")
+    items: Sequence[Related], main: _Proven, policy: Policy, require_pq: bool
+) -> list[Check]:
+    """Prove each entry told along, and that all stand in one log that never forked."""
+    proven = [_prove(i.entry, _issued(i.proof), policy, require_pq) for i in items]
+    for item, found in zip(items, proven, strict=True):
+        expected = f"auditlog.{item.rel}.v1"
+        if found.entry.type != expected:
+            raise VerificationError(
+                f"expected a related entry of {expected}, got one of {found.entry.type}"
+            )
+        if found.entry.source != main.entry.source:
+            raise VerificationError("expected a related entry of the same log")
+    verdicts = [_verdict(found, policy, (), ()) for found in (main, *proven)]
+    for contradiction in contradictions(verdicts):
+        raise VerificationError(contradiction.what)
+    return [
+        Check("related", f"{_kind(found.entry)}, leaf {found.index} of this log")
+        for found in proven
+    ]
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:

@@ -783,8 +783,22 @@ def test_related_entries_are_verified_like_the_main_one() -> None:
             verify_receipt(log.receipt(decision, related=(related,)), policy)
     lines = other.policy("none").splitlines()[0]
     data = log.receipt(decision, related=(elsewhere,))
-    with pytest.raises(VerificationError):
+    with pytest.raises(VerificationError, match="a related entry of the same log"):
         verify_receipt(data, f"{lines}\n{policy}")
+
+
+def test_a_fork_within_one_receipt_is_found() -> None:
+    decision = make_decision()
+    log, fork = log_of(decision), log_of(make_decision(5))
+    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})
+    for each in (log, fork):
+        each.add(format_entry(model))
+    related = Related("model", fork.entries[4], fork.proof(4))
+    data = log.receipt(decision, related=(related,))
+    with pytest.raises(
+        VerificationError, match="forked: it signed two trees of size 5"
+    ):
+        verify_receipt(data, log.policy())
 
 
 # --- tlog-proof files -----------------------------------------------------------------
