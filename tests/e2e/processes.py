@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -41,10 +41,19 @@ class Server:
         port: int,
         output: Path,
         env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
-        """Name the command; it runs with this interpreter and finds the project."""
+        """Name the command; it runs with this interpreter and finds the project.
+
+        Args:
+            command: arguments for Python.
+            port: where it will answer.
+            output: gets what it writes.
+            env: variables, over ours without any of the product's.
+            under: a command that runs it, such as strace.
+        """
         self.port = port
-        self._command = [sys.executable, *command]
+        self._command = [*under, sys.executable, *command]
         self._output = output
         self._env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("AUDITLOG_")},

@@ -20,6 +20,7 @@ _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+).*")
 _UNFINISHED = re.compile(r"(\d+) +(\w+\(.*) <unfinished \.\.\.>")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
 _FD = re.compile(r"(?:AT_FDCWD|\d+)<((?:\\x[0-9a-f]{2})*)(?:\(deleted\))?>")
+_CARRYING = frozenset({"pwrite64", "recvfrom", "sendto", "write"})
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
 
@@ -61,7 +62,7 @@ def _parse(line: str, *, begins: bool) -> Call | None:
     name, arguments = found[2], found[3]
     texts = [_unhex(text) for text in _TEXT.findall(arguments)]
     files = [_unhex(path).decode() for path in _FD.findall(arguments)]
-    data = texts[0] if texts and name in {"write", "pwrite64"} else b""
+    data = texts[0] if texts and name in _CARRYING else b""
     if name in {"openat", "mkdir", "rename", "unlink"}:
         files = [text.decode() for text in texts]
     return Call(name, files, data, arguments.rpartition('"')[2], begins)

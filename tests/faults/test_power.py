@@ -5,11 +5,15 @@ a power cut would leave it, at each acknowledgement and at many moments between.
 had been acknowledged by then must be there after the next start.
 """
 
+import http.client
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from auditlog.storage.sqlite import SqliteStore
+from tests.e2e.processes import Server, free_port, wait_until
 from tests.faults.disk import Disk, Survivors, calls_of
 from tests.faults.tracing import (
     DECISIONS,
@@ -59,3 +63,73 @@ def test_what_was_acknowledged_outlives_a_power_cut(
             expect_whole(target / "audit", said)
     assert said == traced.said
     assert cuts > DECISIONS + 20
+
+
+LAST = re.compile(rb".*}|(.*\r\n)?0\r\n\r\n", re.DOTALL)
+"""The last piece of an answer, with a length or in chunks."""
+
+
+# --- the whole path, from the answer's last byte to the disk --------------------------
+
+
+def _ask(port: int, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"content-type": "application/json"}
+    connection.request("POST", path, b'{"age": 41}', headers)
+    response = connection.getresponse()
+    assert (response.status, bool(response.read())) == (200, True)
+    connection.close()
+
+
+def _has_checkpoint(directory: Path) -> bool:
+    with SqliteStore(directory / "log.sqlite3", read_only=True) as store:
+        return store.newest() is not None
+
+
+def _events(trace: str) -> str:
+    """Return what happened, a letter each, in order; see the test for the letters."""
+    letters = []
+    for call in calls_of(trace):
+        file = call.paths[0] if call.paths else ""
+        if call.name == "sendto" and LAST.fullmatch(call.data):
+            letters.append("a" if call.begins else "A")
+        elif file.endswith("log.sqlite3-wal") and not call.begins:
+            letters.append("w" if call.name == "pwrite64" else "s")
+        elif call.name == "recvfrom" and call.data.startswith(b"POST"):
+            letters.append("R")
+    return "".join(letters)
+
+
+def test_an_answer_ends_after_its_decision_is_synced(tmp_path: Path) -> None:
+    """R a request comes, w the write-ahead log is written, s synced, A answered.
+
+    An ``a`` is an answer that begins while another thread does something.
+    """
+    trace, port = tmp_path / "trace", free_port()
+    calls = "trace=recvfrom,sendto,pwrite64,fsync,fdatasync"
+    under = ["strace", "-f", "-qq", "-y", "-xx", "-s", "65536", "-e", calls]
+    env = {
+        "AUDITLOG_DIR": str(tmp_path / "audit"),
+        "AUDITLOG_DURABILITY": "sync",
+        "AUDITLOG_CHECKPOINT_INTERVAL": "3600",
+    }
+    command = ["-m", "uvicorn", "tests.e2e.echo_app:app", "--port", str(port)]
+    output = tmp_path / "output.txt"
+    with Server(command, port, output, env, [*under, "-o", str(trace)]) as server:
+        # Until then another thread writes as well.
+        wait_until(lambda: _has_checkpoint(tmp_path / "audit"), 10, "a checkpoint")
+        for number, path in enumerate(("/score/loan", "/stream") * 3, 1):
+            _ask(port, path)
+            answered = rf"(R[ws]*(a[ws]*)?A[ws]*){{{number}}}"
+            wait_until(
+                lambda: bool(re.search(answered, _events(trace.read_text()))),  # noqa: B023
+                10,
+                f"answer {number} in the trace",
+            )
+        server.kill()
+    events = _events(trace.read_text())
+    between = re.findall(r"R([ws]*)", events)
+    assert len(between) == 6, events
+    # The first one also makes a key.
+    assert re.fullmatch(r"w+sw+s", between[0]), events
+    assert [re.fullmatch(r"w+s", one) is None for one in between[1:]] == [False] * 5
