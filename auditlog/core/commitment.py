@@ -34,6 +34,7 @@ __all__ = [
     "leaf_hasher",
     "leaf_salt",
     "members",
+    "salt_stream",
     "salts",
 ]
 
@@ -78,9 +79,14 @@ class Commitment(NamedTuple):
 
 def salts(secret: bytes, n: int) -> list[bytes]:
     """Return salt_0 .. salt_n for a commitment with `n` leaves, 16 bytes each."""
+    stream = salt_stream(secret, n)
+    return [stream[at : at + _SALT_SIZE] for at in range(0, len(stream), _SALT_SIZE)]
+
+
+def salt_stream(secret: bytes, n: int) -> bytes:
+    """Return salt_0 ‖ … ‖ salt_n, 16 bytes each."""
     size = _SALT_SIZE * (n + 1)
-    stream = hashlib.shake_128(b"auditlog/salts/v1\n" + secret).digest(size)
-    return [stream[at : at + _SALT_SIZE] for at in range(0, size, _SALT_SIZE)]
+    return hashlib.shake_128(b"auditlog/salts/v1\n" + secret).digest(size)
 
 
 def leaf_salt(secret: bytes, leaf: int) -> bytes:

