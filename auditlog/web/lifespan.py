@@ -1,13 +1,9 @@
 """The lifespan of the application, with that of the log around it."""
 
-import logging
-
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.process import Process, stops_start
 
 __all__ = ["Lifespan"]
-
-_log = logging.getLogger("auditlog")
 
 
 class Lifespan:
@@ -62,7 +58,7 @@ class Lifespan:
                 text = f"auditlog: {error}"
                 await self._send({"type": "lifespan.startup.failed", "message": text})
                 return False
-            _log.exception("auditlog: no decision can be recorded now")
+            self._process.complain(error)
         return True
 
     async def _forward(self, message: Message) -> None:

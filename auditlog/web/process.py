@@ -72,6 +72,7 @@ class Process:
         self._given = given
         self._has_started = False
         self._retry_at = 0.0
+        self._said = ""
         _PROCESSES.add(self)
 
     async def start(self) -> None:
@@ -84,6 +85,7 @@ class Process:
         if self.runtime is None:
             self.runtime = await _off_loop(self._make)
         self._has_started = True
+        self._said = ""
 
     async def obtain(self) -> Recording | None:
         """Return the runtime, starting it if need be; None if the disk fails.
@@ -98,8 +100,16 @@ class Process:
                 if stops_start(error) and not self._has_started:
                     raise
                 self._retry_at = time.monotonic() + _RETRY_SECONDS
-                _log.exception("auditlog: no decision can be recorded now")
+                self.complain(error)
         return self.runtime
+
+    def complain(self, error: Exception) -> None:
+        """Log why the runtime did not start; the same reason is said once."""
+        if str(error) != self._said:
+            self._said = str(error)
+            foreign = None if isinstance(error, AuditLogError) else error
+            said = "auditlog: no decision can be recorded now: %s"
+            _log.error(said, error, exc_info=foreign)
 
     async def stop(self) -> None:
         """Make everything durable and end the runtime; never raises.
