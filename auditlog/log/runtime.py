@@ -32,6 +32,8 @@ _log = logging.getLogger("auditlog")
 
 _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
+_LEAST_SECONDS = 0.5
+"""What each step of a stop gets, however late it is."""
 
 
 class Runtime:
@@ -127,22 +129,27 @@ class Runtime:
         return self._recorder.flush(timeout)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Make everything durable, sequenced, signed and witnessed; end the threads."""
+        """Make everything durable, sequenced, signed and witnessed; end the threads.
+
+        Args:
+            timeout: seconds for all of it, unless a thread hangs in a system call.
+        """
         if self._stopping.is_set():
             return
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         _RUNTIMES.forget(self._config)
         stop = self._emitter.stop_entry
         if self._recorder.flush(timeout):
             self._recorder.add_entry(stop(self._log.origin, self._now()))
-        stopped = self._recorder.stop(timeout)
+        stopped = self._recorder.stop(_left(deadline))
         if not stopped:
             _log.error("auditlog: some decisions are not on disk; see the journal")
         try:
             self._emitter.close(clean=stopped)
         except StorageError as error:
             _log.error("auditlog: the journal could not be closed: %s", error)
-        self._leader.stop(timeout)
+        self._leader.stop(_left(deadline))
         self._log.close()
 
     def _beat(self) -> None:
@@ -193,6 +200,10 @@ def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
         log.store.append([plain_item(entry) for entry in missing])
     journal.remove()
     return sum(1 for entry in missing if entry.type == DECISION)
+
+
+def _left(deadline: float) -> float:
+    return max(_LEAST_SECONDS, deadline - time.monotonic())
 
 
 def _announce(log: LogDirectory, config: Config) -> None:
