@@ -1,0 +1,422 @@
+"""What surrounds a log goes bad: full, read-only, locked, gone; and comes back.
+
+The service is the middleware around an application, under ``durability = sync``. Under
+``open`` it answers as if nothing had happened, and at once; under ``closed`` an answer
+whose decision was lost is withheld, and then requests are refused before the
+application is called. The log of the service says why, once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.log.runtime import Runtime
+from auditlog.storage.sqlite import SqliteStore
+from auditlog.web import process as process_module
+from auditlog.web.asgi import Receive, Scope, Send
+from auditlog.web.middleware import AuditMiddleware
+from auditlog.web.process import Process
+from tests.faults.logs import in_the_log
+from tests.faults.tracing import expect_whole
+from tests.harness import check_whole_log
+from tests.log.builders import ORIGIN, config_of, exchange
+from tests.web.asgi_driver import START, Server, body, http_scope
+
+Mode = Literal["open", "closed"]
+MODES: tuple[Mode, ...] = ("open", "closed")
+
+BUSY_SECONDS = 0.1
+"""How long a lock of another program is waited for, in place of five seconds."""
+AT_ONCE = 0.5
+"""Seconds that an answer may take where nobody waits for a disk."""
+
+
+class Service:
+    """An application behind the middleware, and what became of each request."""
+
+    def __init__(self, directory: Path, mode: Mode) -> None:
+        self.calls = 0
+        self.recorded: list[str] = []
+        """Ids of the decisions whose answers ended well under ``sync``."""
+        self._app = AuditMiddleware(
+            self._answer,
+            dir=directory,
+            origin=ORIGIN,
+            on_failure=mode,
+            durability="sync",
+            checkpoint_interval=0.05,
+        )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls += 1
+        await receive()
+        await send(START)
+        await send(body(b'{"score":1}'))
+
+    @property
+    def process(self) -> Process:
+        return self._app._process
+
+    def ask(self) -> str:
+        """Ask once; return what the client gets: a status, or that it is cut off."""
+        server = Server()
+        try:
+            asyncio.run(self._app(http_scope(), server.receive, server.send))
+        except AuditLogError as error:
+            if "withheld" not in str(error):
+                raise
+            assert server.body() == b""
+            return "withheld"
+        return str(server.sent[0]["status"])
+
+    def record(self) -> None:
+        """Ask once on a healthy disk, and remember the decision."""
+        server = Server()
+        asyncio.run(self._app(http_scope(), server.receive, server.send))
+        assert server.sent[0]["status"] == 200
+        name = server.header(b"decision-id")
+        assert name is not None
+        self.recorded.append(name.decode())
+
+    def stop(self) -> None:
+        asyncio.run(self.process.stop())
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults: Any = SqliteStore.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "busy_timeout", BUSY_SECONDS)
+    monkeypatch.setattr(process_module, "_STOP_SECONDS", 1.0)
+
+
+@contextmanager
+def _serving(directory: Path, mode: Mode) -> Iterator[Service]:
+    service = Service(directory, mode)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def _expect_promised(service: Service, mode: Mode) -> None:
+    """Ask while decisions cannot be stored."""
+    first = service.ask()
+    calls = service.calls
+    started = time.monotonic()
+    later = [service.ask() for _ in range(3)]
+    if mode == "open":
+        assert (first, later) == ("200", ["200"] * 3)
+        assert service.calls == calls + 3
+        assert time.monotonic() - started < AT_ONCE
+    else:
+        # The one that met the fault first may have been answered by the application.
+        assert first in {"withheld", "503"}
+        assert later == ["503"] * 3
+        assert service.calls == calls
+
+
+def _expect_mended(service: Service, directory: Path) -> None:
+    """Ask until decisions can be stored again; then everything that was said is."""
+    deadline = time.monotonic() + 10
+    runtime: Any = service.process.runtime
+    while runtime is None or not runtime.healthy():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        service.ask()
+        runtime = service.process.runtime
+    service.record()
+    service.stop()
+    expect_whole(directory, [])
+    found = check_whole_log(directory)
+    assert in_the_log(found, service.recorded) == [1] * len(service.recorded)
+
+
+def _causes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged about causes; each lost decision has a line as well."""
+    said = [record.getMessage() for record in caplog.records]
+    return [text for text in said if "is not recorded" not in text]
+
+
+def _expect_said_once(caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    causes = [text for text in _causes(caplog) if re.search(reason, text)]
+    assert causes, _causes(caplog)
+    assert len(set(causes)) == len(causes), causes
+
+
+# --- what goes bad while the service runs ---------------------------------------------
+
+
+@contextmanager
+def _small_disk(directory: Path, size: str) -> Iterator[None]:
+    """Mount a small file system, which takes root."""
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
+    mounted = os.geteuid() == 0 and not subprocess.run(command, check=False).returncode
+    if not mounted:
+        pytest.skip("mounting a small file system takes root, and leave to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_full_disk(
+    tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = tmp_path / "disk"
+    with _small_disk(disk, "4m"), _serving(disk / "audit", mode) as service:
+        service.record()
+        caplog.clear()
+        filler = _fill(disk)
+        # What was allocated before still takes a few.
+        for _ in range(1000):
+            service.ask()
+            if _causes(caplog):
+                break
+        _expect_promised(service, mode)
+        _expect_said_once(caplog, "disk full")
+        filler.unlink()
+        _expect_mended(service, disk / "audit")
+
+
+@contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    """Hold the lock of a program that wants the database for itself."""
+    other = sqlite3.connect(database, isolation_level=None, timeout=10)
+    with contextlib.closing(other):
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@contextmanager
+def _moved(directory: Path) -> Iterator[None]:
+    elsewhere = directory.with_name("elsewhere")
+    directory.rename(elsewhere)
+    yield
+    elsewhere.rename(directory)
+
+
+@contextmanager
+def _removed(directory: Path) -> Iterator[None]:
+    """Remove a directory, and put a copy in its place in the end."""
+    backup = shutil.copytree(directory, directory.with_name("backup"))
+    shutil.rmtree(directory)
+    yield
+    backup.rename(directory)
+
+
+@contextmanager
+def _replaced(directory: Path) -> Iterator[None]:
+    """Put other files with the same content under the names."""
+    backup = shutil.copytree(directory, directory.with_name("backup"))
+    original = directory.rename(directory.with_name("original"))
+    backup.rename(directory)
+    yield
+    shutil.rmtree(directory)
+    original.rename(directory)
+
+
+Breaking = Callable[[Path], AbstractContextManager[None]]
+
+BROKEN: dict[str, tuple[Breaking, str]] = {
+    "locked": (lambda path: _locked(path / "log.sqlite3"), "locked by another program"),
+    "moved": (_moved, "was removed or replaced while it was in use"),
+    "replaced": (_replaced, "was removed or replaced while it was in use"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_log_that_is(
+    tmp_path: Path, mode: Mode, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "audit"
+    breaking, reason = BROKEN[what]
+    with _serving(directory, mode) as service:
+        service.record()
+        caplog.clear()
+        with breaking(directory):
+            _expect_promised(service, mode)
+            time.sleep(1.2)  # Long enough for several attempts to say it again.
+            _expect_promised(service, mode)
+            _expect_said_once(caplog, reason)
+        _expect_mended(service, directory)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_log_that_was_removed_and_restored_goes_on_after_a_restart(
+    tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "audit"
+    with _serving(directory, mode) as service:
+        service.record()
+        with _removed(directory):
+            _expect_promised(service, mode)
+        # Another file is there now: what this process knows is not about it.
+        _expect_promised(service, mode)
+        _expect_said_once(caplog, "put it back, or restart")
+        assert len(check_whole_log(directory).decisions) == 1
+    with _serving(directory, mode) as after:
+        after.recorded = service.recorded
+        _expect_mended(after, directory)
+
+
+def test_a_keyring_that_is_gone_when_the_next_key_is_due(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = Runtime(config_of(tmp_path / "audit"))
+    keyring = tmp_path / "audit" / "keys" / "keyring"
+    try:
+        _submit(runtime, days=0)
+        assert runtime.flush(5)
+        kept = keyring.read_bytes()
+        keyring.unlink()
+        _submit(runtime, days=1)
+        assert not runtime.flush(0.5)
+        assert not runtime.healthy()
+        _expect_said_once(caplog, "keyring")
+        keyring.write_bytes(kept)
+        keyring.chmod(0o600)
+        assert runtime.flush(5)
+        assert runtime.healthy()
+    finally:
+        runtime.stop()
+    expect_whole(tmp_path / "audit", [])
+    assert len(check_whole_log(tmp_path / "audit").decisions) == 2
+
+
+def _submit(runtime: Runtime, days: int) -> None:
+    one = exchange(0)
+    one.time += days * 86_400_000_000
+    one.sequence = runtime.open(one.id, one.time)
+    runtime.submit(one)
+
+
+# --- what is bad when the service starts ----------------------------------------------
+
+
+def _recorded_before(directory: Path) -> list[str]:
+    with _serving(directory, "open") as service:
+        service.record()
+    return service.recorded
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["log.key", "vault.key", "keyring"])
+def test_a_key_that_vanished_hurts_at_the_next_start_only(
+    tmp_path: Path, mode: Mode, name: str
+) -> None:
+    directory = tmp_path / "audit"
+    with _serving(directory, mode) as service:
+        service.record()
+        (directory / "keys" / name).rename(tmp_path / name)
+        service.record()
+    with (
+        _serving(directory, mode) as after,
+        pytest.raises(ConfigurationError, match=rf"{name}.* missing.* restore it"),
+    ):
+        after.ask()
+    assert after.calls == 0
+    (tmp_path / name).rename(directory / "keys" / name)
+    with _serving(directory, mode) as mended:
+        mended.recorded = service.recorded
+        _expect_mended(mended, directory)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_keyring_of_another_time_stops_the_start(tmp_path: Path, mode: Mode) -> None:
+    directory = tmp_path / "audit"
+    _recorded_before(directory)
+    keyring = directory / "keys" / "keyring"
+    keyring.write_bytes(os.urandom(64))
+    with (
+        _serving(directory, mode) as service,
+        pytest.raises(ConfigurationError, match="does not open: it is damaged or old"),
+    ):
+        service.ask()
+    assert service.calls == 0
+
+
+@contextmanager
+def _read_only(directory: Path) -> Iterator[Callable[[], None]]:
+    """Make a directory read-only; yield what makes it writable again."""
+    if os.geteuid() == 0:
+        disk = directory.parent
+        _remount(disk, "ro")
+        yield lambda: _remount(disk, "rw")
+        return
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o500)
+    yield lambda: _give_back(directory)
+
+
+def _remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def _give_back(directory: Path) -> None:
+    directory.chmod(0o700)
+    for path in directory.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+@contextmanager
+def _disk_if_root(directory: Path) -> Iterator[None]:
+    # Root may write where permissions say no.
+    if os.geteuid() == 0:
+        with _small_disk(directory, "8m"):
+            yield
+    else:
+        directory.mkdir()
+        yield
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_directory_that_is_read_only(
+    tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "disk" / "audit"
+    with _disk_if_root(tmp_path / "disk"):
+        recorded = _recorded_before(directory)
+        caplog.clear()
+        with _read_only(directory) as write_again, _serving(directory, mode) as service:
+            service.recorded = recorded
+            _expect_promised(service, mode)
+            time.sleep(1.2)  # It is tried again each second.
+            _expect_promised(service, mode)
+            _expect_said_once(caplog, "Read-only file system|Permission denied")
+            write_again()
+            _expect_mended(service, directory)
+
+
+def test_nothing_is_logged_about_a_healthy_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _recorded_before(tmp_path / "audit")
+    caplog.clear()
+    with caplog.at_level(logging.INFO), _serving(tmp_path / "audit", "open") as service:
+        service.record()
+    assert _causes(caplog) == []
