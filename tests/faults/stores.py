@@ -8,14 +8,28 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from auditlog.core.errors import StorageError
 
-__all__ = ["CHANGES", "FATES", "Fate", "FaultyStore", "acknowledged_by", "die", "rows"]
+__all__ = [
+    "CHANGES",
+    "FATES",
+    "Fate",
+    "FaultyStore",
+    "Forked",
+    "acknowledged_by",
+    "die",
+    "fork",
+    "no_more_files_open",
+    "rows",
+]
 
 Fate = Literal["lost", "persisted", "killed before", "killed after"]
 """What happens at a call: it is not done, or its answer is lost, or we die there."""
+
+Work = Callable[[Callable[[str], None]], None]
+"""What a child does; it acknowledges by calling the argument."""
 
 FATES: tuple[Fate, ...] = ("lost", "persisted", "killed before", "killed after")
 
@@ -70,18 +84,45 @@ def rows(calls: list[str], *fates: Fate) -> list[tuple[int, Fate]]:
     ]
 
 
+class Forked(NamedTuple):
+    """A child that runs, and may be killed."""
+
+    pid: int
+    source: int
+    """Where it says what it acknowledged."""
+
+    def kill(self) -> None:
+        """Kill it, if it still runs."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> list[str]:
+        """Wait until it ends; return what it acknowledged until then."""
+        with os.fdopen(self.source) as pipe:
+            said = pipe.read().split()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert status in {0, -signal.SIGKILL}, f"the child failed by itself: {status}"
+        return said
+
+
 def acknowledged_by(
-    work: Callable[[Callable[[str], None]], None],
-    meanwhile: Callable[[int], None] = lambda pid: None,
+    work: Work, meanwhile: Callable[[int], None] = lambda pid: None
 ) -> list[str]:
     """Run `work` in a forked child that may be killed; return what it acknowledged.
-
-    The child acknowledges by calling its argument; what it said before its death
-    counts, as a client that read the answer would say.
 
     Args:
         work: run in the child.
         meanwhile: called here with the child's process id.
+    """
+    child = fork(work)
+    meanwhile(child.pid)
+    return child.wait()
+
+
+def fork(work: Work) -> Forked:
+    """Run `work` in a forked child.
+
+    The child acknowledges by calling its argument; what it said before its death
+    counts, as a client that read the answer would say.
     """
     source, target = os.pipe()
     with warnings.catch_warnings():
@@ -92,12 +133,7 @@ def acknowledged_by(
         os.close(source)
         _run_child(partial(work, partial(_say, target)))
     os.close(target)
-    meanwhile(pid)
-    with os.fdopen(source) as pipe:
-        said = pipe.read().split()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status in {0, -signal.SIGKILL}, f"the child failed by itself: {status}"
-    return said
+    return Forked(pid, source)
 
 
 def _say(fd: int, word: str) -> None:
