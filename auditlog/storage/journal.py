@@ -316,9 +316,14 @@ def abandoned(directory: Path) -> list[AbandonedJournal]:
 
 
 def _claim(path: Path, emitter: bytes) -> AbandonedJournal | None:
-    fd = open_own(path, os.O_RDWR | os.O_NOFOLLOW)
+    """Lock a journal; None if its owner lives, or somebody else has removed it."""
     try:
-        if try_lock(fd):
+        fd = open_own(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        # Between the two calls another recovery may have come to its end.
+        if try_lock(fd) and os.fstat(fd).st_nlink:
             return AbandonedJournal(path, emitter, fd)
     except BaseException:
         close_own(fd)

@@ -6,6 +6,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -608,3 +609,21 @@ def test_bytes_that_only_look_like_an_id_are_not_found(
 ) -> None:
     open_all(journal, 0)
     assert find_open(directory, EMITTER) is None
+
+
+@pytest.mark.parametrize("step", ["open_own", "try_lock"])
+def test_a_journal_that_another_recovery_removes_meanwhile_is_none(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    journal = Journal.create(directory, EMITTER)
+    open_all(journal, 1)
+    journal.abandon()
+    real: Callable[..., Any] = getattr(journal_module, step)
+
+    def after_the_other(*arguments: Any) -> Any:
+        if step == "try_lock" or arguments[0] == path_of(directory):
+            path_of(directory).unlink(missing_ok=True)
+        return real(*arguments)
+
+    monkeypatch.setattr(journal_module, step, after_the_other)
+    assert abandoned(directory) == []
