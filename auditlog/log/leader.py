@@ -158,7 +158,6 @@ class Leader:
         before = sequencer.published
         try:
             grown = sequencer.step() > before
-            self._log.store.tidy()
         except VerificationError as error:
             self._halt(error)
         except ConflictError as error:
@@ -170,8 +169,15 @@ class Leader:
             self._stopping.wait(_LOOK_SECONDS)
         else:
             self._said.clear()
+            self._tidy()
             return grown
         return False
+
+    def _tidy(self) -> None:
+        try:
+            self._log.store.tidy()
+        except StorageError as error:
+            self._complain("the write-ahead log only grows", error)
 
     def _ask(self, timeout: float) -> None:
         try:

@@ -50,7 +50,8 @@ _WRITER_PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 16384",
     "PRAGMA journal_size_limit = 67108864",
 )
-_READER_PRAGMAS = ("PRAGMA query_only = ON",)
+# The second is for `tidy`, which makes durable what writers then overwrite.
+_READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA checkpoint_fullfsync = ON")
 _REASONS = {
     sqlite3.SQLITE_FULL: "disk full",
     sqlite3.SQLITE_READONLY: (
