@@ -16,7 +16,7 @@ from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.sealing import unseal
-from auditlog.core.tiles import parse_tile_path, tile_path
+from auditlog.core.tiles import TILE_WIDTH, parse_tile_path, tile_path
 from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
@@ -257,31 +257,45 @@ class _Check:
             )
 
     def _check_beyond(self, size: int) -> None:
-        for row in self._store.index_rows(size, _MAX_INDEX):
-            self._problem(f"index row {row.index}", "belongs to no entry")
-        for index, _, _ in self._store.vault_rows(size, _MAX_INDEX):
-            self._problem(f"vault row {index}", "belongs to no entry")
+        # A running service appends meanwhile: rows first, then how many entries exist.
+        start = self._store.size()
+        rows = [row.index or 0 for row in self._store.index_rows(start, _MAX_INDEX)]
+        vault = [row[0] for row in self._store.vault_rows(start, _MAX_INDEX)]
+        now = self._store.size()
+        for kind, indices in (("index", rows), ("vault", vault)):
+            for index in indices:
+                if index >= now:
+                    self._problem(f"{kind} row {index}", "belongs to no entry")
         for beyond in (published for published in self._sizes if published > size):
             what = f"signed for {beyond} entries, only {size} exist"
             self._problem(f"checkpoint {beyond}", what)
         if self._head.size > size:
             what = f"says {self._head.size} entries, only {size} exist"
             self._problem("head", what)
-        for beyond in set(self._store.cosigned_sizes()) - set(self._sizes):
+        cosigned = set(self._store.cosigned_sizes())
+        for beyond in cosigned - set(self._published_sizes()):
             self._problem(f"cosignature {beyond}", "belongs to no checkpoint")
 
     def _check_tiles(self) -> None:
         """Compare every stored tile; full ones below the head must all be there."""
         missing = set(self._tiles)
-        for path in self._store.object_paths():
+        paths = self._store.object_paths()
+        now = self._store.size()
+        for path in paths:
             try:
                 tile = parse_tile_path(path)
+                below = 8 * hash_level(tile)
             except AuditLogError:
                 self._problem(f"object {path[:80]!r}", "is no tile of this log")
                 continue
+            last = (tile.index * TILE_WIDTH + tile.width) << below
+            data = self._store.get(path)
+            # Written since, by a running service, or outgrown and pruned by it.
+            if self._size < last <= now or data is None:
+                continue
             full = tile_path(tile.level, tile.index)
             expected = self._tiles.get(full, b"")[: HASH_SIZE * tile.width]
-            if self._store.get(path) != expected:
+            if data != expected:
                 self._problem(path, "the tile does not match the stored entries")
             missing.discard(path)
         for path in sorted(missing):

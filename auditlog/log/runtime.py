@@ -16,7 +16,7 @@ from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
-from auditlog.core.errors import StorageError
+from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.core.record import DECISION
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
@@ -32,6 +32,11 @@ _log = logging.getLogger("auditlog")
 
 _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
+_SHARED = (
+    *("depth", "durability", "on_failure", "models", "policy"),
+    *("checkpoint_interval", "checkpoint_decisions", "anchor_interval"),
+)
+"""Options of the log rather than of one application."""
 _LEAST_SECONDS = 0.5
 """What each step of a stop gets, however late it is."""
 
@@ -91,6 +96,26 @@ class Runtime:
         sync = self._config.on_failure == "closed"
         journal = Journal.create(self._log.paths.journals, id_, sync=sync)
         return Emitter(journal, id_)
+
+    def require(self, config: Config) -> None:
+        """Refuse to serve a second application of this process with other options.
+
+        Raises:
+            ConfigurationError: naming the options that differ.
+        """
+        differing = [
+            name
+            for name in _SHARED
+            if getattr(config, name) != getattr(self._config, name)
+        ]
+        if config.origin not in (None, self._log.origin):
+            differing.append("origin")
+        if differing:
+            msg = (
+                f"the log in {config.dir} already runs in this process with another "
+                f"{', '.join(differing)}: give both applications the same options"
+            )
+            raise ConfigurationError(msg)
 
     def open(self, id_: bytes, time_us: int) -> int:
         """Number a decision and journal the number; takes microseconds.
@@ -229,9 +254,11 @@ class _Runtimes:
     def get(self, config: Config) -> Runtime:
         key = _key(config)
         with self._lock:
-            if key not in self._by_key:
-                self._by_key[key] = Runtime(config)
-            return self._by_key[key]
+            runtime = self._by_key.get(key)
+            if runtime is None:
+                runtime = self._by_key[key] = Runtime(config)
+            runtime.require(config)
+            return runtime
 
     def forget(self, config: Config) -> None:
         with self._lock:

@@ -32,8 +32,8 @@ class Lifespan:
         passes, and its requests are served by the runtime that was started here.
         """
         first = await receive()
-        if first["type"] == "lifespan.startup" and not await self._start():
-            return
+        if first["type"] == "lifespan.startup":
+            await self._start()
         waiting = [first]
 
         async def next_message() -> Message:
@@ -50,16 +50,16 @@ class Lifespan:
             if self._must_stop:
                 await self._stop()
 
-    async def _start(self) -> bool:
+    async def _start(self) -> None:
         try:
             await self._process.start()
-        except Exception as error:  # noqa: BLE001 - decided by on_failure
+        except Exception as error:
             if stops_start(error) or self._closed:
                 text = f"auditlog: {error}"
                 await self._send({"type": "lifespan.startup.failed", "message": text})
-                return False
+                # As Starlette does: its test client waits for ever without.
+                raise
             self._process.complain(error)
-        return True
 
     async def _forward(self, message: Message) -> None:
         """Pass on a message; before the last one everything is made durable."""

@@ -114,13 +114,16 @@ class Process:
     async def stop(self) -> None:
         """Make everything durable and end the runtime; never raises.
 
-        A later request starts another one: some servers go on after a shutdown.
+        A runtime that another application of this process uses goes on. A later
+        request starts another one: some servers go on after a shutdown.
         """
         runtime = self.runtime
         self.forget()
         if runtime is not None:
+            shared = any(other.runtime is runtime for other in _PROCESSES)
+            end = _flush if shared and self._given is None else _stop
             try:
-                await _off_loop(lambda: _stop(runtime))
+                await _off_loop(lambda: end(runtime))
             except Exception:  # noqa: BLE001 - the server must be able to stop
                 _log.exception("auditlog: the log did not stop cleanly")
 
@@ -161,8 +164,12 @@ def stops_start(error: Exception) -> bool:
     return isinstance(error, AuditLogError) and not isinstance(error, StorageError)
 
 
-def _stop(runtime: Recording) -> None:
+def _flush(runtime: Recording) -> None:
     runtime.flush(_STOP_SECONDS)
+
+
+def _stop(runtime: Recording) -> None:
+    _flush(runtime)
     runtime.stop(_STOP_SECONDS)
 
 

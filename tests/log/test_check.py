@@ -12,6 +12,7 @@ import pytest
 
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import open_log
+from tests.filled import fill_log
 from tests.log.builders import ORIGIN
 
 ROWS = {
@@ -75,6 +76,10 @@ ROWS = {
     "tile removed": (
         "DELETE FROM objects WHERE path = 'tile/0/000'",
         "tile/0/000.*miss",
+    ),
+    "bundle among the tiles": (
+        "INSERT INTO objects VALUES ('tile/entries/000', x'00')",
+        "tile/entries/000.*no tile",
     ),
     "tile renamed": (
         "UPDATE objects SET path = 'tile/0/007' WHERE path = 'tile/0/000'",
@@ -154,6 +159,26 @@ def test_progress_reaches_the_end(filled: Path) -> None:
         report = check_log(log, progress=lambda done, of: seen.append((done, of)))
     assert seen[-1] == (report.entries, report.entries)
     assert seen == sorted(seen)
+
+
+def test_what_a_running_service_appends_meanwhile_is_no_problem(filled: Path) -> None:
+    def service(done: int, of: int) -> None:
+        if done == of:
+            fill_log(filled, 30)
+            with sqlite3.connect(filled / "log.sqlite3") as db:
+                db.execute(
+                    "INSERT INTO cosignatures (size, key, time, line) "
+                    "SELECT max(size), 'k', 1, 'l' FROM checkpoints"
+                )
+            db.close()
+
+    # It is a copy, and says so to whoever writes.
+    (filled / "place").unlink()
+    entries = _check(filled).entries
+    with open_log(filled, read_only=True) as log:
+        report = check_log(log, progress=service)
+        assert log.store.size() >= entries + 30
+    assert (report.problems, report.entries) == ((), entries)
 
 
 def test_the_origin_of_every_entry_is_checked(filled: Path) -> None:

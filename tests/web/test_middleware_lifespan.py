@@ -74,6 +74,14 @@ def live(app: App, *incoming: Message) -> Server:
     return call(app, Server(incoming or (STARTUP, SHUTDOWN)), lifespan_scope())
 
 
+def refused(app: App, why: str) -> Server:
+    """Start an application that refuses to: it says so, and raises."""
+    server = Server((STARTUP,))
+    with pytest.raises(Exception, match=why):
+        call(app, server, lifespan_scope())
+    return server
+
+
 def test_a_lifespan_starts_and_stops_the_runtime(runtimes: Runtimes) -> None:
     order: list[str] = []
 
@@ -127,7 +135,7 @@ def test_a_wrong_configuration_stops_the_start(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         ran.append(True)
 
-    server = live(AuditMiddleware(app, on_failure=on_failure))
+    server = refused(AuditMiddleware(app, on_failure=on_failure), "no key here")
     assert server.sent == [
         {"type": "lifespan.startup.failed", "message": "auditlog: no key here"}
     ]
@@ -141,7 +149,7 @@ def test_a_bad_disk_at_the_start_obeys_on_failure(
     runtimes.error = error
     assert live(AuditMiddleware(polite)).types()[0] == "lifespan.startup.complete"
     assert "disk full" in caplog.text
-    closed = live(AuditMiddleware(polite, on_failure="closed"))
+    closed = refused(AuditMiddleware(polite, on_failure="closed"), "disk full")
     assert closed.types() == ["lifespan.startup.failed"]
 
 
