@@ -160,4 +160,4 @@ def no_more_files_open() -> Iterator[None]:
 
 
 def _open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    return len(list(Path("/dev/fd").iterdir()))

@@ -30,6 +30,7 @@ from auditlog.web.asgi import Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
 from auditlog.web.process import Process
 from tests.faults.logs import in_the_log
+from tests.faults.stores import no_more_files_open
 from tests.faults.tracing import expect_whole
 from tests.harness import check_whole_log
 from tests.log.builders import ORIGIN, config_of, exchange
@@ -315,6 +316,22 @@ def _submit(runtime: Runtime, days: int) -> None:
     runtime.submit(one)
 
 
+def test_a_stop_that_cannot_be_recorded_is_admitted_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "audit"
+    runtime = Runtime(config_of(directory))
+    _submit(runtime, days=0)
+    assert runtime.flush(5)
+    with _locked(directory / "log.sqlite3"):
+        runtime.stop(0.2)
+    expect_whole(directory, [])
+    found = check_whole_log(directory)
+    # No number was open, but nobody could know that none came after the last one.
+    assert [b'"reason":"unclean-stop"' in one for one in found.entries][-1]
+    assert len(found.decisions) == 1
+
+
 # --- what is bad when the service starts ----------------------------------------------
 
 
@@ -358,6 +375,15 @@ def test_a_keyring_of_another_time_stops_the_start(tmp_path: Path, mode: Mode) -
     ):
         service.ask()
     assert service.calls == 0
+
+
+def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    directory = tmp_path / "audit"
+    _recorded_before(directory)
+    (directory / "keys" / "keyring").unlink()
+    for _ in range(2):
+        with no_more_files_open(), pytest.raises(ConfigurationError, match="missing"):
+            Runtime(config_of(directory))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from auditlog.storage.journal import (
     abandoned,
     find_open,
 )
+from tests.faults.stores import no_more_files_open
 from tests.storage.processes import forked, killed_after, start
 
 EMITTER = b"e" * 16
@@ -627,3 +628,15 @@ def test_a_journal_that_another_recovery_removes_meanwhile_is_none(
 
     monkeypatch.setattr(journal_module, step, after_the_other)
     assert abandoned(directory) == []
+
+
+def test_a_journal_that_could_not_be_started_is_nobodys(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise StorageError("cannot sync")
+
+    monkeypatch.setattr(journal_module, "sync_directory", fail)
+    with no_more_files_open(), pytest.raises(StorageError, match="cannot sync"):
+        Journal.create(directory, EMITTER)
+    assert not path_of(directory).exists()
