@@ -38,12 +38,12 @@ def test_the_options_are_those_of_the_code() -> None:
 
 
 def _named_tests() -> list[str]:
-    text = (DOCS / "guarantees.md").read_text("utf-8")
+    text = "".join(page.read_text("utf-8") for page in sorted(DOCS.glob("*.md")))
     return sorted(set(re.findall(r"`(tests/[a-z0-9_/]+\.py(?:::\w+)?)`", text)))
 
 
 @pytest.mark.parametrize("name", _named_tests())
-def test_every_guarantee_names_a_test_that_exists(name: str) -> None:
+def test_every_test_that_a_page_names_exists(name: str) -> None:
     path, _, test = name.partition("::")
     source = (ROOT / path).read_text("utf-8")
     assert not test or f"def {test}(" in source
@@ -52,7 +52,7 @@ def test_every_guarantee_names_a_test_that_exists(name: str) -> None:
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    for name in re.findall(r"`((?:core|log|web|storage|anchors)/[a-z_]+\.py)`", text):
+    for name in re.findall(r"`((?:core|capture|log|web|storage|anchors|cli)/[a-z_]+\.py)`", text):
         assert (ROOT / "auditlog" / name).exists(), name
     for name in re.findall(r"`(auditlog/[a-z_/]+(?:\.py)?)`", text):
         assert (ROOT / name).exists(), name
