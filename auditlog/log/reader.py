@@ -31,6 +31,7 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.proofs import consistency_proof, inclusion_proof
 from auditlog.storage import IndexRow, Query
+from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
 
 __all__ = ["DecisionView", "Reader"]
@@ -116,11 +117,19 @@ class Reader:
         raw = parse_id(id_)
         row = self._store.by_id(raw)
         if row is None or row.index is None:
-            if find_open(self._log.paths.journals, raw):
-                return DecisionView(id_, None, None, "opened")
-            msg = f"no decision {id_} in log {self.origin}"
-            raise NotFoundError(msg)
+            return self._on_its_way(id_, raw)
         return DecisionView(id_, row, self.entry_at(row.index), self._level(row.index))
+
+    def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
+        """Return what the files of processes, living and dead, know of a decision."""
+        journals = self._log.paths.journals
+        item = find_accepted(journals, raw)
+        if item is not None:
+            return DecisionView(id_, item.row, item.entry, "accepted")
+        if find_open(journals, raw):
+            return DecisionView(id_, None, None, "opened")
+        msg = f"no decision {id_} in log {self.origin}"
+        raise NotFoundError(msg)
 
     def entry_at(self, index: int) -> bytes:
         """Return the canonical bytes of the entry at `index`.
@@ -188,7 +197,7 @@ class Reader:
         """
         view = self.decision(id_)
         if view.row is None or view.row.index is None or view.entry is None:
-            msg = f"{id_} is opened, but not in the log yet"
+            msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
         size, note, _ = self._best_checkpoint(view.row.index)
         proof = self._prove(view.row.index, size, note)
@@ -216,7 +225,7 @@ class Reader:
         """
         view = self.decision(id_)
         if view.row is None or view.row.index is None or view.entry is None:
-            msg = f"{id_} is opened, but not in the log yet"
+            msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
 

@@ -1,30 +1,24 @@
 """From exchange to spool, off the event loop, in batches.
 
-One thread takes whatever has been submitted since it last looked and appends it in
-one transaction with one fsync (group commit). Nothing is forgotten on the way: what
-cannot be stored stays in memory and is tried again; what does not fit in memory any
-more is named by a gap entry as soon as the store works again.
+One thread takes whatever has been submitted since it last looked and makes it durable
+with one sync (group commit). Nothing is forgotten on the way: what cannot be stored
+stays in memory and is tried again; what does not fit in memory any more is named by a
+gap entry as soon as the store works again.
 """
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
 
 from auditlog.capture.exchange import Exchange
-from auditlog.core.errors import (
-    AuditLogError,
-    ConfigurationError,
-    ConflictError,
-    StorageError,
-)
+from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import Entry
-from auditlog.log.emitter import Emitter, gap_entry
-from auditlog.log.preparation import Preparation, plain_item
-from auditlog.storage import Index, Spool, SpoolItem
+from auditlog.log.emitter import Emitter
+from auditlog.log.storing import Dropped, Ready, Storing
 
 __all__ = ["OnAccepted", "Recorder"]
 
@@ -36,11 +30,10 @@ _log = logging.getLogger("auditlog")
 _BATCH = 1024
 _BATCH_BYTES = 32 << 20
 _GATHER_SECONDS = 0.03
+_BEHIND_SECONDS = 0.05
+"""How long the store may be behind what was accepted."""
+_BEHIND_ITEMS = 512
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-class _Store(Spool, Index, Protocol):
-    """Where decisions become durable, and can be looked up again."""
 
 
 class _Submitted:
@@ -63,21 +56,7 @@ class _Submitted:
                 _log.exception("auditlog: nobody could be told about a decision")
 
 
-class _Dropped(NamedTuple):
-    first: int
-    last: int
-    reason: str
-
-
-_Waiting = _Submitted | _Dropped | Entry
-
-
-class _Ready(NamedTuple):
-    item: SpoolItem
-    sequences: range
-    """Numbers that are accounted for once the item is durable."""
-    source: _Waiting
-    """What it was made of."""
+_Waiting = _Submitted | Dropped | Entry
 
 
 class Recorder:
@@ -85,45 +64,39 @@ class Recorder:
 
     def __init__(
         self,
-        spool: _Store,
-        preparation: Preparation,
+        storing: Storing,
         emitter: Emitter,
-        origin: str,
         *,
         gather: bool,
         capacity: int = 10_000,
         capacity_bytes: int = 256 << 20,
-        clock: Callable[[], float],
     ) -> None:
         """Prepare a recorder; `start` starts its thread.
 
         Args:
-            spool: where decisions become durable.
-            preparation: turns exchanges into spool items.
+            storing: makes things durable; from now on it belongs to the thread.
             emitter: whose numbers the exchanges carry.
-            origin: the log's name.
             gather: wait a moment for company before each append (``spool``), or
                 append at once (``sync``).
             capacity: how many exchanges may wait; more are admitted as a gap.
             capacity_bytes: how many bytes of bodies may wait.
-            clock: seconds since the epoch.
         """
-        self._spool = spool
-        self._preparation = preparation
+        self._storing = storing
         self._emitter = emitter
-        self._origin = origin
         self._gather = gather
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
-        self._clock = clock
         self._wake = threading.Condition(threading.Lock())
         # Guarded by _wake; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._stopping = False
+        self._flushing = 0
         self._busy = False
         self._idle = False
         # Written by the recorder's thread only.
+        self._behind_since = math.inf
+        """When the store fell behind, on the monotonic clock."""
         self.failure: AuditLogError | None = None
         """Why the last append failed; None while appends succeed."""
         self._thread = threading.Thread(
@@ -168,10 +141,10 @@ class Recorder:
         with self._wake:
             last = self._waiting[-1] if self._waiting else None
             # Under overload there may be millions: they share one gap.
-            if isinstance(last, _Dropped) and last[1:] == (sequence - 1, reason):
-                self._waiting[-1] = _Dropped(last.first, sequence, reason)
+            if isinstance(last, Dropped) and last[1:] == (sequence - 1, reason):
+                self._waiting[-1] = Dropped(last.first, sequence, reason)
             else:
-                self._waiting.append(_Dropped(sequence, sequence, reason))
+                self._waiting.append(Dropped(sequence, sequence, reason))
             self._rouse()
 
     def add_entry(self, entry: Entry) -> None:
@@ -187,51 +160,79 @@ class Recorder:
             self._wake.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything submitted is durable; return whether it is."""
+        """Wait until everything submitted is in the store; return whether it is."""
         deadline = time.monotonic() + timeout
         with self._wake:
-            while self._busy or self._waiting:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0 or not self._thread.is_alive():
-                    return False
-                self._wake.wait(min(remaining, 0.05))
+            self._flushing += 1
+            self._rouse()
+            try:
+                while self._busy or self._waiting or self._storing.behind:
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0 or not self._thread.is_alive():
+                        return False
+                    self._wake.wait(min(remaining, 0.05))
+            finally:
+                self._flushing -= 1
         return True
 
     def stop(self, timeout: float) -> bool:
-        """Flush, end the thread, and return whether everything is durable."""
+        """Flush, end the thread, and return whether everything is in the store."""
         flushed = self.flush(timeout)
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
         self._thread.join(timeout)
-        return flushed
+        # Something may have come in, and been accepted, since the flush.
+        ended = not self._thread.is_alive() and not self._storing.behind
+        return flushed and ended
 
     def _run(self) -> None:
-        while taken := self._take():
-            if self._store(taken):
-                for one in taken:
-                    if isinstance(one, _Submitted):
-                        one.tell(None)
+        while self._work(self._take()):
             with self._wake:
                 self._busy = False
                 self._wake.notify_all()
             self._compact()
 
+    def _work(self, taken: Sequence[_Waiting]) -> bool:
+        """Make durable what was taken, or store what is behind; false at the end."""
+        if not taken and not self._storing.behind:
+            return False
+        stored = self._store(taken)
+        for one in taken if stored else ():
+            if isinstance(one, _Submitted):
+                one.tell(None)
+        return stored or bool(taken)
+
     def _take(self) -> list[_Waiting]:
-        """Return what waits, at most a batch; nothing when it is time to end."""
+        """Return what waits, at most a batch.
+
+        Nothing is returned when it is time to store what is behind, or else to end.
+        """
         with self._wake:
-            while not self._waiting:
-                if self._stopping:
-                    return []
+            while not self._waiting and not self._is_due() and not self._stopping:
                 self._idle = True
-                self._wake.wait()
+                self._wake.wait(self._until_due())
             self._idle = False
             self._busy = True
-            gather = self._gather and len(self._waiting) < _BATCH
+            gather = self._gather and 0 < len(self._waiting) < _BATCH
         if gather:
             time.sleep(_GATHER_SECONDS)
         with self._wake:
             return self._next_batch()
+
+    def _is_due(self) -> bool:
+        """Return whether what is behind should be stored now."""
+        behind = self._storing.behind
+        if not behind:
+            return False
+        urgent = self._flushing or self._stopping or behind >= _BEHIND_ITEMS
+        return bool(urgent) or time.monotonic() >= self._behind_since + _BEHIND_SECONDS
+
+    def _until_due(self) -> float | None:
+        """Return seconds to wait for what is behind; None if nothing is."""
+        if not self._storing.behind:
+            return None
+        return max(0.0, self._behind_since + _BEHIND_SECONDS - time.monotonic())
 
     def _next_batch(self) -> list[_Waiting]:
         """Take from the queue what fits into one transaction."""
@@ -252,13 +253,13 @@ class Recorder:
             _log.warning("auditlog: the journal could not be compacted: %s", error)
 
     def _store(self, taken: Sequence[_Waiting]) -> bool:
-        """Append until it works, or until we stop; return whether it worked."""
-        ready: list[_Ready] = []
+        """Try until it works, or until we stop; return whether it worked."""
+        ready: list[Ready] = []
         attempt = 0
         while True:
             try:
-                ready = ready or [self._prepare(one) for one in taken]
-                self._append(ready)
+                ready = ready or [self._storing.prepare(one) for one in taken]
+                self._make_durable(ready)
             except StorageError as error:
                 self._complain(error, taken, attempt)
                 if self._stopping:
@@ -269,35 +270,14 @@ class Recorder:
                 self.failure = None
                 return True
 
-    def _append(self, ready: list[_Ready]) -> None:
-        try:
-            self._spool.append([one.item for one in ready])
-        except ConflictError:
-            # An earlier append, whose answer was lost, has stored all of them; or a
-            # number of ours is in the log with other bytes, which stops no other.
-            for one in ready:
-                if not self._is_stored(one.item):
-                    self._append_alone(one)
-        for one in ready:
-            self._emitter.settle(one.sequences)
-
-    def _append_alone(self, one: _Ready) -> None:
-        try:
-            self._spool.append([one.item])
-        except ConflictError as error:
-            if not isinstance(one.source, _Submitted):
-                raise
-            number = one.source.exchange.sequence
-            _log.error("auditlog: number %d cannot be recorded: %s", number, error)
-            one.source.tell(error)
-            gap = self._gap(_Dropped(number, number, "unrecordable"))
-            self._spool.append([gap.item])
-
-    def _is_stored(self, item: SpoolItem) -> bool:
-        row = self._spool.by_id(item.row.id)
-        if row is None or row.index is None:
-            return False
-        return self._spool.read(row.index, row.index + 1) == [item.entry]
+    def _make_durable(self, ready: Sequence[Ready]) -> None:
+        """Accept ahead of the store while the store works and is not far behind."""
+        ahead = self.failure is None and not self._is_due()
+        if ready and ahead and self._storing.accept(ready):
+            self._behind_since = min(self._behind_since, time.monotonic())
+        else:
+            self._storing.store(ready)
+            self._behind_since = math.inf
 
     def _complain(
         self, error: StorageError, taken: Sequence[_Waiting], attempt: int
@@ -310,30 +290,3 @@ class Recorder:
         for one in (*taken, *waiting):
             if isinstance(one, _Submitted):
                 one.tell(error)
-
-    def _prepare(self, one: _Waiting) -> _Ready:
-        if isinstance(one, Entry):
-            return _Ready(plain_item(one), range(0), one)
-        if isinstance(one, _Dropped):
-            return self._gap(one)
-        number = one.exchange.sequence
-        try:
-            item = self._preparation.prepare(one.exchange)
-        except StorageError:
-            raise
-        except ConfigurationError as error:
-            # The keys are not where they were: as bad as the disk, and as curable.
-            raise StorageError(str(error)) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            # A fault of ours must not lose the number: admit it by name.
-            _log.exception("auditlog: a decision could not be described")
-            kind = type(error).__name__
-            one.tell(StorageError(f"the decision could not be described: {kind}"))
-            return self._gap(_Dropped(number, number, "unrecordable"))
-        return _Ready(item, range(number, number + 1), one)
-
-    def _gap(self, dropped: _Dropped) -> _Ready:
-        now = int(self._clock() * 1_000_000)
-        entry = gap_entry(self._emitter.id, *dropped, self._origin, now, now)
-        numbers = range(dropped.first, dropped.last + 1)
-        return _Ready(plain_item(entry), numbers, dropped)

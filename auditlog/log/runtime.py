@@ -24,6 +24,12 @@ from auditlog.log.emitter import Emitter, recovery_entries
 from auditlog.log.leader import Leader
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.recorder import OnAccepted, Recorder
+from auditlog.log.storing import Storing
+from auditlog.storage.acceptance import (
+    AcceptanceFile,
+    accepted_items,
+    remove_accepted,
+)
 from auditlog.storage.journal import AbandonedJournal, Journal, abandoned
 
 __all__ = ["Runtime", "recover", "runtime_for"]
@@ -64,14 +70,17 @@ class Runtime:
         describer = Describer(
             self._log.origin, emitter, depth=config.depth, models=config.models
         )
-        self._recorder = Recorder(
+        self._acceptance = self._accept_ahead() if config.durability == "sync" else None
+        storing = Storing(
             self._log.store,
             Preparation(describer, self._log.keyring),
             self._emitter,
             self._log.origin,
-            gather=config.durability != "sync",
-            clock=clock,
+            clock,
+            self._acceptance,
         )
+        gather = config.durability != "sync"
+        self._recorder = Recorder(storing, self._emitter, gather=gather)
         self._leader = Leader(self._log, config, clock)
         self._stopping = threading.Event()
         self._journalled = True
@@ -96,6 +105,13 @@ class Runtime:
         sync = self._config.on_failure == "closed"
         journal = Journal.create(self._log.paths.journals, id_, sync=sync)
         return Emitter(journal, id_)
+
+    def _accept_ahead(self) -> AcceptanceFile | None:
+        try:
+            return AcceptanceFile.create(self._log.paths.journals, self._emitter.id)
+        except StorageError as error:
+            _log.warning("auditlog: decisions go to the store directly: %s", error)
+            return None
 
     def require(self, config: Config) -> None:
         """Refuse to serve a second application of this process with other options.
@@ -171,6 +187,9 @@ class Runtime:
         if not stopped:
             _log.error("auditlog: some decisions are not on disk; see the journal")
         try:
+            # In this order: whoever finds the journal looks for the other file.
+            if self._acceptance is not None:
+                self._acceptance.close(clean=stopped)
             self._emitter.close(clean=stopped)
         except StorageError as error:
             _log.error("auditlog: the journal could not be closed: %s", error)
@@ -217,14 +236,24 @@ def recover(log: LogDirectory, now: int) -> int:
 
 def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
     """Admit what one journal names; return how many decisions were interrupted."""
+    _store_accepted(log, journal.emitter)
     logged = log.store.sequences(journal.emitter)
     entries = recovery_entries(journal, logged, log.origin, now)
     # What was appended by somebody who died before the journal was gone.
     missing = [entry for entry in entries if log.store.by_id(entry.id) is None]
     if missing:
         log.store.append([plain_item(entry) for entry in missing])
+    remove_accepted(log.paths.journals, journal.emitter)
     journal.remove()
     return sum(1 for entry in missing if entry.type == DECISION)
+
+
+def _store_accepted(log: LogDirectory, emitter: bytes) -> None:
+    """Bring into the store what a dead emitter had accepted ahead of it."""
+    accepted = accepted_items(log.paths.journals, emitter)
+    missing = [item for item in accepted if log.store.by_id(item.row.id) is None]
+    if missing:
+        log.store.append(missing)
 
 
 def _left(deadline: float) -> float:

@@ -51,7 +51,8 @@ class Service:
     def __init__(self, directory: Path, mode: Mode) -> None:
         self.calls = 0
         self.recorded: list[str] = []
-        """Ids of the decisions whose answers ended well under ``sync``."""
+        """Ids of the decisions that were promised to be in the log."""
+        self._mode = mode
         self._app = AuditMiddleware(
             self._answer,
             dir=directory,
@@ -81,6 +82,8 @@ class Service:
                 raise
             assert server.body() == b""
             return "withheld"
+        if self._mode == "closed" and server.sent[0]["status"] == 200:
+            self._remember(server)
         return str(server.sent[0]["status"])
 
     def record(self) -> None:
@@ -88,9 +91,17 @@ class Service:
         server = Server()
         asyncio.run(self._app(http_scope(), server.receive, server.send))
         assert server.sent[0]["status"] == 200
+        self._remember(server)
+
+    def _remember(self, server: Server) -> None:
         name = server.header(b"decision-id")
         assert name is not None
         self.recorded.append(name.decode())
+
+    def flush(self) -> None:
+        """Wait until the store has what was accepted ahead of it."""
+        assert self.process.runtime is not None
+        assert self.process.runtime.flush(5)
 
     def stop(self) -> None:
         asyncio.run(self.process.stop())
@@ -115,6 +126,8 @@ def _serving(directory: Path, mode: Mode) -> Iterator[Service]:
 def _expect_promised(service: Service, mode: Mode) -> None:
     """Ask while decisions cannot be stored."""
     first = service.ask()
+    if mode == "closed":
+        first = _until_refused(service, first)
     calls = service.calls
     started = time.monotonic()
     later = [service.ask() for _ in range(3)]
@@ -127,6 +140,15 @@ def _expect_promised(service: Service, mode: Mode) -> None:
         assert first in {"withheld", "503"}
         assert later == ["503"] * 3
         assert service.calls == calls
+
+
+def _until_refused(service: Service, answer: str) -> str:
+    """Ask until the store is known to fail: what was accepted ahead of it is safe."""
+    deadline = time.monotonic() + 10
+    while answer == "200":
+        assert time.monotonic() < deadline
+        answer = service.ask()
+    return answer
 
 
 def _expect_mended(service: Service, directory: Path) -> None:
@@ -274,6 +296,7 @@ def test_a_log_that_was_removed_and_restored_goes_on_after_a_restart(
     directory = tmp_path / "audit"
     with _serving(directory, mode) as service:
         service.record()
+        service.flush()
         with _removed(directory):
             _expect_promised(service, mode)
         # Another file is there now: what this process knows is not about it.

@@ -19,6 +19,7 @@ from auditlog.log.emitter import Emitter
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import Recorder
 from auditlog.log.runtime import recover
+from auditlog.log.storing import Storing
 from auditlog.storage.journal import Journal
 from tests.fakes import MemoryStore
 from tests.faults.logs import (
@@ -56,11 +57,8 @@ class Recording:
         log = directory_of(store, directory)
         self.emitter = Emitter(Journal.create(log.paths.journals, ID), ID)
         preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keyring)
-        self.recorder = Recorder(
-            *(log.store, preparation, self.emitter, ORIGIN),
-            gather=False,
-            clock=time.time,
-        )
+        storing = Storing(log.store, preparation, self.emitter, ORIGIN, time.time, None)
+        self.recorder = Recorder(storing, self.emitter, gather=False)
         self.verdicts: Verdicts = {}
         for _ in range(DECISIONS):
             self._submit(say)

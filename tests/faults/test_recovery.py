@@ -16,6 +16,7 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import Emitter
 from auditlog.log.preparation import Preparation
 from auditlog.log.runtime import recover
+from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
 from tests.fakes import MemoryStore
 from tests.faults.logs import (
@@ -38,7 +39,8 @@ from tests.log.builders import ORIGIN, exchange, now_us
 
 ONE, TWO = bytes(range(16)), bytes(range(100, 116))
 DECISIONS = 6
-"""Two that are logged, three of the same process, and one of the other."""
+"""Two that are logged, one that is only accepted, two more of the same process, and one
+of the other."""
 REASONS = ["unclean-stop", "unclean-stop", "unjournalled"]
 
 
@@ -60,13 +62,17 @@ def _leave_two_dead(log: LogDirectory) -> None:
         Emitter(Journal.create(log.paths.journals, id_), id_) for id_ in (ONE, TWO)
     )
     preparation = Preparation(Describer(ORIGIN, ONE, depth=0), log.keyring)
+    acceptance = AcceptanceFile.create(log.paths.journals, ONE)
     for number in range(5):
         decision = exchange(number)
         one.put_on_record(one.issue(decision.id, decision.time), decision.id, 1)
         if number in {0, 2}:
             log.store.append([preparation.prepare(decision)])
+        if number in {2, 3}:
+            assert acceptance.append([preparation.prepare(decision)])
     two.issue(exchange(0).id, now_us())
     two.put_on_record(two.issue(exchange(1).id, now_us()), exchange(1).id, now_us())
+    acceptance.close(clean=False)
     one.close(clean=False)
     two.close(clean=False)
 
@@ -84,7 +90,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def _expect_all_admitted_once(found: Log) -> None:
     assert len(found.decisions) == DECISIONS
     outcomes = [one["data"]["outcome"] for one in found.decisions]
-    assert sorted(outcomes) == ["completed"] * 2 + ["interrupted"] * 4
+    assert sorted(outcomes) == ["completed"] * 3 + ["interrupted"] * 3
     assert len(found.entries) == 10 + DECISIONS + len(REASONS)
     for reason in REASONS:
         text = f'"reason":"{reason}"'.encode()
@@ -94,7 +100,8 @@ def _expect_all_admitted_once(found: Log) -> None:
 
 def test_a_recovery_looks_before_it_appends(calls: list[str]) -> None:
     assert calls == [
-        *("sequences", *["by_id"] * 4, "append"),
+        *("by_id", "by_id", "append"),
+        *("sequences", *["by_id"] * 3, "append"),
         *("sequences", *["by_id"] * 3, "append"),
     ]
 

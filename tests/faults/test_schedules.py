@@ -31,8 +31,10 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import Emitter
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import Preparation
-from auditlog.log.recorder import Recorder, _Ready, _Submitted
+from auditlog.log.recorder import _Submitted
 from auditlog.log.runtime import recover
+from auditlog.log.storing import Ready, Storing
+from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
 from tests.fakes import MemoryStore
 from tests.faults.actors import Actor
@@ -68,30 +70,38 @@ class Process:
         log = directory_of(store, directory)
         id_ = new_id(now_us())
         self.emitter = Emitter(Journal.create(log.paths.journals, id_), id_)
+        self._acceptance = AcceptanceFile.create(log.paths.journals, id_)
         self._preparation = Preparation(Describer(ORIGIN, id_, depth=0), log.keyring)
 
-    def issue(self) -> _Ready:
+    def issue(self) -> Ready:
         """Number and journal a decision, and prepare it."""
         one = exchange(0)
         one.sequence = self.emitter.issue(one.id, one.time)
         self.emitter.put_on_record(one.sequence, one.id, one.time)
         item = self._preparation.prepare(one)
         numbers = range(one.sequence, one.sequence + 1)
-        return _Ready(item, numbers, _Submitted(one, None))
+        return Ready(item, numbers, _Submitted(one, None))
 
-    def append_until_it_works(self, store: Any, ready: list[_Ready]) -> None:
-        """Do what the recorder's thread does, without waiting between attempts."""
-        recorder = Recorder(
-            *(store, self._preparation, self.emitter, ORIGIN),
-            gather=False,
-            clock=time.time,
-        )
-        while True:
-            try:
-                recorder._append(ready)
-            except StorageError:
-                continue
-            return
+    def storing(self, store: Any) -> Storing:
+        """Return what the recorder's thread works with."""
+        preparation, emitter = self._preparation, self.emitter
+        arguments = (store, preparation, emitter, ORIGIN, time.time, self._acceptance)
+        return Storing(*arguments)
+
+    def leave(self) -> None:
+        """Let go of what a dead process held; its files stay."""
+        self._acceptance.close(clean=False)
+        self.emitter.close(clean=False)
+
+
+def _store_until_it_works(storing: Storing, ready: list[Ready]) -> None:
+    """Do what the recorder's thread does, without waiting between attempts."""
+    while True:
+        try:
+            storing.store(ready)
+        except StorageError:
+            continue
+        return
 
 
 class Schedules(RuleBasedStateMachine):
@@ -108,6 +118,7 @@ class Schedules(RuleBasedStateMachine):
         self.actors: dict[tuple[str, int], Actor] = {}
         self.issued: list[str] = []
         self.acknowledged: list[str] = []
+        self.accepted_ahead: list[str] = []
         self.published: dict[int, bytes] = {}
 
     @initialize()
@@ -135,7 +146,10 @@ class Schedules(RuleBasedStateMachine):
         self.issued += ids
 
         def work(store: Any) -> None:
-            process.append_until_it_works(store, ready)
+            storing = process.storing(store)
+            ahead = count % 2 == 1 and storing.accept(ready)
+            self.accepted_ahead += ids if ahead else ()
+            _store_until_it_works(storing, [] if ahead else ready)
             self.acknowledged += ids
 
         return work
@@ -217,7 +231,7 @@ class Schedules(RuleBasedStateMachine):
         if role == "recorder" and number in self.processes:
             if (role, number) in self.actors:
                 self.actors.pop((role, number)).advance("killed before")
-            self.processes.pop(number).emitter.close(clean=False)
+            self.processes.pop(number).leave()
 
     # --- what must hold ---------------------------------------------------------------
 
@@ -257,6 +271,12 @@ class Schedules(RuleBasedStateMachine):
         found = check_memory_log(self.store, VERIFIERS)
         assert size in {0, len(found.entries)}
         assert in_the_log(found, self.issued) == [1] * len(self.issued)
+        completed = [one["id"] for one in found.decisions if _is_completed(one)]
+        assert set(self.accepted_ahead) <= set(completed)
+
+
+def _is_completed(decision: dict[str, Any]) -> bool:
+    return bool(decision["data"]["outcome"] == "completed")
 
 
 TestSchedules = Schedules.TestCase

@@ -1,8 +1,9 @@
 """Each system call that changes a file fails, or is the last one.
 
 A child makes a log, records decisions, makes checkpoints and stops; strace makes its
-n-th call of a kind fail, or kills it there, in each of its threads. Whatever the child
-acknowledged must be there once after the next start, and the whole log must hold.
+n-th call of a kind fail, or kills it there, in each of its threads; where n is odd,
+under ``sync``. Whatever the child acknowledged must be there once after the next start,
+and the whole log must hold.
 
 In CI some of the invocations of each kind are tried; ``FAULTS=all`` tries each.
 """
@@ -48,7 +49,8 @@ def test_a_call_that_fails_or_kills(tmp_path: Path, call: str, error: str) -> No
     for number in _invocations(call, error):
         directory = tmp_path / f"{number}"
         order = f"inject={call}:{fate}:when={number}"
-        said, trace = run_traced(directory, "-e", order)
+        durability = ("spool", "sync")[number % 2]
+        said, trace = run_traced(directory, "-e", order, durability=durability)
         if not _was_met(trace, error):
             break
         tried += 1
@@ -65,15 +67,17 @@ def _was_met(trace: str, error: str) -> bool:
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("call", ["fdatasync", "fsync", "openat", "pwrite64", "write"])
 def test_a_disk_that_fails_for_good(tmp_path: Path, call: str, error: str) -> None:
-    for number in (2, 9, 30):
+    for number in (2, 9, 30, 31):
         directory = tmp_path / f"{number}"
         order = f"inject={call}:error={error}:when={number}+"
-        said, _ = run_traced(directory, "-e", order)
+        durability = ("spool", "sync")[number % 2]
+        said, _ = run_traced(directory, "-e", order, durability=durability)
         expect_whole(directory, said)
 
 
-def test_nothing_fails_without_an_order(tmp_path: Path) -> None:
-    said, trace = run_traced(tmp_path / "audit")
+@pytest.mark.parametrize("durability", ["spool", "sync"])
+def test_nothing_fails_without_an_order(tmp_path: Path, durability: str) -> None:
+    said, trace = run_traced(tmp_path / "audit", durability=durability)
     assert len(said) == DECISIONS
     expect_whole(tmp_path / "audit", said)
     called = Counter(re.findall(r"^\d+ +(\w+)\(", trace, re.MULTILINE))

@@ -61,12 +61,13 @@ class Traced(NamedTuple):
     trace: str
 
 
-def run_traced(directory: Path, *options: str) -> Traced:
+def run_traced(directory: Path, *options: str, durability: str = "spool") -> Traced:
     """Record decisions under checkpoints in a child under strace, and stop.
 
     Args:
         directory: where the log is to be; not there yet.
         options: more of them for strace, such as what to inject.
+        durability: the option of that name.
     """
     trace = directory.with_name(f"{directory.name}.trace")
     gate, opener = os.pipe()
@@ -76,7 +77,7 @@ def run_traced(directory: Path, *options: str) -> Traced:
         os.close(opener)
         os.read(gate, 1)
         logging.disable(logging.CRITICAL)
-        _record_all(directory, say)
+        _record_all(directory, durability, say)
 
     def attach(pid: int) -> None:
         command = ["strace", "-f", "-qq", "-o", str(trace), "-p", str(pid)]
@@ -102,10 +103,10 @@ def _wait_until_traced(pid: int) -> None:
         time.sleep(0.001)
 
 
-def _record_all(directory: Path, say: Callable[[str], None]) -> None:
+def _record_all(directory: Path, durability: str, say: Callable[[str], None]) -> None:
     # Where the disk fails, errors of ours are right; any other one is a fault.
     with contextlib.suppress(AuditLogError):
-        runtime = Runtime(config_of(directory))
+        runtime = Runtime(config_of(directory, durability=durability))
         try:
             for _ in range(DECISIONS):
                 _record(runtime, say)

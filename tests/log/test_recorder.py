@@ -9,15 +9,23 @@ from typing import Any
 import pytest
 
 from auditlog.core.errors import AuditLogError, StorageError
-from auditlog.core.record import parse_entry
+from auditlog.core.record import format_id, parse_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.preparation import Preparation
+from auditlog.log.reader import Reader
 from auditlog.log.recorder import Recorder
+from auditlog.log.runtime import recover
+from auditlog.log.storing import Storing
 from auditlog.storage import SpoolItem
+from auditlog.storage.acceptance import (
+    Acceptance,
+    AcceptanceFile,
+    accepted_items,
+)
 from auditlog.storage.journal import Journal, abandoned
-from tests.log.builders import ORIGIN, config_of, exchange
+from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
 ID = bytes(range(16))
 
@@ -71,11 +79,11 @@ def make(
 ) -> Iterator[Callable[..., Recorder]]:
     made: list[Recorder] = []
 
-    def make_recorder(**options: Any) -> Recorder:
-        settings = {"gather": False, "clock": time.time, **options}
+    def make_recorder(acceptance: Acceptance | None = None, **options: Any) -> Recorder:
         describer = Describer(ORIGIN, ID, depth=1)
         preparation = Preparation(describer, log.keyring)
-        recorder = Recorder(spool, preparation, emitter, ORIGIN, **settings)
+        storing = Storing(spool, preparation, emitter, ORIGIN, time.time, acceptance)
+        recorder = Recorder(storing, emitter, **{"gather": False, **options})
         made.append(recorder)
         return recorder
 
@@ -241,3 +249,134 @@ def test_submitting_never_waits_for_the_disk(
     assert verdicts == [[]] * 100
     spool.gate.set()
     assert recorder.flush(5)
+
+
+# --- ahead of the store ---------------------------------------------------------------
+
+
+@pytest.fixture
+def acceptance(log: LogDirectory, emitter: Emitter) -> Iterator[AcceptanceFile]:
+    made = AcceptanceFile.create(log.paths.journals, ID)
+    yield made
+    made.close(clean=True)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_decision_is_accepted_while_the_store_hangs(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    acceptance: AcceptanceFile,
+) -> None:
+    spool.gate.clear()
+    recorder = make(acceptance)
+    recorder.start()
+    verdict = _submit(recorder, emitter)
+    _wait_until(lambda: verdict == [None])
+    assert log.store.size() == 0
+    # Until the store has it, it counts as open, for whoever recovers.
+    assert emitter.state() == (1, [0])
+    (item,) = accepted_items(log.paths.journals, ID)
+    view = Reader(log).decision(format_id(item.row.id))
+    assert (view.level, view.entry) == ("accepted", item.entry)
+    spool.gate.set()
+    assert recorder.flush(5)
+    assert [data["sequence"] for data in _data(log)] == [0]
+    assert emitter.state() == (1, [])
+
+
+def test_the_store_is_filled_behind_in_larger_batches_and_in_order(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    acceptance: AcceptanceFile,
+) -> None:
+    recorder = make(acceptance)
+    recorder.start()
+    for _ in range(20):
+        verdict = _submit(recorder, emitter)
+        _wait_until(lambda: verdict == [None])  # noqa: B023
+    assert recorder.flush(5)
+    assert [data["sequence"] for data in _data(log)] == list(range(20))
+    assert len(spool.batches) < 20
+
+
+def test_what_was_accepted_is_in_the_store_soon_without_anybody_asking(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    acceptance: AcceptanceFile,
+) -> None:
+    recorder = make(acceptance)
+    recorder.start()
+    _submit(recorder, emitter)
+    _wait_until(lambda: log.store.size() == 1)
+
+
+def test_while_the_store_fails_nothing_is_accepted_ahead_of_it(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    acceptance: AcceptanceFile,
+) -> None:
+    spool.fail_before = 10**9
+    recorder = make(acceptance)
+    recorder.start()
+    first = _submit(recorder, emitter)
+    _wait_until(lambda: recorder.failure is not None)
+    later = _submit(recorder, emitter)
+    assert first == [None]
+    assert [str(one) for one in later] == ["disk full"]
+    spool.fail_before = 0
+    assert recorder.flush(5)
+    assert [data["sequence"] for data in _data(log)] == [0, 1]
+
+
+def test_an_acceptance_that_fails_sends_decisions_to_the_store(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    acceptance: AcceptanceFile,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (path,) = log.paths.journals.glob("*.accepted")
+    path.unlink()
+    recorder = make(acceptance)
+    recorder.start()
+    verdicts = []
+    for _ in range(3):
+        verdicts.append(_submit(recorder, emitter))
+        assert recorder.flush(5)
+    assert verdicts == [[None]] * 3
+    assert [data["sequence"] for data in _data(log)] == [0, 1, 2]
+    assert caplog.text.count("decisions go to the store directly") == 1
+
+
+def test_a_stop_while_the_store_fails_leaves_what_was_accepted_to_recovery(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    acceptance: AcceptanceFile,
+) -> None:
+    spool.fail_before = 10**9
+    recorder = make(acceptance)
+    recorder.start()
+    verdict = _submit(recorder, emitter)
+    _wait_until(lambda: verdict == [None])
+    assert not recorder.stop(0.5)
+    assert not recorder._thread.is_alive()
+    acceptance.close(clean=False)
+    emitter.close(clean=False)
+    assert recover(log, now_us()) == 1
+    assert [data.get("outcome") for data in _data(log)] == ["completed", None]
+    assert list(log.paths.journals.glob("*.accepted")) == []

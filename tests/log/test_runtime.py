@@ -142,9 +142,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def _kill_one(directory: Path) -> None:
+def _kill_one(directory: Path, program: str = KILLED) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", KILLED, str(directory)]
+    command = [sys.executable, "-c", program, str(directory)]
     killed = subprocess.run(command, env=env, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
 
@@ -160,6 +160,40 @@ def test_what_a_killed_process_had_open_is_interrupted_once(directory: Path) -> 
     with open_log(directory, read_only=True) as log:
         report = check_log(log)
     assert (report.problems, report.unchecked) == ((), ())
+
+
+ACCEPTED = """
+import os, signal, sys, threading
+from pathlib import Path
+from auditlog.log.runtime import Runtime
+from auditlog.storage.sqlite import SqliteStore
+from tests.log.builders import config_of, exchange
+SqliteStore.append = lambda *_: threading.Event().wait()
+runtime = Runtime(config_of(Path(sys.argv[1]), durability="sync"))
+told = threading.Semaphore(0)
+for number in range(5):
+    one = exchange(0)
+    one.sequence = runtime.open(one.id, one.time)
+    if number < 3:
+        runtime.submit(one, lambda error: error or told.release())
+for _ in range(3):
+    assert told.acquire(timeout=10)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_had_accepted_is_stored_once(directory: Path) -> None:
+    """It dies with three decisions accepted, none of them in the store."""
+    Runtime(config_of(directory)).stop()
+    _kill_one(directory, ACCEPTED)
+    assert _states(directory) == ["start", "stop"]
+    for _ in range(2):
+        Runtime(config_of(directory)).stop()
+    states = _states(directory)[2:]
+    assert states[:4] == ["start", "completed", "completed", "completed"]
+    assert states[4:7] == ["interrupted", "interrupted", "unclean-stop"]
+    assert states[7:] == ["start", "stop"] * 2
+    assert not list((directory / "journal").glob("*.accepted"))
 
 
 def test_two_that_start_at_once_recover_once(directory: Path) -> None:

@@ -1,0 +1,187 @@
+"""From what was submitted to what is durable, and then in the store, once.
+
+Single-threaded: it runs on the recorder's thread. Where there is an acceptance file,
+items are durable before they are in the store, and the store is filled behind.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from auditlog.capture.exchange import Exchange
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    ConflictError,
+    StorageError,
+)
+from auditlog.core.record import Entry
+from auditlog.log.emitter import Emitter, gap_entry
+from auditlog.log.preparation import Preparation, plain_item
+from auditlog.storage import Index, Spool, SpoolItem
+from auditlog.storage.acceptance import Acceptance
+
+__all__ = ["Dropped", "Ready", "Storing", "Submission"]
+
+_log = logging.getLogger("auditlog")
+
+
+class Submission(Protocol):
+    """An exchange that waits, and whom to tell once."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """What waits."""
+
+    def tell(self, error: AuditLogError | None) -> None:
+        """Say that it is durable, or why it is not; the first word counts."""
+
+
+class Dropped(NamedTuple):
+    """Numbers for which there will be no decision."""
+
+    first: int
+    last: int
+    reason: str
+
+
+class Ready(NamedTuple):
+    """An item, and what it accounts for."""
+
+    item: SpoolItem
+    sequences: range
+    """Numbers that are accounted for once the item is in the store."""
+    source: Submission | Dropped | Entry
+    """What it was made of."""
+
+
+class _Store(Spool, Index, Protocol):
+    """Where decisions are ordered, and can be looked up again."""
+
+
+class Storing:
+    """Prepares, accepts and stores, in the order in which it is given things."""
+
+    def __init__(
+        self,
+        store: _Store,
+        preparation: Preparation,
+        emitter: Emitter,
+        origin: str,
+        clock: Callable[[], float],
+        acceptance: Acceptance | None,
+    ) -> None:
+        """Take over the emitter's side of a log.
+
+        Args:
+            store: where decisions are ordered.
+            preparation: turns exchanges into items.
+            emitter: whose numbers the exchanges carry.
+            origin: the log's name.
+            clock: seconds since the epoch.
+            acceptance: makes items durable ahead of the store; None where the store
+                does that itself.
+        """
+        self._store = store
+        self._preparation = preparation
+        self._emitter = emitter
+        self._origin = origin
+        self._clock = clock
+        self._acceptance = acceptance
+        self._behind: list[Ready] = []
+        """Durable, but not in the store yet."""
+
+    @property
+    def behind(self) -> int:
+        """How many items are durable and not in the store yet."""
+        return len(self._behind)
+
+    def prepare(self, one: Submission | Dropped | Entry) -> Ready:
+        """Return the item of one thing that waits; a gap where there can be none.
+
+        Raises:
+            StorageError: the keys cannot be reached now.
+        """
+        if isinstance(one, Entry):
+            return Ready(plain_item(one), range(0), one)
+        if isinstance(one, Dropped):
+            return self._gap(one)
+        number = one.exchange.sequence
+        try:
+            item = self._preparation.prepare(one.exchange)
+        except StorageError:
+            raise
+        except ConfigurationError as error:
+            # The keys are not where they were: as bad as the disk, and as curable.
+            raise StorageError(str(error)) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            # A fault of ours must not lose the number: admit it by name.
+            _log.exception("auditlog: a decision could not be described")
+            kind = type(error).__name__
+            one.tell(StorageError(f"the decision could not be described: {kind}"))
+            return self._gap(Dropped(number, number, "unrecordable"))
+        return Ready(item, range(number, number + 1), one)
+
+    def accept(self, ready: Sequence[Ready]) -> bool:
+        """Make items durable ahead of the store, if that can be; return whether.
+
+        They are then in the store with the next `store`.
+        """
+        if self._acceptance is None:
+            return False
+        try:
+            accepted = self._acceptance.append([one.item for one in ready])
+        except StorageError as error:
+            _log.warning("auditlog: decisions go to the store directly: %s", error)
+            return False
+        if accepted:
+            self._behind += ready
+        return accepted
+
+    def store(self, ready: Sequence[Ready] = ()) -> None:
+        """Bring into the store what is behind, and then `ready`, durably.
+
+        Raises:
+            StorageError: nothing is there yet, or it is unknown; try again.
+        """
+        everything = [*self._behind, *ready]
+        self._append(everything)
+        for one in everything:
+            self._emitter.settle(one.sequences)
+        if self._acceptance is not None:
+            self._acceptance.clear()
+        self._behind.clear()
+
+    def _append(self, ready: Sequence[Ready]) -> None:
+        try:
+            self._store.append([one.item for one in ready])
+        except ConflictError:
+            # An earlier append, whose answer was lost, has stored all of them; or a
+            # number of ours is in the log with other bytes, which stops no other.
+            for one in ready:
+                if not self._is_stored(one.item):
+                    self._append_alone(one)
+
+    def _append_alone(self, one: Ready) -> None:
+        try:
+            self._store.append([one.item])
+        except ConflictError as error:
+            if isinstance(one.source, Dropped | Entry):
+                raise
+            number = one.source.exchange.sequence
+            _log.error("auditlog: number %d cannot be recorded: %s", number, error)
+            one.source.tell(error)
+            gap = self._gap(Dropped(number, number, "unrecordable"))
+            self._store.append([gap.item])
+
+    def _is_stored(self, item: SpoolItem) -> bool:
+        row = self._store.by_id(item.row.id)
+        if row is None or row.index is None:
+            return False
+        return self._store.read(row.index, row.index + 1) == [item.entry]
+
+    def _gap(self, dropped: Dropped) -> Ready:
+        now = int(self._clock() * 1_000_000)
+        entry = gap_entry(self._emitter.id, *dropped, self._origin, now, now)
+        numbers = range(dropped.first, dropped.last + 1)
+        return Ready(plain_item(entry), numbers, dropped)

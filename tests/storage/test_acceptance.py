@@ -1,0 +1,185 @@
+"""The acceptance file: durable ahead of the store, read back by whoever comes next."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditlog.core.errors import StorageError
+from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage import acceptance as acceptance_module
+from auditlog.storage.acceptance import (
+    AcceptanceFile,
+    _parse,
+    accepted_items,
+    remove_accepted,
+)
+
+ID = bytes(range(16))
+OTHER = bytes(range(16, 32))
+CAPACITY = 1 << 20
+
+
+def _item(number: int, size: int = 300) -> SpoolItem:
+    row = IndexRow(None, number.to_bytes(16), "auditlog.decision.v1", 7, ID, number)
+    return SpoolItem(b"e" * size, row, OTHER, os.urandom(size))
+
+
+ITEMS = [_item(number) for number in range(20)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> AcceptanceFile:
+    return AcceptanceFile.create(tmp_path, ID)
+
+
+def test_what_was_accepted_is_read_back_in_order(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    assert accepted_items(tmp_path, ID) == []
+    assert file.append(ITEMS[:3])
+    assert file.append(ITEMS[3:4])
+    assert accepted_items(tmp_path, ID) == ITEMS[:4]
+    file.close(clean=False)
+    assert accepted_items(tmp_path, ID) == ITEMS[:4]
+
+
+def test_items_without_content_and_with_every_field_come_back(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    full = IndexRow(None, ID, "t", 1, ID, 2**62, "/é", "m", "v", "completed")
+    items = [SpoolItem(b"x", full), SpoolItem(b"y", full, ID, b"")]
+    assert file.append(items)
+    assert accepted_items(tmp_path, ID) == items
+
+
+def test_the_next_round_hides_what_the_store_has(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    for one in ITEMS[:5]:
+        assert file.append([one])
+    file.clear()
+    # Nothing is written to forget: the store is asked before anything is used.
+    assert accepted_items(tmp_path, ID) == ITEMS[:5]
+    assert file.append(ITEMS[5:6])
+    assert accepted_items(tmp_path, ID) == ITEMS[5:6]
+
+
+def test_the_file_never_grows_and_says_when_it_is_full(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    big = [_item(number, 100_000) for number in range(6)]
+    assert [file.append([one]) for one in big] == [True] * 5 + [False]
+    assert accepted_items(tmp_path, ID) == big[:5]
+    assert file.append(ITEMS[:1])
+    file.clear()
+    assert file.append(big[5:])
+    path = tmp_path / f"{ID.hex()}.accepted"
+    assert path.stat().st_size == CAPACITY
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_closing_clean_leaves_nothing(file: AcceptanceFile, tmp_path: Path) -> None:
+    assert file.append(ITEMS[:1])
+    file.close(clean=True)
+    file.close(clean=True)
+    assert list(tmp_path.iterdir()) == []
+    assert not file.append(ITEMS[:1])
+
+
+def test_a_dead_ones_file_is_removed(file: AcceptanceFile, tmp_path: Path) -> None:
+    file.close(clean=False)
+    remove_accepted(tmp_path, ID)
+    remove_accepted(tmp_path, ID)
+    assert accepted_items(tmp_path, ID) == []
+
+
+def test_there_is_one_file_for_an_emitter(file: AcceptanceFile, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot create .*\.accepted: File exists"):
+        AcceptanceFile.create(tmp_path, ID)
+
+
+def test_a_file_that_cannot_be_made_whole_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(acceptance_module, "sync_file", full)
+    with pytest.raises(StorageError, match="disk full"):
+        AcceptanceFile.create(tmp_path, ID)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved"])
+def test_what_went_to_a_file_without_its_name_does_not_count(
+    file: AcceptanceFile, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / f"{ID.hex()}.accepted"
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        path.write_bytes((tmp_path / "elsewhere").read_bytes())
+    with pytest.raises(StorageError, match=r"\.accepted was removed or replaced"):
+        file.append(ITEMS[:1])
+    assert not file.append(ITEMS[:1])
+
+
+def test_after_a_sync_that_failed_there_is_no_room_any_more(
+    file: AcceptanceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second sync would succeed, though the pages of the first are lost."""
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    assert file.append(ITEMS[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(acceptance_module, "sync_data", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            file.append(ITEMS[1:2])
+    file.clear()
+    assert not file.append(ITEMS[2:3])
+
+
+def test_another_emitters_file_is_not_believed(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    assert file.append(ITEMS[:1])
+    path = tmp_path / f"{ID.hex()}.accepted"
+    path.rename(tmp_path / f"{OTHER.hex()}.accepted")
+    assert accepted_items(tmp_path, OTHER) == []
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the bytes of a file with ten frames."""
+    directory = tmp_path_factory.mktemp("written")
+    file = AcceptanceFile.create(directory, ID)
+    for one in ITEMS[:10]:
+        assert file.append([one])
+    file.close(clean=False)
+    return (directory / f"{ID.hex()}.accepted").read_bytes()
+
+
+@given(st.integers(min_value=0, max_value=8000), st.integers(1, 255))
+def test_a_damaged_byte_costs_what_is_after_it_and_adds_nothing(
+    written: bytes, position: int, change: int
+) -> None:
+    data = bytearray(written)
+    data[position] ^= change
+    found = _parse(bytes(data), ID, Path("damaged"))
+    assert found == ITEMS[: len(found)]
+
+
+def test_a_frame_that_holds_no_items_is_refused(
+    file: AcceptanceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance_module, "_encode", lambda _: b"\x93abc")
+    assert file.append(ITEMS[:1])
+    with pytest.raises(StorageError, match="holds no items at byte 29"):
+        accepted_items(tmp_path, ID)
