@@ -86,14 +86,20 @@ class Recorder:
         self._gather = gather
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
-        self._wake = threading.Condition(threading.Lock())
-        # Guarded by _wake; in the order in which it is to stand in the log.
+        self._lock = threading.Lock()
+        self._progress = threading.Condition(self._lock)
+        """Notified while somebody flushes."""
+        # Guarded by _lock; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._stopping = False
         self._flushing = 0
         self._busy = False
+        # The thread sleeps on _gate, which others open while _idle says that it does.
+        # A condition does the same at ten times the cost for who wakes: a request.
         self._idle = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
         # Written by the recorder's thread only.
         self._behind_since = math.inf
         """When the store fell behind, on the monotonic clock."""
@@ -113,7 +119,7 @@ class Recorder:
         `on_accepted` gets None when the decision is durable, else the error.
         """
         submitted = _Submitted(exchange, on_accepted)
-        with self._wake:
+        with self._lock:
             stopped, has_room = self._stopping, self._has_room()
             if has_room and not stopped:
                 self._waiting.append(submitted)
@@ -138,7 +144,7 @@ class Recorder:
 
     def admit(self, sequence: int, reason: str) -> None:
         """Name a number of ours by a gap: there will be no decision for it."""
-        with self._wake:
+        with self._lock:
             last = self._waiting[-1] if self._waiting else None
             # Under overload there may be millions: they share one gap.
             if isinstance(last, Dropped) and last[1:] == (sequence - 1, reason):
@@ -149,7 +155,7 @@ class Recorder:
 
     def add_entry(self, entry: Entry) -> None:
         """Append an entry of ours after everything submitted so far."""
-        with self._wake:
+        with self._lock:
             self._waiting.append(entry)
             self._rouse()
 
@@ -157,12 +163,12 @@ class Recorder:
         """Wake the thread if it sleeps: switching threads costs the event loop."""
         if self._idle:
             self._idle = False
-            self._wake.notify_all()
+            self._gate.release()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is in the store; return whether it is."""
         deadline = time.monotonic() + timeout
-        with self._wake:
+        with self._progress:
             self._flushing += 1
             self._rouse()
             try:
@@ -170,7 +176,7 @@ class Recorder:
                     remaining = deadline - time.monotonic()
                     if remaining <= 0 or not self._thread.is_alive():
                         return False
-                    self._wake.wait(min(remaining, 0.05))
+                    self._progress.wait(min(remaining, 0.05))
             finally:
                 self._flushing -= 1
         return True
@@ -178,9 +184,9 @@ class Recorder:
     def stop(self, timeout: float) -> bool:
         """Flush, end the thread, and return whether everything is in the store."""
         flushed = self.flush(timeout)
-        with self._wake:
+        with self._lock:
             self._stopping = True
-            self._wake.notify_all()
+            self._rouse()
         self._thread.join(timeout)
         # Something may have come in, and been accepted, since the flush.
         ended = not self._thread.is_alive() and not self._storing.behind
@@ -188,9 +194,10 @@ class Recorder:
 
     def _run(self) -> None:
         while self._work(self._take()):
-            with self._wake:
+            with self._progress:
                 self._busy = False
-                self._wake.notify_all()
+                if self._flushing:
+                    self._progress.notify_all()
             self._compact()
 
     def _work(self, taken: Sequence[_Waiting]) -> bool:
@@ -208,17 +215,28 @@ class Recorder:
 
         Nothing is returned when it is time to store what is behind, or else to end.
         """
-        with self._wake:
-            while not self._waiting and not self._is_due() and not self._stopping:
-                self._idle = True
-                self._wake.wait(self._until_due())
-            self._idle = False
-            self._busy = True
-            gather = self._gather and 0 < len(self._waiting) < _BATCH
-        if gather:
+        while not self._begin():
+            self._sleep()
+        if self._gather and 0 < len(self._waiting) < _BATCH:
             time.sleep(_GATHER_SECONDS)
-        with self._wake:
+        with self._lock:
             return self._next_batch()
+
+    def _begin(self) -> bool:
+        """Return whether there is something to do; if not, others wake us."""
+        with self._lock:
+            self._busy = bool(self._waiting or self._stopping or self._is_due())
+            self._idle = not self._busy
+            return self._busy
+
+    def _sleep(self) -> None:
+        """Wait to be woken, or until what is behind should be stored."""
+        if not self._gate.acquire(timeout=self._until_due()):
+            with self._lock:
+                # Whoever was about to wake us has opened the gate by now.
+                if not self._idle:
+                    self._gate.acquire()
+                self._idle = False
 
     def _is_due(self) -> bool:
         """Return whether what is behind should be stored now."""
@@ -228,10 +246,10 @@ class Recorder:
         urgent = self._flushing or self._stopping or behind >= _BEHIND_ITEMS
         return bool(urgent) or time.monotonic() >= self._behind_since + _BEHIND_SECONDS
 
-    def _until_due(self) -> float | None:
-        """Return seconds to wait for what is behind; None if nothing is."""
+    def _until_due(self) -> float:
+        """Return seconds to wait for what is behind; -1, for ever, if nothing is."""
         if not self._storing.behind:
-            return None
+            return -1
         return max(0.0, self._behind_since + _BEHIND_SECONDS - time.monotonic())
 
     def _next_batch(self) -> list[_Waiting]:
@@ -285,7 +303,7 @@ class Recorder:
         if attempt == 0:
             _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
         self.failure = error
-        with self._wake:
+        with self._lock:
             waiting = list(self._waiting)
         for one in (*taken, *waiting):
             if isinstance(one, _Submitted):

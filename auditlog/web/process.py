@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.web.waiting import Waiters
 
 __all__ = ["InFlight", "OnAccepted", "Process", "Recording", "stops_start"]
 
@@ -68,6 +69,7 @@ class Process:
         self.runtime = given
         """None until it has started."""
         self.in_flight: set[InFlight] = set()
+        self._waiters: Waiters | None = None
         self._config = config
         self._given = given
         self._has_started = False
@@ -126,6 +128,17 @@ class Process:
                 await _off_loop(lambda: end(runtime))
             except Exception:  # noqa: BLE001 - the server must be able to stop
                 _log.exception("auditlog: the log did not stop cleanly")
+
+    def waiters(self) -> Waiters:
+        """Return those that wait on the event loop that runs here.
+
+        Raises:
+            RuntimeError: none runs here.
+        """
+        loop = asyncio.get_running_loop()
+        if self._waiters is None or self._waiters.loop is not loop:
+            self._waiters = Waiters(loop)
+        return self._waiters
 
     def interrupt_all(self) -> None:
         """Submit everything in flight as interrupted."""

@@ -1,17 +1,16 @@
 """One captured request: owns all its state, and stands on both its channels."""
 
-import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
 import msgspec
 
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.capture.tap import Ending, Tap
-from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
+from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.log.identity import new_id
 from auditlog.web.asgi import (
@@ -26,16 +25,12 @@ from auditlog.web.asgi import (
 )
 from auditlog.web.process import Process, Recording
 
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
-
 __all__ = ["Faults", "Responder", "Rules", "open_decision"]
 
 _log = logging.getLogger("auditlog")
 
 _ENTROPY_BYTES = 10
 _SECRET_BYTES = 32
-_HOLD_SECONDS = 10.0
 
 
 class Faults:
@@ -205,19 +200,13 @@ class Responder(msgspec.Struct, eq=False):
 
     async def _accepted(self, exchange: Exchange) -> Exception | None:
         try:
-            loop = asyncio.get_running_loop()
+            waiters = self.rules.process.waiters()
         except RuntimeError:
             needed = ConfigurationError("durability='sync' needs asyncio, got no loop")
             return self._submit(exchange) or needed
-        accepted: Future[AuditLogError | None] = loop.create_future()
-        refused = self._submit(exchange, lambda error: _wake(loop, accepted, error))
-        if refused is not None:
-            return refused
-        timer = loop.call_later(_HOLD_SECONDS, _give_up, accepted)
-        try:
-            return await accepted
-        finally:
-            timer.cancel()
+        accepted = waiters.add()
+        refused = self._submit(exchange, partial(waiters.tell, accepted))
+        return refused if refused is not None else await accepted
 
     def _note(self, error: Exception) -> None:
         self.tap.faulty = True
@@ -280,28 +269,3 @@ def open_decision(
     return Responder(
         rules, runtime, scope, receive, send, decision, tap, exchange, started
     )
-
-
-def _wake(
-    loop: "AbstractEventLoop",
-    accepted: "Future[AuditLogError | None]",
-    error: AuditLogError | None,
-) -> None:
-    """Answer a waiting request, from the recorder's thread."""
-    try:
-        loop.call_soon_threadsafe(_settle, accepted, error)
-    except RuntimeError:
-        # The loop is closed, and with it whoever waited.
-        _log.debug("auditlog: nobody waits for a decision any more")
-
-
-def _settle(
-    accepted: "Future[AuditLogError | None]", error: AuditLogError | None
-) -> None:
-    if not accepted.done():
-        accepted.set_result(error)
-
-
-def _give_up(accepted: "Future[AuditLogError | None]") -> None:
-    text = f"expected acceptance within {_HOLD_SECONDS:.0f} s, got no answer"
-    _settle(accepted, StorageError(text))

@@ -20,7 +20,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.record import parse_id
 from auditlog.log.decision import current
-from auditlog.web import responder
+from auditlog.web import waiting
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
 from auditlog.web.options import Options
@@ -740,7 +740,7 @@ def test_what_is_withheld_stays_withheld() -> None:
 def test_a_runtime_that_never_answers(
     monkeypatch: pytest.MonkeyPatch, on_failure: str
 ) -> None:
-    monkeypatch.setattr(responder, "_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "_HOLD_SECONDS", 0.05)
     runtime = FakeRuntime(gated=True)
     app = audited(
         script(START, body(b"a")), runtime, durability="sync", on_failure=on_failure
