@@ -51,8 +51,8 @@ class Ready(NamedTuple):
     item: SpoolItem
     sequences: range
     """Numbers that are accounted for once the item is in the store."""
-    source: Submission | Dropped | Entry
-    """What it was made of."""
+    submission: Submission | None = None
+    """Whom to tell about a decision; None where nobody is to be told any more."""
 
 
 class _Store(Spool, Index, Protocol):
@@ -103,7 +103,7 @@ class Storing:
             StorageError: the keys cannot be reached now.
         """
         if isinstance(one, Entry):
-            return Ready(plain_item(one), range(0), one)
+            return Ready(plain_item(one), range(0))
         if isinstance(one, Dropped):
             return self._gap(one)
         number = one.exchange.sequence
@@ -135,7 +135,8 @@ class Storing:
             _log.warning("auditlog: decisions go to the store directly: %s", error)
             return False
         if accepted:
-            self._behind += ready
+            # Without the exchanges, whose bodies may be a thousand times as large.
+            self._behind += [Ready(one.item, one.sequences) for one in ready]
         return accepted
 
     def store(self, ready: Sequence[Ready] = ()) -> None:
@@ -166,11 +167,12 @@ class Storing:
         try:
             self._store.append([one.item])
         except ConflictError as error:
-            if isinstance(one.source, Dropped | Entry):
+            number = one.item.row.sequence
+            if number is None:
                 raise
-            number = one.source.exchange.sequence
             _log.error("auditlog: number %d cannot be recorded: %s", number, error)
-            one.source.tell(error)
+            if one.submission is not None:
+                one.submission.tell(error)
             gap = self._gap(Dropped(number, number, "unrecordable"))
             self._store.append([gap.item])
 
@@ -184,4 +186,4 @@ class Storing:
         now = int(self._clock() * 1_000_000)
         entry = gap_entry(self._emitter.id, *dropped, self._origin, now, now)
         numbers = range(dropped.first, dropped.last + 1)
-        return Ready(plain_item(entry), numbers, dropped)
+        return Ready(plain_item(entry), numbers)
