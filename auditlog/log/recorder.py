@@ -180,6 +180,15 @@ class Recorder:
             self._waiting.append(entry)
             self._rouse()
 
+    def amend(self, entry: Entry) -> bool:
+        """Append what followed a decision, unless there is no room for decisions."""
+        with self._wake:
+            if self._stopping or not self._has_room():
+                return False
+            self._waiting.append(entry)
+            self._rouse()
+        return True
+
     def _rouse(self) -> None:
         """Wake the thread if it sleeps: switching threads costs the event loop."""
         if self._idle:

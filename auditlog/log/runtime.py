@@ -17,7 +17,8 @@ from pathlib import Path
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import ConfigurationError, StorageError
-from auditlog.core.record import DECISION
+from auditlog.core.record import DECISION, format_id
+from auditlog.log.amendment import Aftermath, aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
@@ -144,6 +145,13 @@ class Runtime:
         """Hand over a finished exchange; never blocks, never raises."""
         self._recorder.submit(exchange, on_accepted)
         self._leader.wake()
+
+    def amend(self, decision: bytes, kind: Aftermath) -> None:
+        """Append what followed a decision that was submitted; never blocks."""
+        entry = aftermath_entry(decision, kind, self._log.origin, self._now())
+        if not self._recorder.amend(entry):
+            name = format_id(decision)
+            _log.error("auditlog: of decision %s it is not recorded: %s", name, kind)
 
     def healthy(self) -> bool:
         """Return whether decisions are reaching the disk."""

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.log.amendment import Aftermath
 
 __all__ = ["InFlight", "OnAccepted", "Process", "Recording", "stops_start"]
 
@@ -36,6 +37,9 @@ class Recording(Protocol):
 
     def submit(self, exchange: Exchange, on_accepted: OnAccepted | None = None) -> None:
         """Take a finished exchange; never blocks."""
+
+    def amend(self, decision: bytes, kind: Aftermath) -> None:
+        """Say what followed a decision that was submitted, once; never blocks."""
 
     def healthy(self) -> bool:
         """Return whether decisions are reaching the disk."""

@@ -103,4 +103,5 @@ def test_an_opened_decision_has_no_entry_yet() -> None:
         "leaf": None,
         "data": None,
         "entry": None,
+        "amendments": [],
     }
