@@ -1,7 +1,9 @@
 """The ASGI servers, each by its own command line, and clients that look closely."""
 
 import http.client
+import json
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +12,16 @@ from auditlog.log.runtime import Runtime
 from tests.e2e.processes import Server, free_port
 from tests.harness import Log, check_whole_log
 
-__all__ = ["ORIGIN", "SERVERS", "Stream", "post", "recovered", "serve"]
+__all__ = [
+    "ORIGIN",
+    "SERVERS",
+    "Stream",
+    "outcomes",
+    "post",
+    "recovered",
+    "serve",
+    "states",
+]
 
 ORIGIN = "log.example/servers"
 TIMEOUT = 20
@@ -57,6 +68,21 @@ def post(port: int, path: str, body: bytes = b'{"x":1}') -> tuple[int, str | Non
         return response.status, response.getheader("decision-id")
     finally:
         connection.close()
+
+
+def states(log: Log) -> Counter[str]:
+    """Count what emitters said, and the reasons of gaps."""
+    data = [json.loads(entry)["data"] for entry in log.entries]
+    return Counter(
+        one.get("state") or one["reason"]
+        for one in data
+        if "state" in one or "reason" in one
+    )
+
+
+def outcomes(log: Log) -> dict[str, str]:
+    """Return how each decision ended, by id."""
+    return {one["id"]: one["data"]["outcome"] for one in log.decisions}
 
 
 class Stream:
