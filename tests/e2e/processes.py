@@ -92,8 +92,12 @@ class Server:
 
     def terminate(self) -> None:
         """Ask the first process to stop, as an operator would, and do not wait."""
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the first process only."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
 
     def wait(self, seconds: float = 30) -> None:
         """Wait until the first process has ended."""

@@ -91,12 +91,16 @@ class Stream:
     def __init__(self, port: int, path: str) -> None:
         """Ask, and read up to the end of the head."""
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        self._socket.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
-            "Content-Type: application/json\r\n\r\n{}".encode()
-        )
         self.received = b""
-        self.read_until(lambda received: b"\r\n\r\n" in received)
+        try:
+            self._socket.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+                "Content-Type: application/json\r\n\r\n{}".encode()
+            )
+            self.read_until(lambda received: b"\r\n\r\n" in received)
+        except BaseException:
+            self._socket.close()
+            raise
 
     @property
     def id(self) -> str:
@@ -125,6 +129,6 @@ class Stream:
                 return
             self.received += part
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the connection."""
         self._socket.close()

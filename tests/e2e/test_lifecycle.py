@@ -116,7 +116,7 @@ def test_a_stream_goes_on_after_sigterm_where_no_time_was_set(
         stream.read_more()
         serving.terminate()
         stream.read_more(10)
-        stream.leave()
+        stream.close()
         serving.wait()
     log = check_whole_log(tmp_path / "audit")
     assert outcomes(log) == {stream.id: "client_disconnected"}
@@ -133,7 +133,7 @@ def test_a_kill_during_a_stream_is_admitted_by_the_next_start(
         stream.read_more()
         wait_until(lambda: _recorded(tmp_path, ids), 10, "what was answered")
         serving.kill()
-        stream.leave()
+        stream.close()
     log = recovered(tmp_path)
     expected = dict.fromkeys(ids, "completed") | {stream.id: "interrupted"}
     assert outcomes(log) == expected

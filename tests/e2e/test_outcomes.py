@@ -79,13 +79,13 @@ def _run(server: str, placement: str, directory: Path) -> Log:
                     post(serving.port, f"/{name}")
         short = Stream(serving.port, "/short")
         short.read_until(lambda received: received.endswith(b"12345"))
-        short.leave()
+        short.close()
         endless = Stream(serving.port, "/endless")
         endless.read_more()
-        endless.leave()
+        endless.close()
         killed = Stream(serving.port, "/killed")
         killed.read_more()
-    killed.leave()
+    killed.close()
     return recovered(directory)
 
 
