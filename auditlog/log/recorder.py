@@ -120,6 +120,7 @@ class Recorder:
         # Guarded by _wake; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._full = False
         self._stopping = False
         self._busy = False
         self._idle = False
@@ -142,10 +143,13 @@ class Recorder:
         submitted = _Submitted(exchange, on_accepted)
         with self._wake:
             stopped, has_room = self._stopping, self._has_room()
+            overload, self._full = not has_room and not self._full, not has_room
             if has_room and not stopped:
                 self._waiting.append(submitted)
                 self._waiting_bytes += exchange.kept_bytes
                 self._rouse()
+        if overload:
+            _log.error("auditlog: too many decisions wait for the disk: gaps from here")
         if stopped:
             # Its number stays open, so that the next start admits it.
             submitted.tell(StorageError("the log has been stopped"))
@@ -156,6 +160,11 @@ class Recorder:
         elif self.failure is not None:
             # Nobody shall wait for a disk that fails; the decision does.
             submitted.tell(self.failure)
+
+    def ready(self) -> bool:
+        """Return whether appends succeed and one more decision could wait for them."""
+        with self._wake:
+            return self.failure is None and self._has_room()
 
     def _has_room(self) -> bool:
         return (

@@ -154,8 +154,8 @@ class Runtime:
             _log.error("auditlog: of decision %s it is not recorded: %s", name, kind)
 
     def healthy(self) -> bool:
-        """Return whether decisions are reaching the disk."""
-        return self._recorder.failure is None
+        """Return whether decisions reach the disk, and there is room for one more."""
+        return self._recorder.ready()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is durable; return whether it is."""

@@ -42,7 +42,7 @@ class Recording(Protocol):
         """Say what followed a decision that was submitted, once; never blocks."""
 
     def healthy(self) -> bool:
-        """Return whether decisions are reaching the disk."""
+        """Return whether decisions reach the disk, and there is room for one more."""
 
     def flush(self, timeout: float) -> object:
         """Wait until everything submitted is durable."""
