@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from auditlog.log.directory import open_log
+from auditlog.log.reader import Reader
 from tests.e2e.servers import SERVERS, Stream, post, recovered, serve
 from tests.harness import Log
 
@@ -68,7 +70,14 @@ DIFFERENT: dict[str, dict[str, Ended]] = {
 }
 
 
-def _run(server: str, placement: str, directory: Path) -> Log:
+class Arm(NamedTuple):
+    """What one server with the middleware in one place has left."""
+
+    log: Log
+    directory: Path
+
+
+def _run(server: str, placement: str, directory: Path) -> Arm:
     """Call each endpoint once, the last one while the server stops."""
     env = {"PLACEMENT": placement, **PLACEMENTS[placement]}
     app = "tests.e2e.outcomes_app:app"
@@ -86,12 +95,12 @@ def _run(server: str, placement: str, directory: Path) -> Log:
         killed = Stream(serving.port, "/killed")
         killed.read_more()
     killed.close()
-    return recovered(directory)
+    return Arm(recovered(directory), directory)
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Log]:
-    """Return the log of each arm; they run side by side, as most of it is waiting."""
+def arms(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Arm]:
+    """Return what each arm left; they run side by side, as most of it is waiting."""
     directories = [tmp_path_factory.mktemp("-".join(arm)) for arm in ARMS]
     with ThreadPoolExecutor(len(ARMS)) as pool:
         found = pool.map(
@@ -126,9 +135,25 @@ def _ends(log: Log) -> list[tuple[str, Ended]]:
 
 @pytest.mark.parametrize(("server", "placement"), ARMS)
 def test_each_end_is_told_apart_and_each_call_stands_once(
-    logs: dict[tuple[str, str], Log], server: str, placement: str
+    arms: dict[tuple[str, str], Arm], server: str, placement: str
 ) -> None:
     expected = EXPECTED | DIFFERENT[placement] | DIFFERENT.get(server, {})
-    ends = _ends(logs[server, placement])
+    ends = _ends(arms[server, placement].log)
     assert dict(ends) == expected
     assert len(ends) == len(expected)
+
+
+@pytest.mark.parametrize(("server", "placement"), ARMS)
+def test_what_was_sent_before_the_client_left_is_kept(
+    arms: dict[tuple[str, str], Arm], server: str, placement: str
+) -> None:
+    log, directory = arms[server, placement]
+    left = [
+        one["id"]
+        for one in log.decisions
+        if one["data"]["outcome"] == "client_disconnected"
+    ]
+    with open_log(directory / "audit", read_only=True) as opened:
+        content = Reader(opened).content(left[0])
+    assert content.request == b"{}"
+    assert content.response.startswith(b"data: 0\n\ndata: 1\n\ndata: 2\n\n")
