@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from auditlog.log.directory import open_log
@@ -157,3 +158,16 @@ def test_what_was_sent_before_the_client_left_is_kept(
         content = Reader(opened).content(left[0])
     assert content.request == b"{}"
     assert content.response.startswith(b"data: 0\n\ndata: 1\n\ndata: 2\n\n")
+
+
+def test_a_client_that_leaves_one_stream_of_http2(tmp_path: Path) -> None:
+    app, env = "tests.e2e.outcomes_app:app", {"PLACEMENT": "added"}
+    with serve(SERVERS["hypercorn"], app, tmp_path, env) as serving:
+        base = f"http://127.0.0.1:{serving.port}"
+        with httpx.Client(http1=False, http2=True, base_url=base) as client:
+            with client.stream("POST", "/endless", json={"x": 1}) as answer:
+                next(answer.iter_bytes())
+            # The connection goes on.
+            assert client.post("/completed", json={"x": 1}).http_version == "HTTP/2"
+    ends = {name: ended.outcome for name, ended in _ends(recovered(tmp_path))}
+    assert ends == {"endless": "client_disconnected", "completed": "completed"}
