@@ -122,8 +122,12 @@ class Runtime:
         """Number a decision and journal the number; takes microseconds.
 
         Raises:
-            StorageError: under ``on_failure = closed``, if it cannot be journalled.
+            StorageError: this runtime has stopped; or, under ``on_failure = closed``,
+                the number cannot be journalled.
         """
+        if self._stopping.is_set():
+            # No number after those that the stop has named.
+            raise StorageError("the log has been stopped in this process")
         sequence = self._emitter.issue(id_, time_us)
         try:
             self._emitter.put_on_record(sequence, id_, time_us)

@@ -21,6 +21,7 @@ _log = logging.getLogger("auditlog")
 
 _STOP_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_POLL_SECONDS = 0.01
 _START_SECONDS = 30.0
 """How long the start of the server waits for a disk."""
 _FIRST_SECONDS = 5.0
@@ -81,6 +82,7 @@ class Process:
         self._config = config
         self._given = given
         self._attempt: Future[Recording] | None = None
+        self._ending: Recording | None = None
         self._has_started = False
         self._has_failed = False
         self._retry_at = 0.0
@@ -170,10 +172,13 @@ class Process:
         if runtime is not None:
             shared = any(other.runtime is runtime for other in _PROCESSES)
             end = _flush if shared and self._given is None else _stop
+            self._ending = runtime if end is _stop else None
             try:
                 await _off_loop(lambda: end(runtime))
             except Exception:  # noqa: BLE001 - the server must be able to stop
                 _log.exception("auditlog: the log did not stop cleanly")
+            finally:
+                self._ending = None
 
     def interrupt_all(self) -> None:
         """Submit everything in flight as interrupted."""
@@ -187,14 +192,17 @@ class Process:
     def forget_parent(self) -> None:
         """Drop what belongs to the process that this one was forked from."""
         self.forget()
-        self._attempt = None
+        self._attempt = self._ending = None
         self.in_flight.clear()
 
     def _make(self) -> Recording:
         # Imported late: it brings SQLite and threads, which must not exist at a fork.
         from auditlog.log.runtime import runtime_for  # noqa: PLC0415
 
-        return runtime_for(self._config)
+        while (runtime := runtime_for(self._config)) is self._ending:
+            # A request that comes while the log stops is recorded by the next one.
+            time.sleep(_POLL_SECONDS)
+        return runtime
 
 
 _PROCESSES: "weakref.WeakSet[Process]" = weakref.WeakSet()

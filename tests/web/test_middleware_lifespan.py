@@ -23,6 +23,7 @@ from auditlog.log.decision import current
 from auditlog.web import process as process_module
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
+from tests.harness import check_whole_log
 from tests.web.asgi_driver import START, Server, body, call, chunk, http_scope, script
 from tests.web.fake_runtime import FakeRuntime
 
@@ -523,3 +524,56 @@ def test_the_real_runtime_is_made_for_the_configuration(tmp_path: Path) -> None:
     app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
     live(app)
     assert (tmp_path / "audit").is_dir()
+
+
+def _answered(app: App) -> bool:
+    """Ask once; return whether the answer has the id of a decision."""
+    server = call(app)
+    assert server.body() == b"x"
+    return server.header(b"decision-id") is not None
+
+
+def test_a_runtime_that_somebody_stopped_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
+    assert _answered(app)
+    runtime: Any = app._process.runtime
+    runtime.stop()
+    # No id is given out that nobody records.
+    assert [_answered(app) for _ in range(3)] == [False, True, True]
+    assert "the log has been stopped in this process" in caplog.text
+    asyncio.run(app._process.stop())
+    assert len(check_whole_log(tmp_path / "audit").decisions) == 3
+
+
+def test_a_request_that_comes_while_the_log_stops_is_recorded_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
+    assert _answered(app)
+    first: Any = app._process.runtime
+    flushing, go, flush = threading.Event(), threading.Event(), first.flush
+
+    def slowly(timeout: float) -> bool:
+        flushing.set()
+        assert go.wait(10)
+        return bool(flush(timeout))
+
+    monkeypatch.setattr(first, "flush", slowly)
+
+    async def main() -> Server:
+        stopping = asyncio.create_task(app._process.stop())
+        await asyncio.to_thread(flushing.wait, 10)
+        server = Server()
+        asking = asyncio.create_task(app(http_scope(), server.receive, server.send))
+        await asyncio.sleep(0.05)
+        go.set()
+        await asyncio.gather(stopping, asking)
+        return server
+
+    server = asyncio.run(main())
+    assert server.header(b"decision-id") is not None
+    assert app._process.runtime is not first
+    asyncio.run(app._process.stop())
+    assert len(check_whole_log(tmp_path / "audit").decisions) == 2
