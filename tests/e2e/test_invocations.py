@@ -60,10 +60,11 @@ def test_a_test_client_without_context_makes_a_loop_for_each_call(
     app = _application(tmp_path, durability="sync")
     client = _client(app)
     ids = [_score(client) for _ in range(3)]
-    # Under sync each was on disk when its answer came; nothing was stopped.
+    # Nobody stopped it: that is left to us.
+    runtime_for(Config(dir=tmp_path / "audit", durability="sync")).stop()
     log = check_whole_log(tmp_path / "audit")
     assert outcomes(log) == dict.fromkeys(ids, "completed")
-    runtime_for(Config(dir=tmp_path / "audit", durability="sync")).stop()
+    assert states(log) == {"start": 1, "stop": 1}
 
 
 async def _invoke(app: Starlette) -> str:

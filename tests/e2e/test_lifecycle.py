@@ -119,7 +119,12 @@ def test_a_stream_goes_on_after_sigterm_where_no_time_was_set(
         stream.close()
         serving.wait()
     log = check_whole_log(tmp_path / "audit")
-    assert outcomes(log) == {stream.id: "client_disconnected"}
+    ends = {"client_disconnected"}
+    if server == "granian":
+        # It may begin to stop when the connection ends, before it tells the handler.
+        ends.add("interrupted")
+    assert outcomes(log)[stream.id] in ends
+    assert len(log.decisions) == 1
     assert states(log) == {"start": 1, "stop": 1}
 
 
