@@ -15,17 +15,13 @@ from typing import Literal
 from auditlog.core.record import Entry, format_id
 from auditlog.log.identity import new_id
 
-__all__ = ["AFTERMATH_KINDS", "Aftermath", "aftermath_entry", "aftermath_id"]
+__all__ = ["Aftermath", "aftermath_entry", "aftermath_id"]
 
 Aftermath = Literal["answer_withheld", "client_disconnected", "error_after_response"]
 """``answer_withheld``: the decision is recorded, the end of its answer was not sent.
 ``client_disconnected``: the server could not send the end of the answer.
 ``error_after_response``: the application raised after the end of the answer, in a
 background task, or behind middleware that had ended the answer for it."""
-
-AFTERMATH_KINDS = frozenset(
-    {"answer_withheld", "client_disconnected", "error_after_response"}
-)
 
 _TYPE = "auditlog.amendment.v1"
 _ENTROPY_BYTES = 10

@@ -136,13 +136,13 @@ class Process:
         Raises:
             AuditLogError: at the very first start, as for `start`.
         """
-        if self.runtime is None and self._is_due():
-            try:
+        try:
+            if self.runtime is None and self._is_due():
                 await self.start(_FIRST_SECONDS)
-            except Exception as error:
-                if stops_start(error) and not self._has_started:
-                    raise
-                self.complain(error)
+        except Exception as error:
+            if stops_start(error) and not self._has_started:
+                raise
+            self.complain(error)
         return self.runtime
 
     def _is_due(self) -> bool:

@@ -128,6 +128,27 @@ def test_a_stream_goes_on_after_sigterm_where_no_time_was_set(
     assert states(log) == {"start": 1, "stop": 1}
 
 
+@pytest.mark.parametrize("worker", ["asgi", "uvicorn.workers.UvicornWorker"])
+def test_a_stream_that_outlives_the_patience_of_gunicorn(
+    tmp_path: Path, worker: str
+) -> None:
+    command = ["-W", "ignore::DeprecationWarning", "-m", "gunicorn", "-k", worker]
+    command += ["--graceful-timeout", "1"]
+    with serve(command, APP, tmp_path, ADDED) as serving:
+        ids = _ask(serving, 2)
+        stream = Stream(serving.port, "/endless")
+        stream.read_more()
+        serving.terminate()
+        serving.wait()
+        # Its worker was killed, and may still be dying.
+        serving.kill()
+        stream.close()
+    log = recovered(tmp_path)
+    expected = dict.fromkeys(ids, "completed") | {stream.id: "interrupted"}
+    assert outcomes(log) == expected
+    assert states(log) == {"start": 2, "stop": 1, "unclean-stop": 1}
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_kill_during_a_stream_is_admitted_by_the_next_start(
     tmp_path: Path, server: str
