@@ -121,14 +121,6 @@ class Stream:
         wanted = self.received.count(b"data:") + count
         self.read_until(lambda received: received.count(b"data:") >= wanted)
 
-    def read_to_the_end(self) -> None:
-        """Read until the server closes or ends the answer."""
-        while not self.received.endswith(b"0\r\n\r\n"):
-            part = self._socket.recv(4096)
-            if not part:
-                return
-            self.received += part
-
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()

@@ -284,6 +284,30 @@ def test_a_log_that_is(
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_what_was_answered_under_spool_waits_for_a_log_that_is_locked(
+    tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "audit"
+    with _serving(directory, mode, "spool") as service:
+        service.record()
+        runtime: Any = service.process.runtime
+        assert runtime.flush(10)
+        caplog.clear()
+        with _locked(directory / "log.sqlite3"):
+            # Nobody knows of the fault yet; this one is promised by its number.
+            service.record()
+            deadline = time.monotonic() + 10
+            while runtime.healthy():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            calls, later = service.calls, [service.ask() for _ in range(3)]
+            assert later == ["200" if mode == "open" else "503"] * 3
+            assert service.calls - calls == (3 if mode == "open" else 0)
+            _expect_said_once(caplog, "locked by another program")
+        _expect_mended(service, directory)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_log_that_was_removed_and_restored_goes_on_after_a_restart(
     tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
