@@ -88,6 +88,7 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("route", known.get("route")),
         ("status", data.get("http.response.status_code")),
         ("outcome", known.get("outcome")),
+        *(("afterwards", one["kind"]) for one in known["amendments"]),
         ("model", known.get("model")),
         ("version", known.get("version")),
         ("digest", data.get("model.digest")),

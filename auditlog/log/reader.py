@@ -26,6 +26,7 @@ from auditlog.core.tiles import (
     parse_tile_path,
     tile_path,
 )
+from auditlog.log.amendment import aftermath_id
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
@@ -50,6 +51,8 @@ class DecisionView(NamedTuple):
     entry: bytes | None
     level: str
     """``opened``, ``accepted``, ``included`` or ``witnessed``."""
+    amendments: tuple[bytes, ...] = ()
+    """Later entries about it, canonical bytes."""
 
 
 class Reader:
@@ -118,7 +121,14 @@ class Reader:
         row = self._store.by_id(raw)
         if row is None or row.index is None:
             return self._on_its_way(id_, raw)
-        return DecisionView(id_, row, self.entry_at(row.index), self._level(row.index))
+        entry, level = self.entry_at(row.index), self._level(row.index)
+        return DecisionView(id_, row, entry, level, self._amendments(raw))
+
+    def _amendments(self, decision: bytes) -> tuple[bytes, ...]:
+        row = self._store.by_id(aftermath_id(decision))
+        if row is None or row.index is None:
+            return ()
+        return (self.entry_at(row.index),)
 
     def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
         """Return what the files of processes, living and dead, know of a decision."""

@@ -92,6 +92,7 @@ class Recorder:
         # Guarded by _lock; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._full = False
         self._stopping = False
         self._flushing = 0
         self._busy = False
@@ -121,10 +122,13 @@ class Recorder:
         submitted = _Submitted(exchange, on_accepted)
         with self._lock:
             stopped, has_room = self._stopping, self._has_room()
+            overload, self._full = not has_room and not self._full, not has_room
             if has_room and not stopped:
                 self._waiting.append(submitted)
                 self._waiting_bytes += exchange.kept_bytes
                 self._rouse()
+        if overload:
+            _log.error("auditlog: too many decisions wait for the disk: gaps from here")
         if stopped:
             # Its number stays open, so that the next start admits it.
             submitted.tell(StorageError("the log has been stopped"))
@@ -135,6 +139,11 @@ class Recorder:
         elif self.failure is not None:
             # Nobody shall wait for a disk that fails; the decision does.
             submitted.tell(self.failure)
+
+    def ready(self) -> bool:
+        """Return whether appends succeed and one more decision could wait for them."""
+        with self._lock:
+            return self.failure is None and self._has_room()
 
     def _has_room(self) -> bool:
         return (
@@ -158,6 +167,15 @@ class Recorder:
         with self._lock:
             self._waiting.append(entry)
             self._rouse()
+
+    def amend(self, entry: Entry) -> bool:
+        """Append what followed a decision, unless there is no room for decisions."""
+        with self._lock:
+            if self._stopping or not self._has_room():
+                return False
+            self._waiting.append(entry)
+            self._rouse()
+        return True
 
     def _rouse(self) -> None:
         """Wake the thread if it sleeps: switching threads costs the event loop."""

@@ -17,7 +17,8 @@ from pathlib import Path
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import ConfigurationError, StorageError
-from auditlog.core.record import DECISION
+from auditlog.core.record import DECISION, format_id
+from auditlog.log.amendment import Aftermath, aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
@@ -137,8 +138,12 @@ class Runtime:
         """Number a decision and journal the number; takes microseconds.
 
         Raises:
-            StorageError: under ``on_failure = closed``, if it cannot be journalled.
+            StorageError: this runtime has stopped; or, under ``on_failure = closed``,
+                the number cannot be journalled.
         """
+        if self._stopping.is_set():
+            # No number after those that the stop has named.
+            raise StorageError("the log has been stopped in this process")
         sequence = self._emitter.issue(id_, time_us)
         try:
             self._emitter.put_on_record(sequence, id_, time_us)
@@ -161,9 +166,16 @@ class Runtime:
         self._recorder.submit(exchange, on_accepted)
         self._leader.wake()
 
+    def amend(self, decision: bytes, kind: Aftermath) -> None:
+        """Append what followed a decision that was submitted; never blocks."""
+        entry = aftermath_entry(decision, kind, self._log.origin, self._now())
+        if not self._recorder.amend(entry):
+            name = format_id(decision)
+            _log.error("auditlog: of decision %s it is not recorded: %s", name, kind)
+
     def healthy(self) -> bool:
-        """Return whether decisions are reaching the disk."""
-        return self._recorder.failure is None
+        """Return whether decisions reach the disk, and there is room for one more."""
+        return self._recorder.ready()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is durable; return whether it is."""

@@ -125,4 +125,10 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
         "leaf": None if entry is None else leaf_hash(entry).hex(),
         "data": None if entry is None else json.loads(entry)["data"],
         "entry": None if entry is None else entry.decode(),
+        "amendments": [_amendment_json(one) for one in view.amendments],
     }
+
+
+def _amendment_json(entry: bytes) -> dict[str, Any]:
+    event = json.loads(entry)
+    return {"id": event["id"], "time": event["time"], "kind": event["data"].get("kind")}

@@ -11,6 +11,7 @@ import msgspec
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.log.amendment import Aftermath
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.log.identity import new_id
 from auditlog.web.asgi import (
@@ -31,6 +32,8 @@ _log = logging.getLogger("auditlog")
 
 _ENTROPY_BYTES = 10
 _SECRET_BYTES = 32
+_WELL = frozenset({"completed", "rejected", "skipped"})
+"""Outcomes to which a later exception of the application adds something."""
 
 
 class Faults:
@@ -70,7 +73,8 @@ class Responder(msgspec.Struct, eq=False):
     """Answers one request through the application while its `Tap` looks on.
 
     However the call ends, and however often it seems to, exactly one exchange is
-    submitted for the number that was opened.
+    submitted for the number that was opened. What happens after that is said by one
+    entry more, linked to the decision.
     """
 
     # Made for each request, so a struct, and by `open_decision` only.
@@ -85,6 +89,7 @@ class Responder(msgspec.Struct, eq=False):
     started: int
     """Nanoseconds, on the monotonic clock."""
     finished: bool = False
+    amended: bool = False
     withheld: AuditLogError | None = None
 
     async def run(self) -> None:
@@ -98,6 +103,8 @@ class Responder(msgspec.Struct, eq=False):
             ending = "incomplete"
         except Exception:
             ending = "error"
+            if self.finished and self.exchange.outcome in _WELL:
+                self._amend("error_after_response")
             raise
         finally:
             _CURRENT.reset(token)
@@ -136,13 +143,33 @@ class Responder(msgspec.Struct, eq=False):
             await self.to_server(message)
         except OSError:
             self.tap.disconnected = True
+            if last and self.finished:
+                self._amend("client_disconnected")
             raise
         if last:
             self._finish("incomplete")
 
     def interrupt(self) -> None:
-        """Submit what is known so far; the answer goes on unobserved."""
+        """Submit what is known so far, because the log is about to stop.
+
+        Under ``open`` the answer goes on, unobserved; under ``closed`` it is cut.
+        """
         self._finish("interrupted")
+        if self.rules.closed and not self.tap.ended:
+            self.withheld = AuditLogError(
+                f"expected decision {self.decision.id} to end before the log stopped, "
+                "but it did not: its answer is cut (on_failure=closed)"
+            )
+
+    def _amend(self, kind: Aftermath) -> None:
+        """Say what followed the decision; of several things only the first."""
+        if self.amended:
+            return
+        self.amended = True
+        try:
+            self.runtime.amend(self.exchange.id, kind)
+        except Exception as error:  # noqa: BLE001 - ours; the application goes on
+            self.rules.faults.say("what followed a decision is not recorded", error)
 
     def _with_header(self, message: Message) -> Message:
         # Headers may be any iterable, even one that can be read only once.
@@ -187,11 +214,19 @@ class Responder(msgspec.Struct, eq=False):
     async def _hold(self) -> None:
         """Wait until the decision is accepted, or is known not to be."""
         exchange = self._conclude("incomplete")
-        error = None if exchange is None else await self._accepted(exchange)
+        if exchange is None:
+            return
+        try:
+            error = await self._accepted(exchange)
+        except BaseException:
+            # The server gave up on the request while its last message was held.
+            self._amend("answer_withheld")
+            raise
         if error is None:
             return
         self._lament(error)
         if self.rules.closed:
+            self._amend("answer_withheld")
             self.withheld = AuditLogError(
                 f"expected decision {self.decision.id} to be recorded, but it was "
                 "not: its answer is withheld (on_failure=closed)"

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 _ROOT = Path(__file__).parents[2]
 _GROUPS = {
-    "a": ("requests", "latency"),
+    "a": ("requests", "latency", "streams"),
     "b": ("appends",),
     "c": ("proofs",),
     "d": ("checks",),

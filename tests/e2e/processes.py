@@ -90,26 +90,36 @@ class Server:
         finally:
             self.kill()
 
+    def terminate(self) -> None:
+        """Ask the first process to stop, as an operator would, and do not wait."""
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the first process only."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> None:
+        """Wait until the first process has ended."""
+        assert self._process is not None
+        self._process.wait(seconds)
+
     def kill(self) -> None:
-        """SIGKILL every process of the group."""
+        """SIGKILL every process of the group, and wait until all are gone."""
         process, self._process = self._process, None
         if process is None:
             return
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
+        # One that is still dying may hold its locks.
+        wait_until(lambda: not _members(process.pid), 10, "the end of all workers")
 
     def workers(self) -> list[int]:
         """Return the processes of the group but the first, as /proc shows them."""
         assert self._process is not None
-        group = self._process.pid
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError, ValueError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[2]) == group and fields[0] != "Z":
-                    found.append(int(stat.parent.name))
-        return sorted(pid for pid in found if pid != group)
+        first = self._process.pid
+        return [pid for pid in _members(first) if pid != first]
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -121,3 +131,17 @@ class Server:
             connection.close()
             return True
         return False
+
+
+def _members(group: int) -> list[int]:
+    """Return the processes of a group that have a living thread, as /proc shows them.
+
+    The first thread may be a zombie while others still hold the files of the process.
+    """
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with suppress(OSError, ValueError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] not in "ZX":
+                found.add(int(stat.parts[2]))
+    return sorted(found)

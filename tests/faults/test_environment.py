@@ -14,6 +14,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,7 @@ import pytest
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.runtime import Runtime
 from auditlog.storage.sqlite import SqliteStore
+from auditlog.web import middleware as middleware_module
 from auditlog.web import process as process_module
 from auditlog.web.asgi import Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
@@ -36,6 +38,7 @@ from tests.harness import check_whole_log
 from tests.log.builders import ORIGIN, config_of, exchange
 from tests.web.asgi_driver import START, Server, body, http_scope
 
+Durability = Literal["sync", "spool"]
 Mode = Literal["open", "closed"]
 MODES: tuple[Mode, ...] = ("open", "closed")
 
@@ -48,7 +51,13 @@ AT_ONCE = 0.5
 class Service:
     """An application behind the middleware, and what became of each request."""
 
-    def __init__(self, directory: Path, mode: Mode) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        mode: Mode,
+        durability: Durability = "sync",
+        checkpoint_interval: float = 0.05,
+    ) -> None:
         self.calls = 0
         self.recorded: list[str] = []
         """Ids of the decisions that were promised to be in the log."""
@@ -58,8 +67,8 @@ class Service:
             dir=directory,
             origin=ORIGIN,
             on_failure=mode,
-            durability="sync",
-            checkpoint_interval=0.05,
+            durability=durability,
+            checkpoint_interval=checkpoint_interval,
         )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,8 +124,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def _serving(directory: Path, mode: Mode) -> Iterator[Service]:
-    service = Service(directory, mode)
+def _serving(
+    directory: Path,
+    mode: Mode,
+    durability: Durability = "sync",
+    checkpoint_interval: float = 0.05,
+) -> Iterator[Service]:
+    service = Service(directory, mode, durability, checkpoint_interval)
     try:
         yield service
     finally:
@@ -209,7 +223,9 @@ def test_a_full_disk(
     tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = tmp_path / "disk"
-    with _small_disk(disk, "4m"), _serving(disk / "audit", mode) as service:
+    # With a checkpoint comes a tidying, which would make room for a few more.
+    serving = _serving(disk / "audit", mode, checkpoint_interval=60)
+    with _small_disk(disk, "4m"), serving as service:
         service.record()
         caplog.clear()
         filler = _fill(disk)
@@ -290,6 +306,30 @@ def test_a_log_that_is(
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_what_was_answered_under_spool_waits_for_a_log_that_is_locked(
+    tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "audit"
+    with _serving(directory, mode, "spool") as service:
+        service.record()
+        runtime: Any = service.process.runtime
+        assert runtime.flush(10)
+        caplog.clear()
+        with _locked(directory / "log.sqlite3"):
+            # Nobody knows of the fault yet; this one is promised by its number.
+            service.record()
+            deadline = time.monotonic() + 10
+            while runtime.healthy():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            calls, later = service.calls, [service.ask() for _ in range(3)]
+            assert later == ["200" if mode == "open" else "503"] * 3
+            assert service.calls - calls == (3 if mode == "open" else 0)
+            _expect_said_once(caplog, "locked by another program")
+        _expect_mended(service, directory)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_log_that_was_removed_and_restored_goes_on_after_a_restart(
     tmp_path: Path, mode: Mode, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -306,6 +346,104 @@ def test_a_log_that_was_removed_and_restored_goes_on_after_a_restart(
     with _serving(directory, mode) as after:
         after.recorded = service.recorded
         _expect_mended(after, directory)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_keyring_that_is_gone_on_the_day_of_its_next_key(
+    tmp_path: Path,
+    mode: Mode,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = tmp_path / "audit"
+    keyring = directory / "keys" / "keyring"
+    with _serving(directory, mode) as service:
+        service.record()
+        tomorrow = middleware_module._now() + 86_400_000_000
+        monkeypatch.setattr(middleware_module, "_now", lambda: tomorrow)
+        kept = keyring.rename(tmp_path / "keyring")
+        _expect_promised(service, mode)
+        _expect_said_once(caplog, "keyring")
+        kept.rename(keyring)
+        _expect_mended(service, directory)
+
+
+class _SlowDisk:
+    """Appends of a runtime wait until they are let go."""
+
+    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        runtime: Any = service.process.runtime
+        assert runtime.flush(10)
+        self._append = runtime._log.store.append
+        self._go = threading.Event()
+        self.hangs = threading.Event()
+        monkeypatch.setattr(runtime._log.store, "append", self._hang)
+
+    def _hang(self, items: Any) -> int:
+        self.hangs.set()
+        self._go.wait(10)
+        index: int = self._append(items)
+        return index
+
+    def recover(self) -> None:
+        self._go.set()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_slow_disk_delays_no_answer_under_spool(
+    tmp_path: Path,
+    mode: Mode,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = tmp_path / "audit"
+    with _serving(directory, mode, "spool") as service:
+        service.record()
+        caplog.clear()
+        disk = _SlowDisk(service, monkeypatch)
+        started = time.monotonic()
+        service.record()
+        assert disk.hangs.wait(10)
+        for _ in range(20):
+            service.record()
+        assert time.monotonic() - started < 20 * AT_ONCE
+        assert len(check_whole_log(directory).decisions) <= 1
+        disk.recover()
+        assert _causes(caplog) == [], "slow is no fault"
+        _expect_mended(service, directory)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_disk_that_is_too_slow_for_what_waits(
+    tmp_path: Path,
+    mode: Mode,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = tmp_path / "audit"
+    with _serving(directory, mode, "spool") as service:
+        service.record()
+        caplog.clear()
+        runtime: Any = service.process.runtime
+        monkeypatch.setattr(runtime._recorder, "_capacity", 5)
+        disk = _SlowDisk(service, monkeypatch)
+        service.record()
+        assert disk.hangs.wait(10)
+        for _ in range(5):
+            service.record()
+        calls, later = service.calls, [service.ask() for _ in range(4)]
+        # Under open the service goes on, and what has no room becomes a gap; under
+        # closed nothing is answered that could not be recorded.
+        assert later == ["200" if mode == "open" else "503"] * 4
+        assert service.calls - calls == (4 if mode == "open" else 0)
+        disk.recover()
+        said = "too many decisions wait for the disk"
+        if mode == "open":
+            _expect_said_once(caplog, said)
+        _expect_mended(service, directory)
+    log = check_whole_log(directory)
+    gaps = [one for one in log.entries if b'"reason":"overload"' in one]
+    assert len(gaps) == (1 if mode == "open" else 0)
 
 
 def test_a_keyring_that_is_gone_when_the_next_key_is_due(

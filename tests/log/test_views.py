@@ -54,7 +54,7 @@ def test_what_is_no_moment(text: str) -> None:
 def test_every_rfc_3339_time_is_a_moment(moment: datetime) -> None:
     microseconds = parse_moment(moment.isoformat())
     assert divmod(microseconds, 10**6) == (
-        int(moment.timestamp() // 1),
+        int(moment.replace(microsecond=0).timestamp()),
         moment.microsecond,
     )
 
@@ -103,4 +103,5 @@ def test_an_opened_decision_has_no_entry_yet() -> None:
         "leaf": None,
         "data": None,
         "entry": None,
+        "amendments": [],
     }

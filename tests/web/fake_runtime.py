@@ -32,10 +32,12 @@ class FakeRuntime:
         self.violations: list[str] = []
         self.waiting: list[OnAccepted] = []
         self.calls: list[str] = []
+        self.amended: dict[bytes, str] = {}
         self.gated = gated
         self.is_healthy = True
         self.open_error: Exception | None = None
         self.submit_error: Exception | None = None
+        self.amend_error: Exception | None = None
         self.accept_error: StorageError | None = None
         self.stop_error: Exception | None = None
         self._lock = threading.Lock()
@@ -68,6 +70,15 @@ class FakeRuntime:
             self.waiting.append(on_accepted)
         else:
             threading.Thread(target=on_accepted, args=(self.accept_error,)).start()
+
+    def amend(self, decision: bytes, kind: str) -> None:
+        with self._lock:
+            ids = {one.exchange.id for one in self.seen}
+            self._expect(decision in ids, "only what was submitted is amended")
+            self._expect(decision not in self.amended, "a decision is amended once")
+            self.amended[decision] = kind
+        if self.amend_error is not None:
+            raise self.amend_error
 
     def healthy(self) -> bool:
         return self.is_healthy
@@ -104,6 +115,10 @@ class FakeRuntime:
         self.check()
         assert len(self.seen) == 1, [one.exchange for one in self.seen]
         return self.seen[0]
+
+    def afterwards(self) -> list[str]:
+        """Return what was said of decisions after they were submitted."""
+        return list(self.amended.values())
 
     def _expect(self, kept: bool, rule: str) -> None:
         if not kept:

@@ -20,8 +20,10 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.log.decision import current
+from auditlog.web import process as process_module
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
+from tests.harness import check_whole_log
 from tests.web.asgi_driver import START, Server, body, call, chunk, http_scope, script
 from tests.web.fake_runtime import FakeRuntime
 
@@ -37,9 +39,13 @@ class Runtimes:
         self.threads: list[threading.Thread] = []
         self.error: Exception | None = None
         self.tries = 0
+        self.answers = threading.Event()
+        """Cleared while the disk hangs."""
+        self.answers.set()
 
     def make(self, config: Config) -> FakeRuntime:
         self.tries += 1
+        assert self.answers.wait(10)
         if self.error is not None:
             raise self.error
         self.threads.append(threading.current_thread())
@@ -180,9 +186,7 @@ def test_without_a_lifespan_a_wrong_configuration_stops_requests(
 
 
 def test_without_a_lifespan_a_bad_disk_obeys_on_failure_and_is_tried_again(
-    runtimes: Runtimes,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    runtimes: Runtimes, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtimes.error = StorageError("disk full")
     app, closed = AuditMiddleware(polite), AuditMiddleware(polite, on_failure="closed")
@@ -193,10 +197,75 @@ def test_without_a_lifespan_a_bad_disk_obeys_on_failure_and_is_tried_again(
         assert call(closed).sent[0]["status"] == 503
     assert runtimes.tries == 2, "tried once a second, not at each request"
     runtimes.error = None
-    later = time.monotonic() + 2
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert call(app).header(b"decision-id") is not None
+    app._process._retry_at = 0.0
+    _wait_until_recorded(app)
     assert len(runtimes.made[0].seen) == 1
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+def test_without_a_lifespan_a_start_that_hangs_is_waited_for_once(
+    runtimes: Runtimes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    on_failure: Any,
+) -> None:
+    monkeypatch.setattr(process_module, "_FIRST_SECONDS", 0.05)
+    runtimes.answers.clear()
+    app = AuditMiddleware(polite, on_failure=on_failure)
+    call(app)
+    monkeypatch.setattr(process_module, "_FIRST_SECONDS", 60)
+    for _ in range(3):
+        server = call(app)
+        expected = 200 if on_failure == "open" else 503
+        assert server.sent[0]["status"] == expected
+        assert server.header(b"decision-id") is None
+    assert runtimes.tries == 1, "one try, however many ask"
+    assert "expected the log to start within 0.05 s, got no answer" in caplog.text
+    runtimes.answers.set()
+    _wait_until_recorded(app)
+    assert runtimes.tries == 1
+
+
+def _wait_until_recorded(app: App) -> None:
+    deadline = time.monotonic() + 10
+    while call(app).header(b"decision-id") is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_start_that_is_tried_again_delays_nobody(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtimes.error = StorageError("disk full")
+    app = AuditMiddleware(polite)
+    assert call(app).header(b"decision-id") is None
+    runtimes.error = None
+    runtimes.answers.clear()
+    monkeypatch.setattr(process_module, "_RETRY_SECONDS", 0.0)
+    app._process._retry_at = 0.0
+    for _ in range(3):
+        assert call(app).body() == b"x"
+    assert runtimes.tries == 2
+    runtimes.answers.set()
+    _wait_until_recorded(app)
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed"])
+def test_a_start_that_hangs_obeys_on_failure(
+    runtimes: Runtimes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    on_failure: Any,
+) -> None:
+    monkeypatch.setattr(process_module, "_START_SECONDS", 0.05)
+    runtimes.answers.clear()
+    app = AuditMiddleware(polite, on_failure=on_failure)
+    if on_failure == "open":
+        assert live(app).types()[0] == "lifespan.startup.complete"
+        assert "expected the log to start within 0.05 s" in caplog.text
+    else:
+        refused(app, "expected the log to start within 0.05 s")
+    runtimes.answers.set()
 
 
 def test_once_started_even_a_wrong_configuration_is_a_run_time_fault(
@@ -433,10 +502,12 @@ process = AuditMiddleware(print)._process
 given = AuditMiddleware(print, runtime=FakeRuntime())._process
 process.runtime = FakeRuntime()
 process.in_flight.add(object())
+process._attempt = object()
 child = os.fork()
 if child:
     os.waitpid(child, 0)
 print(child == 0, process.runtime is None, len(process.in_flight))
+print(process._attempt is None)
 print(given.runtime is not None)
 """
 
@@ -445,10 +516,64 @@ def test_a_fork_leaves_the_parents_runtime_behind() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["True True 0", "True", "False False 1", "True"]
+    child = ["True True 0", "True", "True"]
+    assert done.stdout.splitlines() == [*child, "False False 1", "False", "True"]
 
 
 def test_the_real_runtime_is_made_for_the_configuration(tmp_path: Path) -> None:
     app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
     live(app)
     assert (tmp_path / "audit").is_dir()
+
+
+def _answered(app: App) -> bool:
+    """Ask once; return whether the answer has the id of a decision."""
+    server = call(app)
+    assert server.body() == b"x"
+    return server.header(b"decision-id") is not None
+
+
+def test_a_runtime_that_somebody_stopped_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
+    assert _answered(app)
+    runtime: Any = app._process.runtime
+    runtime.stop()
+    # No id is given out that nobody records.
+    assert [_answered(app) for _ in range(3)] == [False, True, True]
+    assert "the log has been stopped in this process" in caplog.text
+    asyncio.run(app._process.stop())
+    assert len(check_whole_log(tmp_path / "audit").decisions) == 3
+
+
+def test_a_request_that_comes_while_the_log_stops_is_recorded_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = AuditMiddleware(polite, dir=tmp_path / "audit", origin="test.example/log")
+    assert _answered(app)
+    first: Any = app._process.runtime
+    flushing, go, flush = threading.Event(), threading.Event(), first.flush
+
+    def slowly(timeout: float) -> bool:
+        flushing.set()
+        assert go.wait(10)
+        return bool(flush(timeout))
+
+    monkeypatch.setattr(first, "flush", slowly)
+
+    async def main() -> Server:
+        stopping = asyncio.create_task(app._process.stop())
+        await asyncio.to_thread(flushing.wait, 10)
+        server = Server()
+        asking = asyncio.create_task(app(http_scope(), server.receive, server.send))
+        await asyncio.sleep(0.05)
+        go.set()
+        await asyncio.gather(stopping, asking)
+        return server
+
+    server = asyncio.run(main())
+    assert server.header(b"decision-id") is not None
+    assert app._process.runtime is not first
+    asyncio.run(app._process.stop())
+    assert len(check_whole_log(tmp_path / "audit").decisions) == 2

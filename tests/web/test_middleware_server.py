@@ -203,6 +203,38 @@ def test_streams_arrive_while_the_end_is_held() -> None:
     assert runtime.only().exchange.outcome == "completed"
 
 
+def test_a_slow_client_slows_the_application() -> None:
+    produced: list[int] = []
+    chunk = bytes(1 << 20)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(100):
+            produced.append(number)
+            body = {"type": "http.response.body", "body": chunk, "more_body": True}
+            await send(body)
+        await send({"type": "http.response.body"})
+
+    runtime = FakeRuntime()
+    audited = AuditMiddleware(app, runtime=runtime, max_stored_bytes=10)
+    with (
+        serving(audited, lifespan="off") as port,
+        socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection,
+    ):
+        connection.sendall(raw("POST /endless"))
+        wait_for(lambda: produced)
+        # What fits into the buffers of the kernel goes on; then somebody has to read.
+        before = -1
+        while len(produced) != before:
+            before = len(produced)
+            time.sleep(0.2)
+        assert len(produced) < 100
+        while connection.recv(1 << 20):
+            pass
+    assert len(produced) == 100
+    assert runtime.only().exchange.response.size == 100 << 20
+
+
 def test_a_large_upload_and_answer() -> None:
     runtime, app = FakeRuntime(), build()
     app.add_middleware(AuditMiddleware, runtime=runtime, max_stored_bytes=1000)
