@@ -1,11 +1,8 @@
 """The ASGI names that our middleware shares, and what it reads from a scope."""
 
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
-
-from auditlog.core.errors import ConfigurationError
 
 __all__ = [
     "App",
@@ -13,12 +10,10 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
-    "header_name",
-    "named_headers",
+    "content_type",
     "refuse",
     "settle_extensions",
     "target",
-    "value_of",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -29,8 +24,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _UNSEEN_BODIES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 _TYPE_SIZE = len(b"content-type")
-_PARENT_SIZE = len(b"traceparent")
-_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
 _REFUSAL = (
     b'{"type":"about:blank","title":"Service Unavailable","status":503,'
     b'"detail":"Decisions cannot be recorded at the moment, so none is made."}'
@@ -47,38 +40,12 @@ def target(scope: Mapping[str, Any]) -> bytes:
     return bytes(raw).partition(b"?")[0] + b"?" + bytes(query)
 
 
-def named_headers(scope: Mapping[str, Any]) -> tuple[str | None, bytes | None]:
-    """Return the request's Content-Type and traceparent as sent; None without one."""
-    kind = parent = None
+def content_type(scope: Mapping[str, Any]) -> str | None:
+    """Return the request's Content-Type as sent; None without one."""
     for name, value in scope.get("headers", ()):
-        size = len(name)
-        if size == _TYPE_SIZE and kind is None and name.lower() == b"content-type":
-            kind = str(value, "latin-1")
-        elif size == _PARENT_SIZE and name.lower() == b"traceparent":
-            # More than one is as good as none (W3C Trace Context §3.2.1).
-            parent = value if parent is None else b""
-    return kind, parent
-
-
-def value_of(name: bytes, headers: Iterable[Any]) -> bytes | None:
-    """Return the first value of a header, named in lower case; None without one."""
-    for key, value in headers:
-        if len(key) == len(name) and key.lower() == name:
-            return bytes(value)
+        if len(name) == _TYPE_SIZE and name.lower() == b"content-type":
+            return str(value, "latin-1")
     return None
-
-
-def header_name(option: str, text: str) -> bytes:
-    """Return the value of an option that names a header.
-
-    Raises:
-        ConfigurationError: it is not a header's name in lower case.
-    """
-    if not _HEADER.fullmatch(text):
-        raise ConfigurationError(
-            f"option {option!r} takes a header name in lower case, got {text!r}"
-        )
-    return text.encode()
 
 
 def settle_extensions(scope: Scope) -> bool:

@@ -27,9 +27,9 @@ from auditlog.capture.routes import Routes
 from auditlog.config import load_config
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.log.identity import new_id
-from auditlog.web.asgi import App, Receive, Scope, Send, header_name, refuse
+from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
-from auditlog.web.models import ModelSource, ModelSources
+from auditlog.web.models import ModelSource, ModelSources, header_name
 from auditlog.web.options import Options
 from auditlog.web.process import Process, Recording
 from auditlog.web.responder import Faults, Responder, Rules, open_decision

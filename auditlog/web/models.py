@@ -7,21 +7,22 @@ the request before, so it stands in clear only where configuration lists it
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import translate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.media import OTHER
 from auditlog.config import Config
 from auditlog.core.errors import ConfigurationError
-from auditlog.web.asgi import Scope, header_name
+from auditlog.web.asgi import Scope
 
-__all__ = ["ModelSource", "ModelSources", "Named"]
+__all__ = ["ModelSource", "ModelSources", "Named", "header_name", "value_of"]
 
 ModelSource = Callable[[Scope], "str | ModelIdentity | None"]
 """Names the model of a request that ends: ``name``, ``name@version`` or an identity."""
 
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
 _MAX_KNOWN = 1024
 
 
@@ -123,6 +124,27 @@ class ModelSources:
             )
             self._by_route[name] = next(matching, self._static)
         return self._by_route[name]
+
+
+def header_name(option: str, text: str) -> bytes:
+    """Return the value of an option that names a header.
+
+    Raises:
+        ConfigurationError: it is not a header's name in lower case.
+    """
+    if not _HEADER.fullmatch(text):
+        raise ConfigurationError(
+            f"option {option!r} takes a header name in lower case, got {text!r}"
+        )
+    return text.encode()
+
+
+def value_of(name: bytes, headers: Iterable[Any]) -> bytes | None:
+    """Return the first value of a header, named in lower case; None without one."""
+    for key, value in headers:
+        if len(key) == len(name) and key.lower() == name:
+            return bytes(value)
+    return None
 
 
 def _checked(source: object) -> Callable[[Scope], object]:

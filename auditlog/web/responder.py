@@ -21,16 +21,15 @@ from auditlog.web.asgi import (
     Receive,
     Scope,
     Send,
-    named_headers,
+    content_type,
     settle_extensions,
     target,
-    value_of,
 )
 from auditlog.web.batch import submit_all
 from auditlog.web.context import fill
-from auditlog.web.models import ModelSources, Named
+from auditlog.web.models import ModelSources, Named, value_of
 from auditlog.web.process import Process, Recording
-from auditlog.web.tracing import OPENTELEMETRY, active_span, trace_leaf
+from auditlog.web.tracing import OPENTELEMETRY, active_span, trace_leaf, traceparent
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -305,7 +304,7 @@ def open_decision(
         trailers=settle_extensions(scope),
     )
     decision = Decision(id_, runtime.open, rules.closed)
-    kind, parent = named_headers(scope)
+    parent = traceparent(scope)
     traced = parent is not None or OPENTELEMETRY in modules
     trace = trace_leaf(parent) if traced else None
     exchange = Exchange(
@@ -317,7 +316,7 @@ def open_decision(
         target=target(scope),
         request=request,
         response=response,
-        request_type=kind,
+        request_type=content_type(scope),
         sequence=runtime.open(id_, now),
     )
     if trace is not None:

@@ -8,10 +8,18 @@ has imported it, no span is active.
 
 import re
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from auditlog.core.record import canonical_json
 
-__all__ = ["OPENTELEMETRY", "active_span", "parse_traceparent", "trace_leaf"]
+__all__ = [
+    "OPENTELEMETRY",
+    "active_span",
+    "parse_traceparent",
+    "trace_leaf",
+    "traceparent",
+]
 
 # W3C Trace Context §3.2.2: a later version may go on after the flags.
 _PARENT = re.compile(
@@ -20,6 +28,19 @@ _PARENT = re.compile(
 )
 OPENTELEMETRY = "opentelemetry.trace"
 """The module without which no span is active."""
+
+
+def traceparent(scope: Mapping[str, Any]) -> bytes | None:
+    """Return the header of that name as sent; None without one.
+
+    More than one is as good as none (W3C Trace Context §3.2.1).
+    """
+    parent = None
+    # Servers give names in lower case (ASGI specification).
+    for name, value in scope.get("headers", ()):
+        if name == b"traceparent":
+            parent = value if parent is None else b""
+    return parent
 
 
 def trace_leaf(parent: bytes | None) -> bytes | None:
