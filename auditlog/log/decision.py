@@ -38,6 +38,7 @@ from auditlog.log.said import Facts, json_value, number, texts, words
 __all__ = [
     "BATCH",
     "MAX_ITEMS",
+    "NIL",
     "SCOPE_KEY",
     "Decision",
     "HumanAction",
@@ -48,6 +49,9 @@ __all__ = [
 
 SCOPE_KEY = "auditlog.decision"
 """Where an ASGI scope holds the `Decision` of its request."""
+
+NIL = bytes(16)
+"""Id of a decision that is not recorded: it is never in a log (RFC 9562 §5.9)."""
 
 MAX_ITEMS = 1000
 """Decisions into which one may be split."""
@@ -99,7 +103,10 @@ class Decision(msgspec.Struct, eq=False):
 
     @property
     def id(self) -> str:
-        """The id under which the decision is in the log, as sent to the client."""
+        """The id under which the decision is in the log, as sent to the client.
+
+        All zeros where nothing is recorded.
+        """
         # As `format_id` writes it, but for every request and for an id of our own.
         raw = self._raw
         return f"{raw[:4].hex()}-{raw[4:10].hex('-', 2)}-{raw[10:].hex()}"
@@ -111,8 +118,16 @@ class Decision(msgspec.Struct, eq=False):
 
     @property
     def recorded(self) -> bool:
-        """Whether there will be an entry; not where auditlog is disabled or failing."""
+        """Whether there will be an entry.
+
+        Not where the route is excluded, or auditlog is disabled or failing.
+        """
         return self._number is not None
+
+    @property
+    def spoken(self) -> bool:
+        """Whether the application has said anything."""
+        return (self._model or self._facts or self._batch) is not None
 
     def set_model(
         self, name: str, *, version: str | None = None, digest: str | None = None
@@ -327,7 +342,8 @@ class Decision(msgspec.Struct, eq=False):
                     raise AuditLogError(str(error)) from error
                 _log.error("auditlog: a batch is not recorded whole: %s", error)
                 number = None
-                item = Decision(id_)
+            if number is None:
+                item = Decision(NIL)
             yield item
 
     def conclude(self) -> Said | None:

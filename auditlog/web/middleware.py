@@ -25,8 +25,8 @@ from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routers import Route
 from auditlog.capture.routes import Routes
 from auditlog.config import load_config
-from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
-from auditlog.log.identity import new_id
+from auditlog.core.errors import AuditLogError
+from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.models import ModelSource, ModelSources, header_name
@@ -102,7 +102,7 @@ class AuditMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._route(scope)
         if route is None:
-            await self.app(scope, receive, send)
+            await self._unrecorded(scope, receive, send)
             return
         responder = None
         if self.config.enabled:
@@ -149,14 +149,24 @@ class AuditMiddleware:
             return None
 
     async def _unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer without recording; handlers that say their model still work."""
-        decision = Decision(new_id(_now()))
-        scope[SCOPE_KEY] = decision
+        """Answer without recording; handlers that speak of their decision still work.
+
+        An operator who excludes a route, or a method, must not break its handler.
+        """
+        decision = scope[SCOPE_KEY] = Decision(NIL)
         token = _CURRENT.set(decision)
         try:
             await self.app(scope, receive, send)
         finally:
             _CURRENT.reset(token)
+            if self.config.enabled and decision.spoken:
+                self._faults.say("a handler spoke of a decision", _UNRECORDED)
+
+
+_UNRECORDED = AuditLogError(
+    "expected its request to be recorded, but it is not: see the options methods, "
+    "include and exclude, and the errors before this one"
+)
 
 
 def _now() -> int:
