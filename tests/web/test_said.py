@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 import auditlog
 from auditlog.capture.exchange import ModelIdentity
-from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.core.errors import AuditLogError, NotFoundError, StorageError
 from auditlog.core.record import parse_entry
+from auditlog.core.verify import verify_receipt
 from auditlog.log.content import verify_content
 from auditlog.log.decision import Decision
 from auditlog.log.directory import open_log
@@ -517,6 +518,12 @@ def test_in_a_real_log_it_stands_sealed_and_never_in_clear(
     }
     assert CANARY.encode() in content.request
     verify_content(parse_entry(reader.decision(ids[0]).entry or b""), content)
+    receipt = reader.receipt(ids[0], disclose=["context/outcome"])
+    verdict = verify_receipt(receipt, log.paths.policy.read_text())
+    assert dict(verdict.disclosed).keys() == {"context/outcome"}
+    assert json.loads(verdict.disclosed[0][1])["human"] == {"action": "approved"}
+    with pytest.raises(NotFoundError, match="only the first bytes of 'request' were"):
+        reader.receipt(ids[1], disclose=["request"])
     (other,) = json.loads(content.context["annotations"])["auditlog.batch"]["items"]
     data = parse_entry(reader.decision(other).entry or b"").data
     assert data["request"] == {
