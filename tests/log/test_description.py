@@ -139,7 +139,7 @@ def test_a_body_over_the_limit_is_committed_whole_and_kept_in_part(over: int) ->
 def test_bodies_that_are_not_kept_are_committed_to_all_the_same(size: int) -> None:
     data = b"[" + b"1," * (size // 2) + b"1]" if size else b""
     bodies = {"request": _body(0, data), "response": _body(1, b"{}")}
-    fields = {**bodies, "depth": 0, "secret": b"s" * 32}
+    fields: dict[str, Any] = {**bodies, "depth": 0, "secret": b"s" * 32}
     kept, _ = _describe(**fields)
     entry, content = _describe(**fields, keep=False)
     assert (content.request, content.response) == (b"", b"")

@@ -437,6 +437,30 @@ def test_an_outer_installation_that_is_disabled_leaves_it_to_the_inner_one(
     assert leaves(runtime.only())["outcome"]["result"]["label"] == "x"
 
 
+def test_installed_by_environment_and_by_code_each_call_is_one_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITLOG_DIR", str(tmp_path / "audit"))
+    monkeypatch.setenv("AUDITLOG_ORIGIN", "test.example/log")
+    sub = FastAPI()
+    sub.add_api_route("/score", lambda: auditlog.current().id, methods=["POST"])
+    auditlog.install(sub, model="inner")
+    app = FastAPI()
+    app.mount("/sub", sub)
+    auditlog.install(app, model="code")
+    with client(AuditMiddleware(app)) as session:
+        answers = [session.post("/sub/score") for _ in range(3)]
+    ids = [answer.headers.get_list("decision-id") for answer in answers]
+    assert ids == [[answer.json()] for answer in answers]
+    with open_log(tmp_path / "audit") as log:
+        entries = map(parse_entry, log.store.read(0, log.store.size()))
+        found = [entry for entry in entries if entry.type.startswith("auditlog.deci")]
+    assert [Decision(entry.id).id for entry in found] == [id_ for (id_,) in ids]
+    assert {entry.data["http.route"] for entry in found} == {"/sub/score"}
+    # The outermost one records, with its own options.
+    assert not [entry for entry in found if "model.name" in entry.data]
+
+
 def test_requests_at_once_are_not_mixed_up(runtime: FakeRuntime) -> None:
     app = FastAPI()
 
