@@ -87,7 +87,7 @@ def test_what_is_said_goes_into_these_leaves() -> None:
     decision.attempt(model="large@2", provider="a", error="timeout")
     decision.attempt(model="small@1")
     assert leaves(decision) == {
-        "subject": {"id": "caf\xe9", "kind": "person"},
+        "subject": {"id": "café", "kind": "person"},
         "user": {"caller": "clerk-7", "reviewer": "bob"},
         "session": {"id": "s-1"},
         "outcome": {

@@ -251,7 +251,7 @@ def test_for_an_application_without_lifespan_the_log_has_one(
         server = Server([STARTUP])
         life = asyncio.create_task(app(lifespan_scope(), server.receive, server.send))
         async with asyncio.timeout(10):
-            while not server.sent:
+            while not server.sent:  # noqa: ASYNC110 - the application sends it
                 await asyncio.sleep(0.001)
         request = Server()
         await app(http_scope(), request.receive, request.send)
