@@ -33,7 +33,7 @@ from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.batch import Batch, Item, Numbering
 from auditlog.log.identity import new_id
-from auditlog.log.said import Facts, json_value, number, texts, words
+from auditlog.log.said import NOTHING, Facts, json_value, number, texts, words
 
 __all__ = [
     "BATCH",
@@ -76,6 +76,7 @@ _TIME_BYTES = 6
 class Said(NamedTuple):
     """What the application said by the end of an answer."""
 
+    model: ModelIdentity | None
     facts: Facts
     items: tuple[Item, ...]
     """Further decisions of a batch, to be submitted with this one."""
@@ -350,14 +351,14 @@ class Decision(msgspec.Struct, eq=False):
         """Return what was said, None if nothing; for the middleware, at the end."""
         # In this order: `split` makes its batch known first, and then looks at this.
         self._ended = True
-        if self._facts is None and self._batch is None:
+        if self._model is None and self._facts is None and self._batch is None:
             return None
         with _LOCK:
             facts, batch = self._known(), self._batch
-        return Said(facts, () if batch is None else batch.close())
+        return Said(self._model, facts, () if batch is None else batch.close())
 
     def _known(self) -> Facts:
-        return self._facts or _NOTHING
+        return self._facts or NOTHING
 
     def _put(self, leaf: str, **members: Any) -> None:
         with _LOCK:
@@ -378,7 +379,6 @@ def _label(value: object) -> str | int | bool:
     )
 
 
-_NOTHING = Facts()
 _LOCK = threading.Lock()
 """One for all decisions: it is held for microseconds, and seldom."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from auditlog.core.errors import ConfigurationError, MalformedError
 from auditlog.core.record import MAX_INTEGER, canonical_json, parse_json
 
-__all__ = ["MAX_BYTES", "Facts", "json_value", "number", "texts", "words"]
+__all__ = ["MAX_BYTES", "NOTHING", "Facts", "json_value", "number", "texts", "words"]
 
 MAX_BYTES = 1 << 16
 """Bytes of everything that may be said about one decision."""
@@ -71,6 +71,10 @@ class Facts:
         for (leaf, name), value in sorted(self._members.items()):
             found.setdefault(leaf, []).append(b'"%b":%b' % (name.encode(), value))
         return {leaf: b"{%b}" % b",".join(parts) for leaf, parts in found.items()}
+
+
+NOTHING = Facts()
+"""Said by a handler that says nothing."""
 
 
 def _canonical(name: str, value: Any) -> bytes:

@@ -7,7 +7,7 @@ import msgspec
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.log.batch import Item
 from auditlog.log.decision import BATCH, Said
-from auditlog.log.said import Facts
+from auditlog.log.said import NOTHING, Facts
 from auditlog.web.models import Named
 
 __all__ = ["FAULTS", "fill"]
@@ -26,13 +26,16 @@ def fill(exchange: Exchange, said: Said | None, named: Named) -> list[Exchange]:
 
     Args:
         exchange: of a call that ended; its model is known.
-        said: what the handler said, but for the model.
+        said: what the handler said.
         named: the model.
 
     Returns:
         Exchanges of the further decisions of a batch.
     """
-    facts, items = said or (Facts(), ())
+    _, facts, items = said or (None, NOTHING, ())
+    if facts is NOTHING and named.literal is None and named.fault is None:
+        # Most handlers that speak name their model, and that is all.
+        return []
     if named.fault is not None:
         facts = facts.plus("annotations", {FAULTS: [named.fault]}, limit=_OURS)
     # Made first, for they begin with what is not yet said of the first.
@@ -63,10 +66,10 @@ def _other(first: Exchange, item: Item, literal: ModelIdentity | None) -> Exchan
         response=Body(secret, 1, 0, "omitted"),
         context=dict(first.context),
     )
-    said = item.decision.conclude()
-    if item.decision.model is not None:
-        exchange.model, literal = item.decision.model, None
-    _settle(exchange, said.facts if said else Facts(), literal)
+    model, facts, _ = item.decision.conclude() or (None, NOTHING, ())
+    if model is not None:
+        exchange.model, literal = model, None
+    _settle(exchange, facts, literal)
     return exchange
 
 

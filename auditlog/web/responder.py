@@ -13,7 +13,7 @@ import msgspec
 from auditlog.capture.exchange import Body, Exchange
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
-from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
+from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision, Said
 from auditlog.log.identity import new_id
 from auditlog.web.asgi import (
     App,
@@ -201,17 +201,23 @@ class Responder(msgspec.Struct, eq=False):
                 span = None if exchange.context else active_span()
                 if span is not None:
                     exchange.context["trace"] = span
-            said, by_handler = self.decision.conclude(), self.decision.model
-            named = rules.models.fixed
-            if by_handler is not None:
-                named = Named(by_handler)
-            elif named is None:
-                named = rules.models.name(self.scope, self.said_model, exchange.route)
-            exchange.model, literal, fault = named
-            if said is not None or literal is not None or fault is not None:
-                self.others = fill(exchange, said, named)
+            said, named = self.decision.conclude(), rules.models.fixed
+            if said is not None or named is None:
+                self._tell(said)
+            else:
+                exchange.model = named.model
         except Exception as error:  # noqa: BLE001 - ours; the answer goes on
             rules.faults.say("what was said about a decision is lost", error)
+
+    def _tell(self, said: Said | None) -> None:
+        """Add what a handler said, and what depends on the request."""
+        exchange, models = self.exchange, self.rules.models
+        if said is not None and said.model is not None:
+            named = Named(said.model)
+        else:
+            named = models.name(self.scope, self.said_model, exchange.route)
+        exchange.model = named.model
+        self.others = fill(exchange, said, named)
 
     def _submit(
         self,
