@@ -307,8 +307,8 @@ class Decision(msgspec.Struct, eq=False):
 
         Raises:
             ConfigurationError: `n` is anything else, or it was split before.
-            AuditLogError: the answer has ended; or, under ``closed``, an item cannot be
-                numbered. Under ``open`` it then stays unrecorded, and the log says so.
+            AuditLogError: under ``closed``, an item cannot be numbered, or the answer
+                has ended. Under ``open`` it stays unrecorded then, which is logged.
         """
         if type(n) is not int or not 1 <= n <= MAX_ITEMS:
             raise ConfigurationError(
@@ -339,7 +339,7 @@ class Decision(msgspec.Struct, eq=False):
                 if number is not None:
                     batch.add(item, id_, time, number)
             except Exception as error:
-                if self._strict or self._ended:
+                if self._strict:
                     raise AuditLogError(str(error)) from error
                 _log.error("auditlog: a batch is not recorded whole: %s", error)
                 number = None

@@ -64,6 +64,10 @@ class Facts:
         value = self._members.get((leaf, member))
         return None if value is None else parse_json(value, limit=len(value))
 
+    def has(self, leaf: str, member: str) -> bool:
+        """Return whether there is a member."""
+        return (leaf, member) in self._members
+
     def leaves(self) -> dict[str, bytes]:
         """Return the leaves by name, each a canonical JSON object."""
         found: dict[str, list[bytes]] = {}

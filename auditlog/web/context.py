@@ -40,7 +40,7 @@ def fill(exchange: Exchange, said: Said | None, named: Named) -> list[Exchange]:
         facts = facts.plus("annotations", {FAULTS: [named.fault]}, limit=_OURS)
     # Made first, for they begin with what is not yet said of the first.
     others = [_other(exchange, item, named.literal) for item in items]
-    if facts.get("annotations", BATCH) is not None:
+    if facts.has("annotations", BATCH):
         facts = _with_items(facts, items)
     _settle(exchange, facts, named.literal)
     return others
@@ -74,12 +74,12 @@ def _other(first: Exchange, item: Item, literal: ModelIdentity | None) -> Exchan
 
 
 def _settle(exchange: Exchange, facts: Facts, literal: ModelIdentity | None) -> None:
-    if facts.get("outcome", "skipped") is not None:
+    if facts.has("outcome", "skipped"):
         exchange.keep = False
         if exchange.outcome in _WELL:
             exchange.outcome = "skipped"
     model = literal or exchange.model
-    if model is not None and (literal or facts.get("model", "attempts")):
+    if model is not None and (literal or facts.has("model", "attempts")):
         whole = {"name": model.name, "version": model.version, "digest": model.digest}
         facts = facts.plus("model", whole, limit=_OURS)
     exchange.context.update(facts.leaves())

@@ -91,7 +91,7 @@ class AuditMiddleware:
         """Answer one ASGI scope."""
         kind = scope["type"]
         outer = scope.get(SCOPE_KEY)
-        if kind == "http" and (outer is None or not outer.recorded):
+        if kind == "http" and not getattr(outer, "recorded", outer):
             await self._answer(scope, receive, send)
         elif kind == "lifespan" and self.config.enabled:
             lifespan = Lifespan(self.app, self._process, send, closed=self._closed)

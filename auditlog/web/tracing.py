@@ -39,7 +39,7 @@ def traceparent(scope: Mapping[str, Any]) -> bytes | None:
     # Servers give names in lower case (ASGI specification).
     for name, value in scope.get("headers", ()):
         if name == b"traceparent":
-            parent = value if parent is None else b""
+            parent = b"" if parent is not None else bytes(value)
     return parent
 
 

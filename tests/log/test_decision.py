@@ -1,7 +1,6 @@
 """The decision as the application sees it."""
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import json
@@ -282,12 +281,18 @@ def test_a_split_is_done_once() -> None:
         decision.split(2)
 
 
-def test_a_split_after_the_end_gives_out_no_number() -> None:
+def test_a_split_after_the_end_gives_out_no_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     numbers = Numbers()
     decision = Decision(ID, numbers.number)
     decision.conclude()
+    assert [one.recorded for one in decision.split(3)] == [True, False, False]
+    assert caplog.text.count("the answer to go on, but it has ended") == 1
+    strict = Decision(ID, numbers.number, True)
+    strict.conclude()
     with pytest.raises(AuditLogError, match="the answer to go on, but it has ended"):
-        decision.split(3)
+        strict.split(3)
     assert numbers.given == []
 
 
@@ -299,8 +304,7 @@ def test_no_number_is_given_out_that_the_end_misses() -> None:
 
         def split(decision: Decision = decision, start: Any = start) -> None:
             start.wait()
-            with contextlib.suppress(AuditLogError):
-                decision.split(50)
+            decision.split(50)
 
         thread = threading.Thread(target=split)
         thread.start()
