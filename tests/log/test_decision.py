@@ -5,8 +5,10 @@ import contextvars
 import inspect
 import json
 import os
+import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -201,6 +203,16 @@ def test_the_65th_attempt_is_refused() -> None:
     assert len(leaves(decision)["model"]["attempts"]) == 64
 
 
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let threads take turns at almost every step."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
 def test_threads_that_speak_at_once_lose_nothing() -> None:
     decision = Decision(ID)
     start = threading.Barrier(8)
@@ -296,6 +308,7 @@ def test_a_split_after_the_end_gives_out_no_number(
     assert numbers.given == []
 
 
+@pytest.mark.usefixtures("restless")
 def test_no_number_is_given_out_that_the_end_misses() -> None:
     for _ in range(200):
         numbers = Numbers()
@@ -347,6 +360,7 @@ def test_a_child_does_not_wait_for_a_lock_of_its_parent() -> None:
     with decision_module._LOCK:
         pid = os.fork()
         if pid == 0:
+            signal.alarm(10)
             decision.set_user("child")
             os._exit(0 if leaves(decision) else 1)
         _, status = os.waitpid(pid, 0)
