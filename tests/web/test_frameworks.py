@@ -121,6 +121,15 @@ def test_routes_that_come_late_are_found(name: str) -> None:
     assert found.template == "/late"
 
 
+@pytest.mark.parametrize("path", ["/score/7/", "/score//7"])
+def test_litestar_takes_other_spellings_of_a_path(
+    runtime: FakeRuntime, path: str
+) -> None:
+    answer = ask(AuditMiddleware(make("litestar"), runtime=runtime), path, json={})
+    assert answer.status_code == 200
+    assert runtime.only().exchange.route == "/score/{key}"
+
+
 def test_a_quart_application_that_routes_by_host_is_not_guessed_at() -> None:
     app = make("quart")
     app.url_map.host_matching = True
