@@ -7,10 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from auditlog.log.decision import Decision, current
+    from auditlog.log.decision import Decision, current, get_decision
+    from auditlog.web.install import install
     from auditlog.web.middleware import AuditMiddleware
 
-__all__ = ["AuditMiddleware", "Decision", "__version__", "current"]
+__all__ = [
+    "AuditMiddleware",
+    "Decision",
+    "__version__",
+    "current",
+    "get_decision",
+    "install",
+]
 
 __version__ = "0.1.0"
 
@@ -18,6 +26,8 @@ _HOMES = {
     "AuditMiddleware": "auditlog.web.middleware",
     "Decision": "auditlog.log.decision",
     "current": "auditlog.log.decision",
+    "get_decision": "auditlog.log.decision",
+    "install": "auditlog.web.install",
 }
 
 

@@ -33,10 +33,17 @@ class Config:
     """The log's name for ever, a schema-less URL such as ``bank.example/credit``.
     Only used when the log is created; None takes ``auditlog.invalid/<random>``."""
     model: str | None = None
-    """Model behind every route, ``name`` or ``name@version``."""
+    """Model behind every route, ``name`` or ``name@version``. What a handler says wins
+    over a callable, which wins over `model_header`, then `route_models`, then this."""
+    route_models: tuple[tuple[str, str], ...] = ()
+    """Models by route: a mapping of globs over templates to ``name`` or
+    ``name@version``, the first that matches; in text ``glob=name@version,…``."""
+    model_header: str = ""
+    """Response header by which the application names the model; it is passed on."""
     models: tuple[str, ...] = ()
     """If given, only these model names stand in clear in entries; any other one is
-    written ``other`` and its literal goes under ``context/model``."""
+    written ``other`` and its literal goes under ``context/model``. What
+    `model_header` names must be listed, with its version (``name@version``)."""
     include: tuple[str, ...] = ()
     """Route templates to capture, as globs; empty captures all matched routes."""
     exclude: tuple[str, ...] = ()
@@ -52,6 +59,9 @@ class Config:
     """How many JSON levels can be disclosed one by one, 0 to 8."""
     max_stored_bytes: int = 1 << 20
     """Bytes of each body that are kept; the commitment covers all of it."""
+    keep_rejected: bool = False
+    """Keep bodies also where the answer is 401, 403, 422 or 429: the model has not
+    run. The commitment covers them in any case."""
     header: str = "decision-id"
     """Response header that carries the decision's id; empty sends none."""
     policy: Path | None = None
@@ -124,11 +134,37 @@ def _from_text(variable: str, kind: Any, text: str) -> Any:
         msg = f"{variable} takes {expected}, got {text!r}"
         raise ConfigurationError(msg) from None
     if typing.get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(_pair(variable, part) for part in parts) if _pairs(kind) else parts
     return Path(text) if _is_path(kind) else text
 
 
+def _pairs(kind: Any) -> bool:
+    """Whether an option takes a mapping, which is kept as a tuple of pairs."""
+    return typing.get_origin(typing.get_args(kind)[0]) is tuple
+
+
+def _pair(variable: str, text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (separator and key.strip() and value.strip()):
+        raise ConfigurationError(f"{variable} takes key=value,…; got {text!r}")
+    return key.strip(), value.strip()
+
+
+def _from_mapping(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    pairs = tuple(value.items()) if isinstance(value, Mapping) else None
+    if pairs is None or not all(
+        isinstance(text, str) for pair in pairs for text in pair
+    ):
+        raise ConfigurationError(
+            f"option {name!r} takes a mapping of strings to strings, got {value!r}"
+        )
+    return pairs
+
+
 def _from_value(name: str, kind: Any, value: Any) -> Any:
+    if typing.get_origin(kind) is tuple and _pairs(kind):
+        return _from_mapping(name, value)
     if typing.get_origin(kind) is tuple:
         if isinstance(value, str) or not all(isinstance(part, str) for part in value):
             msg = f"option {name!r} takes a sequence of strings, got {value!r}"

@@ -165,11 +165,14 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     duration: int = 0
     """Microseconds from arrival to the end of the answer, monotonic clock."""
     outcome: str = "completed"
+    keep: bool = True
+    """Whether bodies are stored; the commitment covers them in any case."""
     model: ModelIdentity | None = None
     context: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Further ``context/`` leaves by name, canonical JSON or bytes."""
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of both bodies that are held in memory."""
-        return self.request.kept_bytes + self.response.kept_bytes
+        """Bytes of bodies and context that are held in memory."""
+        context = sum(map(len, self.context.values())) if self.context else 0
+        return self.request.kept_bytes + self.response.kept_bytes + context

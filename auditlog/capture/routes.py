@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from auditlog.capture.foreign import Finder, finder_of
 from auditlog.capture.routers import (
     Plan,
     Route,
@@ -27,7 +28,20 @@ Scope = Mapping[str, Any]
 
 _MAX_KNOWN = 1024
 _REST = "/{path}"
-_NEVER = frozenset({"auditlog", "starlette.staticfiles", "fastapi.staticfiles"})
+_NEVER = frozenset(
+    {
+        *("auditlog", "fastapi.applications"),  # the latter serves documentation
+        *("starlette.staticfiles", "fastapi.staticfiles"),
+    }
+)
+_READS = frozenset({"GET", "HEAD"})
+_PROBES = frozenset(
+    {
+        *("/health", "/healthz", "/livez", "/live", "/ready", "/readyz", "/startupz"),
+        *("/ping", "/metrics", "/metrics/{path}", "/favicon.ico"),
+    }
+)
+"""Read by orchestrators and monitors, on services that record GET too."""
 
 
 class Routes:
@@ -47,6 +61,7 @@ class Routes:
         self._exclude = _globs(exclude)
         # Looked for once: the stack inside a middleware does not change.
         self._router: Any = None
+        self._finder: Finder | None = None
         self._has_looked = False
         self._plan: Plan | None = None
         # Routes without parameters by (method, path), for the common case that the
@@ -57,8 +72,9 @@ class Routes:
     def find(self, scope: Scope) -> Route | None:
         """Return the route of a request that is to be captured, else None.
 
-        Routes of auditlog itself and of static files are never captured. Where there
-        is no router every path is, and the globs look at the path.
+        Routes of auditlog itself, of documentation and of static files are never
+        captured; a GET of a health probe only if `include` names it. Where there is no
+        router that we know every path is, and the globs look at the path.
 
         Raises:
             Exception: whatever a foreign route object raises.
@@ -69,7 +85,13 @@ class Routes:
                 return self._known[key]
         router, top = self._top(scope)
         if router is None:
-            return self._wanted(Route(None, innermost(self._app)), scope["path"])
+            found = Route(None, innermost(self._app))
+            if self._finder is not None and "router" not in scope:
+                foreign = self._finder(scope)
+                if foreign is None:
+                    return None
+                found = foreign
+            return self._wanted(found, scope)
         plan = self._plan
         if plan is None or plan.router is not router or not plan.is_current():
             plan = self._plan = Plan(router)
@@ -89,7 +111,8 @@ class Routes:
                 top = {**scope, "root_path": root_path, "path_params": {}}
                 return outermost, top
         if not self._has_looked:
-            self._router = find_router(self._app)
+            self._finder = finder_of(self._app)
+            self._router = None if self._finder else find_router(self._app)
             self._has_looked = True
         if self._router is None and "app" in scope:
             return find_router(scope["app"]), scope
@@ -109,17 +132,18 @@ class Routes:
         if "router" in scope and (found is None or found.opaque):
             above = "" if found is None else found.template or ""
             found = match_app(self._app, dict(scope), above.removesuffix(_REST))
-        return None if found is None else self._wanted(found, scope["path"])
+        return None if found is None else self._wanted(found, scope)
 
-    def _wanted(self, route: Route, path: str) -> Route | None:
+    def _wanted(self, route: Route, scope: Scope) -> Route | None:
         if _is_never(route.endpoint):
             return None
-        name = path if route.template is None else route.template
+        name = scope["path"] if route.template is None else route.template
         if self._exclude is not None and self._exclude.match(name):
             return None
-        if self._include is not None and not self._include.match(name):
-            return None
-        return route
+        if self._include is not None:
+            return route if self._include.match(name) else None
+        is_probe = name in _PROBES and scope["method"] in _READS
+        return None if is_probe else route
 
 
 def _is_never(endpoint: Any) -> bool:

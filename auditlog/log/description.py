@@ -13,7 +13,9 @@ from auditlog.capture.splitting import fast_members
 from auditlog.core.commitment import (
     MAX_PATH,
     commitment_digest,
+    disclosure_hash,
     is_json,
+    leaf_salt,
     salt_stream,
 )
 from auditlog.core.errors import MalformedError
@@ -65,7 +67,8 @@ class Describer:
         self.origin = origin
         self._emitter = emitter
         self._depth = depth
-        self._models = frozenset(models)
+        declared = frozenset(models)
+        self._models = declared | {ModelIdentity.parse(text).name for text in declared}
         self._kinds: dict[tuple[object, ...], _Kind] = {}
 
     def describe(self, exchange: Exchange) -> Described:
@@ -75,8 +78,10 @@ class Describer:
             MalformedError: what configuration and code say does not fit in an entry.
         """
         request, response = exchange.request, exchange.response
-        asked = _split("request", request, exchange.request_type, self._depth)
-        answered = _split("response", response, exchange.response_type, self._depth)
+        # Members are the kept bodies, split again: what is not kept has none.
+        depth = self._depth if exchange.keep else 0
+        asked = _split("request", request, exchange.request_type, depth)
+        answered = _split("response", response, exchange.response_type, depth)
         kind = self._kind(exchange, asked is not None, answered is not None)
         parts = _parts(exchange, kind.hidden)
         named = [*(asked or ()), *(answered or ())]
@@ -194,10 +199,13 @@ def _describe_body(
 def _parts(
     exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]
 ) -> tuple[Part, ...]:
-    context = [*exchange.context.items(), *hidden, ("target", exchange.target)]
+    # The middleware may know more about what is hidden.
+    context = [*{**dict(hidden), **exchange.context}.items()]
+    context.append(("target", exchange.target))
+    part = _part if exchange.keep else _unkept
     return (
-        _part("request", exchange.request),
-        _part("response", exchange.response),
+        part("request", exchange.request),
+        part("response", exchange.response),
         *(
             Part(f"context/{name}", value, len(value))
             for name, value in sorted(context)
@@ -207,6 +215,13 @@ def _parts(
 
 def _part(path: str, body: Body) -> Part:
     return Part(path, body.kept(), body.size, body.leaf_hash())
+
+
+def _unkept(path: str, body: Body) -> Part:
+    """Return a body of which only size and hash are stored."""
+    salt = leaf_salt(body.secret, body.leaf)
+    known = body.leaf_hash() or disclosure_hash(salt, path, body.kept())
+    return Part(path, b"", body.size, known if body.size else None)
 
 
 @lru_cache(maxsize=4096)

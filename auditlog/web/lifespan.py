@@ -1,9 +1,13 @@
 """The lifespan of the application, with that of the log around it."""
 
+import logging
+
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.process import Process, stops_start
 
 __all__ = ["Lifespan"]
+
+_log = logging.getLogger("auditlog")
 
 
 class Lifespan:
@@ -28,15 +32,20 @@ class Lifespan:
     async def run(self, scope: Scope, receive: Receive) -> None:
         """Run one lifespan.
 
-        An application without lifespan raises, or returns, before it is up: that
-        passes, and its requests are served by the runtime that was started here.
+        An application without one, such as Django's, raises or returns before it asks
+        for a message: then the lifespan is ours alone, so that the log is stopped. One
+        that raises later, before it is up, passes; its requests are served by the
+        runtime that was started here.
         """
         first = await receive()
         if first["type"] == "lifespan.startup":
             await self._start()
         waiting = [first]
+        asked = False
 
         async def next_message() -> Message:
+            nonlocal asked
+            asked = True
             message = waiting.pop() if waiting else await receive()
             if message["type"] == "lifespan.shutdown":
                 self._must_stop = True
@@ -46,9 +55,21 @@ class Lifespan:
 
         try:
             await self._app(scope, next_message, self._forward)
+        except Exception as error:
+            if asked:
+                raise
+            _log.debug("auditlog: the application has no lifespan: %s", error)
         finally:
             if self._must_stop:
                 await self._stop()
+        if not asked:
+            await self._run_alone(next_message)
+
+    async def _run_alone(self, receive: Receive) -> None:
+        await receive()
+        await self._forward({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._forward({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:
         try:

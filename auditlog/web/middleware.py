@@ -17,48 +17,42 @@ on disk. Under ``on_failure="open"`` no fault of ours reaches client or applicat
 under ``closed`` a request is refused with 503 while decisions cannot be recorded.
 """
 
-import inspect
 import logging
-import re
 import time
-from collections.abc import Callable
 from typing import Unpack
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routers import Route
 from auditlog.capture.routes import Routes
 from auditlog.config import load_config
-from auditlog.core.errors import ConfigurationError
-from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
-from auditlog.log.identity import new_id
+from auditlog.core.errors import AuditLogError
+from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
+from auditlog.web.models import ModelSource, ModelSources, header_name
 from auditlog.web.options import Options
 from auditlog.web.process import Process, Recording
 from auditlog.web.responder import Faults, Responder, Rules, open_decision
 
 __all__ = ["AuditMiddleware", "ModelSource"]
 
-ModelSource = Callable[[Scope], "str | ModelIdentity | None"]
-"""Names the model of a request that ends: ``name``, ``name@version`` or an identity."""
-
 _log = logging.getLogger("auditlog")
 
 _NOT_DECISIONS = frozenset({"GET", "HEAD", "OPTIONS"})
-_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
 
 
 class AuditMiddleware:
     """Records every decision of the application that it wraps.
 
-    Installed twice around one request, the outer one records it.
+    Installed twice around one request, the outer one records it, if it is enabled.
 
     Args:
         app: the ASGI application.
         runtime: where exchanges go; None takes this process's runtime for the log.
         model: the option of that name, or an identity, or a callable that is given
             the scope when an answer ends. What a handler said by `Decision.set_model`
-            wins; where a callable returns None, ``AUDITLOG_MODEL`` stands in.
+            wins; where a callable returns None, the next source stands in: the option
+            `model_header`, then `route_models`, then ``AUDITLOG_MODEL``.
         options: fields of `auditlog.config.Config`, by name.
 
     Raises:
@@ -85,17 +79,19 @@ class AuditMiddleware:
             app=app,
             process=self._process,
             faults=self._faults,
-            model_of=_model_source(model, config.model, self._faults),
-            header=_header_name(config.header),
+            models=ModelSources(model, config, self._faults.say),
+            header=header_name("header", config.header),
             limit=config.max_stored_bytes,
             sync=config.durability == "sync",
             closed=self._closed,
+            keep_rejected=config.keep_rejected,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
         kind = scope["type"]
-        if kind == "http" and SCOPE_KEY not in scope:
+        outer = scope.get(SCOPE_KEY)
+        if kind == "http" and not getattr(outer, "recorded", outer):
             await self._answer(scope, receive, send)
         elif kind == "lifespan" and self.config.enabled:
             lifespan = Lifespan(self.app, self._process, send, closed=self._closed)
@@ -106,7 +102,7 @@ class AuditMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._route(scope)
         if route is None:
-            await self.app(scope, receive, send)
+            await self._unrecorded(scope, receive, send)
             return
         responder = None
         if self.config.enabled:
@@ -153,65 +149,24 @@ class AuditMiddleware:
             return None
 
     async def _unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer without recording; handlers that say their model still work."""
-        decision = Decision(new_id(_now()))
-        scope[SCOPE_KEY] = decision
+        """Answer without recording; handlers that speak of their decision still work.
+
+        An operator who excludes a route, or a method, must not break its handler.
+        """
+        decision = scope[SCOPE_KEY] = Decision(NIL)
         token = _CURRENT.set(decision)
         try:
             await self.app(scope, receive, send)
         finally:
             _CURRENT.reset(token)
+            if self.config.enabled and decision.spoken:
+                self._faults.say("a handler spoke of a decision", _UNRECORDED)
 
 
-def _model_source(
-    model: object, text: str | None, faults: Faults
-) -> Callable[[Scope], ModelIdentity | None]:
-    """Return what names the model of a finished request, and never raises."""
-    static = None if text is None else ModelIdentity.parse(text)
-    if isinstance(model, ModelIdentity):
-        static = model
-    elif not (model is None or isinstance(model, str)):
-        return _guarded(model, static, faults)
-    return lambda scope: static
-
-
-def _guarded(
-    source: object, static: ModelIdentity | None, faults: Faults
-) -> Callable[[Scope], ModelIdentity | None]:
-    if not callable(source) or inspect.iscoroutinefunction(source):
-        raise ConfigurationError(
-            "option 'model' takes 'name', 'name@version', a ModelIdentity or a plain "
-            f"function of the scope, got {source!r}"
-        )
-
-    def call(scope: Scope) -> ModelIdentity | None:
-        try:
-            named = source(scope)
-            return static if named is None else _identity(named)
-        except Exception as error:  # noqa: BLE001 - a foreign callable
-            faults.say("the model callable failed", error)
-            return None
-
-    return call
-
-
-def _identity(named: object) -> ModelIdentity:
-    if isinstance(named, str):
-        return ModelIdentity.parse(named)
-    if isinstance(named, ModelIdentity):
-        return named
-    raise ConfigurationError(
-        "a model callable returns 'name@version', a ModelIdentity or None, "
-        f"got {type(named).__name__}"
-    )
-
-
-def _header_name(text: str) -> bytes:
-    if not _HEADER.fullmatch(text):
-        raise ConfigurationError(
-            f"option 'header' takes a header name in lower case, got {text!r}"
-        )
-    return text.encode()
+_UNRECORDED = AuditLogError(
+    "expected its request to be recorded, but it is not: see the options methods, "
+    "include and exclude, and the errors before this one"
+)
 
 
 def _now() -> int:

@@ -1,6 +1,6 @@
 """The options of the middleware as type checkers and editors see them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -16,6 +16,8 @@ class Options(TypedDict, total=False):
     enabled: bool | None
     dir: Path | str | None
     origin: str | None
+    route_models: Mapping[str, str] | None
+    model_header: str | None
     models: Sequence[str] | None
     include: Sequence[str] | None
     exclude: Sequence[str] | None
@@ -24,6 +26,7 @@ class Options(TypedDict, total=False):
     on_failure: Literal["open", "closed"] | None
     depth: int | None
     max_stored_bytes: int | None
+    keep_rejected: bool | None
     header: str | None
     policy: Path | str | None
     checkpoint_interval: float | None

@@ -5,14 +5,15 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from sys import modules
 
 import msgspec
 
-from auditlog.capture.exchange import Body, Exchange, ModelIdentity
+from auditlog.capture.exchange import Body, Exchange
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
-from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
+from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision, Said
 from auditlog.log.identity import new_id
 from auditlog.web.asgi import (
     App,
@@ -24,7 +25,11 @@ from auditlog.web.asgi import (
     settle_extensions,
     target,
 )
+from auditlog.web.batch import submit_all
+from auditlog.web.context import fill
+from auditlog.web.models import ModelSources, Named, value_of
 from auditlog.web.process import Process, Recording
+from auditlog.web.tracing import OPENTELEMETRY, active_span, trace_leaf, traceparent
 
 __all__ = ["Faults", "Responder", "Rules", "open_decision"]
 
@@ -57,8 +62,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     process: Process
     """Told of requests while they are in flight."""
     faults: Faults
-    model_of: Callable[[Scope], ModelIdentity | None]
-    """Names the model of a request that ends and did not name it; never raises."""
+    models: ModelSources
+    """Name the model of a request that ends and did not name it."""
     header: bytes
     """Name of the response header with the id; empty sends none."""
     limit: int
@@ -67,6 +72,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Hold the end of an answer until its decision is durable."""
     closed: bool
     """Release nothing unlogged."""
+    keep_rejected: bool = False
+    """Keep bodies of answers such as 401."""
 
 
 class Responder(msgspec.Struct, eq=False):
@@ -89,6 +96,10 @@ class Responder(msgspec.Struct, eq=False):
     started: int
     """Nanoseconds, on the monotonic clock."""
     finished: bool = False
+    others: list[Exchange] | None = None
+    """Of a batch, its further decisions."""
+    said_model: bytes | None = None
+    """Value of the response header that names the model."""
     amended: bool = False
     withheld: AuditLogError | None = None
 
@@ -174,6 +185,8 @@ class Responder(msgspec.Struct, eq=False):
     def _with_header(self, message: Message) -> Message:
         # Headers may be any iterable, even one that can be read only once.
         headers = list(message.get("headers") or ())
+        if self.rules.models.header:
+            self.said_model = value_of(self.rules.models.header, headers)
         if self.rules.header:
             headers.append((self.rules.header, self.decision.id.encode()))
         return {**message, "headers": headers}
@@ -195,9 +208,38 @@ class Responder(msgspec.Struct, eq=False):
         exchange.outcome = tap.conclude(ending)
         exchange.status = tap.status
         exchange.response_type = tap.response_type
-        exchange.model = self.decision.model or self.rules.model_of(self.scope)
         exchange.duration = (time.perf_counter_ns() - self.started) // 1000
+        self._fill(ending)
         return exchange
+
+    def _fill(self, ending: Ending) -> None:
+        """Add what application and configuration say about the decision."""
+        exchange, rules = self.exchange, self.rules
+        try:
+            if exchange.outcome == "rejected":
+                exchange.keep = rules.keep_rejected
+            # A span that began inside of us; of who ends a process there is none.
+            if OPENTELEMETRY in modules and ending != "interrupted":
+                span = None if exchange.context else active_span()
+                if span is not None:
+                    exchange.context["trace"] = span
+            said, named = self.decision.conclude(), rules.models.fixed
+            if said is not None or named is None:
+                self._tell(said)
+            else:
+                exchange.model = named.model
+        except Exception as error:  # noqa: BLE001 - ours; the answer goes on
+            rules.faults.say("what was said about a decision is lost", error)
+
+    def _tell(self, said: Said | None) -> None:
+        """Add what a handler said, and what depends on the request."""
+        exchange, models = self.exchange, self.rules.models
+        if said is not None and said.model is not None:
+            named = Named(said.model)
+        else:
+            named = models.name(self.scope, self.said_model, exchange.route)
+        exchange.model = named.model
+        self.others = fill(exchange, said, named)
 
     def _submit(
         self,
@@ -205,7 +247,10 @@ class Responder(msgspec.Struct, eq=False):
         on_accepted: Callable[[AuditLogError | None], None] | None = None,
     ) -> Exception | None:
         try:
-            self.runtime.submit(exchange, on_accepted)
+            if self.others:
+                submit_all(self.runtime, [exchange, *self.others], on_accepted)
+            else:
+                self.runtime.submit(exchange, on_accepted)
         except Exception as error:  # noqa: BLE001 - decided by on_failure
             self.rules.process.forget()
             return error
@@ -288,7 +333,10 @@ def open_decision(
         head=method == "HEAD",
         trailers=settle_extensions(scope),
     )
-    decision = Decision(id_)
+    decision = Decision(id_, runtime.open, rules.closed)
+    parent = traceparent(scope)
+    traced = parent is not None or OPENTELEMETRY in modules
+    trace = trace_leaf(parent) if traced else None
     exchange = Exchange(
         id=id_,
         secret=secret,
@@ -301,6 +349,8 @@ def open_decision(
         request_type=content_type(scope),
         sequence=runtime.open(id_, now),
     )
+    if trace is not None:
+        exchange.context["trace"] = trace
     return Responder(
         rules, runtime, scope, receive, send, decision, tap, exchange, started
     )

@@ -391,6 +391,48 @@ def test_our_own_routes_and_static_files_are_never_captured(tmp_path: Any) -> No
     assert [template(app, path) for path in paths] == [None] * 5 + ["/mine"]
 
 
+def test_our_own_endpoints_are_not_captured_even_if_named() -> None:
+    async def ours(request: Request) -> Response:
+        return PlainTextResponse("ours")
+
+    ours.__module__ = "auditlog.web.api"
+    console = FastAPI(routes=[Route("/decisions", ours, methods=POST)])
+    app = Starlette(routes=[Mount("/audit", app=console)])
+    routes = Routes(app, include=["/audit/*", "*"])
+    assert routes.find(http_scope("/audit/decisions")) is None
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/api/docs"])
+def test_documentation_is_not_captured_where_reads_are(path: str) -> None:
+    app = FastAPI()
+    app.mount("/api", FastAPI())
+    app.add_api_route("/mine", lambda: 1)
+    assert template(app, path, "GET") is None
+    assert template(app, "/mine", "GET") == "/mine"
+    assert call(app, scope=http_scope(path, "GET")).sent[0]["status"] == 200
+
+
+PROBES = ["/health", "/healthz", "/livez", "/readyz", "/ping", "/metrics"]
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_a_probe_is_captured_only_if_it_is_named(path: str) -> None:
+    app = Starlette(routes=[Route(path, end, methods=["GET", "POST"])])
+    assert template(app, path, "GET") is None
+    assert template(app, path, "HEAD") is None
+    # What is posted there may be a decision: /health may be about an insurance.
+    assert template(app, path, "POST") == path
+    found = Routes(app, include=["/h*", "/[lrpm]*"]).find(http_scope(path, "GET"))
+    assert found is not None
+
+
+def test_a_probe_below_a_prefix_is_a_route_like_others() -> None:
+    app = Starlette(routes=[Route("/members/{id}/health", end)])
+    assert template(app, "/members/7/health", "GET") == "/members/{id}/health"
+    mounted = Starlette(routes=[Mount("/metrics", app=raw_app)])
+    assert template(mounted, "/metrics/", "GET") is None
+
+
 def test_a_name_that_begins_like_ours_is_not_ours() -> None:
     async def theirs(request: Request) -> Response:
         return PlainTextResponse("x")

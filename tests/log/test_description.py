@@ -135,6 +135,43 @@ def test_a_body_over_the_limit_is_committed_whole_and_kept_in_part(over: int) ->
     assert other.data["commitment"] == entry.data["commitment"]
 
 
+@pytest.mark.parametrize("size", [0, 10, 3000])
+def test_bodies_that_are_not_kept_are_committed_to_all_the_same(size: int) -> None:
+    data = b"[" + b"1," * (size // 2) + b"1]" if size else b""
+    bodies = {"request": _body(0, data), "response": _body(1, b"{}")}
+    fields: dict[str, Any] = {**bodies, "depth": 0, "secret": b"s" * 32}
+    kept, _ = _describe(**fields)
+    entry, content = _describe(**fields, keep=False)
+    assert (content.request, content.response) == (b"", b"")
+    assert content.parts[0].size == len(data)
+    assert content.request_capped is (size > 0)
+    assert content.response_capped
+    assert entry.data == {**kept.data, "commitment": entry.data["commitment"]}
+    assert entry.data["commitment"] == kept.data["commitment"]
+
+
+def test_bodies_that_are_not_kept_have_no_members() -> None:
+    entry, content = _describe(depth=8, keep=False)
+    assert entry.data["request"]["split"] == entry.data["response"]["split"] == "none"
+    assert [leaf.path for leaf in verify_content(entry, content)] == [
+        *("request", "response", "context/target")
+    ]
+
+
+def test_what_the_middleware_says_of_the_model_replaces_what_is_hidden() -> None:
+    whole = b'{"attempts":[],"name":"hidden"}'
+    entry, content = _describe(
+        models=("declared",), model=ModelIdentity("hidden"), context={"model": whole}
+    )
+    assert entry.data["model.name"] == "other"
+    assert content.context["model"] == whole
+
+
+def test_a_model_may_be_declared_with_its_version() -> None:
+    entry, _ = _describe(models=("credit@3", "x"), model=ModelIdentity("credit", "3"))
+    assert (entry.data["model.name"], entry.data["model.version"]) == ("credit", "3")
+
+
 def _body(leaf: int, data: bytes) -> Body:
     body = Body(b"s" * 32, leaf, 1 << 20)
     body.feed(data)

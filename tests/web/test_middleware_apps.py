@@ -329,16 +329,40 @@ def test_what_is_no_decision(
     assert runtime.opened == {}
 
 
-def test_handlers_that_are_not_captured_have_no_decision(runtime: FakeRuntime) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"methods": ["GET"], "exclude": ["/*"]}, {"include": ["/other"]}]
+)
+def test_a_handler_that_is_not_captured_speaks_in_vain_and_works(
+    runtime: FakeRuntime, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
     app = FastAPI()
 
     @app.get("/")
-    def read() -> str:
-        auditlog.current()
-        return "unreachable"
+    def read(request: Request) -> str:
+        decision = auditlog.current()
+        assert request.scope["auditlog.decision"] is decision
+        assert not decision.recorded
+        decision.set_model("m")
+        decision.set_result(label="x")
+        return str(decision.id)
 
-    add(app, runtime)
-    with pytest.raises(AuditLogError, match="route captured"):
+    @app.get("/silent")
+    def silent() -> str:
+        return "silent"
+
+    add(app, runtime, **options)
+    answers = [ask(app, path, "GET") for path in ("/silent", "/", "/")]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert not [answer for answer in answers if "decision-id" in answer.headers]
+    assert answers[-1].json() == "00000000-0000-0000-0000-000000000000"
+    assert caplog.text.count("a handler spoke of a decision (said once)") == 1
+    assert "see the options methods, include and exclude" in caplog.text
+
+
+def test_where_the_middleware_is_missing_a_handler_is_told() -> None:
+    app = FastAPI()
+    app.add_api_route("/", lambda: auditlog.current().id, methods=["POST"])
+    with pytest.raises(AuditLogError, match="is the middleware installed"):
         raise_for(app, "/")
 
 
@@ -348,7 +372,7 @@ def raise_for(app: Any, path: str) -> None:
         async with httpx.AsyncClient(
             transport=transport, base_url="http://t"
         ) as client:
-            await client.get(path)
+            await client.post(path)
 
     asyncio.run(main())
 

@@ -299,8 +299,48 @@ async def _raises(scope: Scope, receive: Receive, send: Send) -> None:
     await polite(scope, receive, send)
 
 
-def test_an_application_without_lifespan_may_raise(runtimes: Runtimes) -> None:
-    app = AuditMiddleware(_raises)
+async def _raises_late(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+    await _raises(scope, receive, send)
+
+
+async def _returns(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "lifespan":
+        await polite(scope, receive, send)
+
+
+@pytest.mark.parametrize("without", [_raises, _returns])
+def test_for_an_application_without_lifespan_the_log_has_one(
+    runtimes: Runtimes, without: App
+) -> None:
+    app = AuditMiddleware(without)
+
+    async def main() -> list[str]:
+        server = Server([STARTUP])
+        life = asyncio.create_task(app(lifespan_scope(), server.receive, server.send))
+        async with asyncio.timeout(10):
+            while not server.sent:  # noqa: ASYNC110 - the application sends it
+                await asyncio.sleep(0.001)
+        request = Server()
+        await app(http_scope(), request.receive, request.send)
+        assert runtimes.made[0].calls == []
+        server.push(SHUTDOWN)
+        await life
+        return server.types()
+
+    assert asyncio.run(main()) == [
+        *("lifespan.startup.complete", "lifespan.shutdown.complete")
+    ]
+    assert runtimes.tries == 1
+    assert runtimes.made[0].calls == ["flush", "stop"]
+    assert len(runtimes.made[0].seen) == 1
+
+
+def test_an_application_that_raises_while_it_starts_is_left_to_the_server(
+    runtimes: Runtimes,
+) -> None:
+    app = AuditMiddleware(_raises_late)
     with pytest.raises(TypeError, match="only http here"):
         live(app)
     call(app)

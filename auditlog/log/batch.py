@@ -1,0 +1,63 @@
+"""The further decisions of one request: numbered at once, submitted at its end."""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from auditlog.core.errors import AuditLogError
+
+if TYPE_CHECKING:
+    from auditlog.log.decision import Decision
+
+__all__ = ["Batch", "Item", "Numbering"]
+
+Numbering = Callable[[bytes, int], int]
+"""Numbers and journals a decision, given its id and a time in microseconds."""
+
+
+class Item(NamedTuple):
+    """One more decision of a request."""
+
+    decision: "Decision"
+    id: bytes
+    """UUIDv7, 16 bytes."""
+    sequence: int
+    time: int
+    """As numbered, microseconds since the epoch."""
+
+
+class Batch:
+    """The decisions of one request, but for the first.
+
+    A number that was given out is in what `close` returns: there is no moment in
+    between, or nobody would submit it.
+    """
+
+    __slots__ = ("_closed", "_items", "_lock")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        # Its own, for a number may have to wait for the disk.
+        self._lock = threading.Lock()
+        self._items: list[Item] = []
+        self._closed = False
+
+    def add(
+        self, decision: "Decision", id_: bytes, time: int, number: Numbering
+    ) -> None:
+        """Number one more decision.
+
+        Raises:
+            AuditLogError: the answer has ended.
+            Exception: whatever `number` raises; there is no number then.
+        """
+        with self._lock:
+            if self._closed:
+                raise AuditLogError("expected the answer to go on, but it has ended")
+            self._items.append(Item(decision, id_, number(id_, time), time))
+
+    def close(self) -> tuple[Item, ...]:
+        """Return what was numbered; from now on nothing is."""
+        with self._lock:
+            self._closed = True
+            return tuple(self._items)
