@@ -51,7 +51,10 @@ class Config:
     depth: int = 1
     """How many JSON levels can be disclosed one by one, 0 to 8."""
     max_stored_bytes: int = 1 << 20
-    """Bytes of each body that are kept; the commitment covers all of it."""
+    """Bytes of each body that are kept; the commitment covers all of it. Those over
+    1 MiB wait in an encrypted file without a name, in the log's directory."""
+    max_spilled_bytes: int = 1 << 30
+    """Bytes that may wait there, in each process; beyond, less of a body is kept."""
     header: str = "decision-id"
     """Response header that carries the decision's id; empty sends none."""
     policy: Path | None = None
@@ -72,7 +75,9 @@ class Config:
         for name, kind in typing.get_type_hints(type(self)).items():
             _check_choice(name, kind, getattr(self, name))
         _check_range("depth", self.depth, 0, 8)
-        _check_range("max_stored_bytes", self.max_stored_bytes, 0, 1 << 30)
+        # Both bodies are one value in the database, whose limit is 10^9 bytes.
+        _check_range("max_stored_bytes", self.max_stored_bytes, 0, 1 << 28)
+        _check_range("max_spilled_bytes", self.max_spilled_bytes, 0, 1 << 40)
         _check_range("checkpoint_decisions", self.checkpoint_decisions, 1, 1 << 20)
         _check_range("checkpoint_interval", self.checkpoint_interval, 0.05, 3600)
         _check_range("anchor_interval", self.anchor_interval, 0.05, 86400 * 7)

@@ -23,10 +23,12 @@ from auditlog.core.record import MAX_DEPTH, nested_deeper
 
 __all__ = [
     "BATCH_CONTAINERS",
+    "CHUNK",
     "MAX_BODY",
     "MAX_MEMBERS",
     "MAX_PATH",
     "Commitment",
+    "chunks",
     "commit",
     "commitment_digest",
     "disclosure_hash",
@@ -39,7 +41,9 @@ __all__ = [
 ]
 
 MAX_BODY = 1 << 20
-"""Bytes of the largest body that is split into members."""
+"""Bytes of the largest body that is split into members; a larger one is into chunks."""
+CHUNK = 1 << 16
+"""Bytes of each chunk but the last, which may be shorter."""
 MAX_MEMBERS = 16_384
 MAX_PATH = 1_024
 """Bytes of the longest path."""
@@ -271,3 +275,9 @@ def members(prefix: str, body: bytes, depth: int) -> list[tuple[str, bytes]] | N
         return _Splitter(body.decode()).split(prefix, depth)
     except ValueError:  # UnicodeError and JSONDecodeError are such
         return None
+
+
+def chunks(prefix: str, body: bytes) -> list[tuple[str, bytes]]:
+    """Split a body over 1 MiB into chunks: path, bytes (`FORMATS.md` §3)."""
+    starts = range(0, len(body), CHUNK)
+    return [(f"{prefix}#{at // CHUNK}", body[at : at + CHUNK]) for at in starts]

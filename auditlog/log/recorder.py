@@ -144,7 +144,7 @@ class Recorder:
             stopped, has_room = self._stopping, self._has_room()
             if has_room and not stopped:
                 self._waiting.append(submitted)
-                self._waiting_bytes += exchange.kept_bytes
+                self._waiting_bytes += exchange.held_bytes
                 self._rouse()
         if stopped:
             # Its number stays open, so that the next start admits it.
@@ -240,9 +240,10 @@ class Recorder:
         while self._waiting and len(taken) < _BATCH and size < _BATCH_BYTES:
             one = self._waiting.popleft()
             if isinstance(one, _Submitted):
+                # What is spilled comes back into memory to be sealed.
                 size += one.exchange.kept_bytes
+                self._waiting_bytes -= one.exchange.held_bytes
             taken.append(one)
-        self._waiting_bytes -= size
         return taken
 
     def _compact(self) -> None:

@@ -31,6 +31,7 @@ from auditlog.config import load_config
 from auditlog.core.errors import ConfigurationError
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.log.identity import new_id
+from auditlog.storage.spill import SpillDirectory
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.options import Options
@@ -88,6 +89,8 @@ class AuditMiddleware:
             model_of=_model_source(model, config.model, self._faults),
             header=_header_name(config.header),
             limit=config.max_stored_bytes,
+            depth=config.depth,
+            spills=SpillDirectory(config.dir, config.max_spilled_bytes),
             sync=config.durability == "sync",
             closed=self._closed,
         )

@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     on_failure: Literal["open", "closed"] | None
     depth: int | None
     max_stored_bytes: int | None
+    max_spilled_bytes: int | None
     header: str | None
     policy: Path | str | None
     checkpoint_interval: float | None

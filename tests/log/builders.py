@@ -44,6 +44,9 @@ def exchange(
         _body(secret, leaf, data) if isinstance(data, bytes) else data
         for leaf, data in enumerate((request, response))
     ]
+    for body, side in zip(bodies, ("request", "response"), strict=True):
+        given = fields.pop(f"{side}_type", "application/json")
+        body.media_type = given  # type: ignore[assignment]
     time_us = now_us()
     values: dict[str, object] = {
         "id": new_id(time_us),
@@ -55,8 +58,6 @@ def exchange(
         "target": b"/score?lang=en",
         "request": bodies[0],
         "response": bodies[1],
-        "request_type": "application/json",
-        "response_type": "application/json",
         "status": 200,
         "duration": 1234,
         "model": ModelIdentity("credit", "3"),
