@@ -4,10 +4,9 @@ import threading
 
 import msgspec
 
-from auditlog.capture.chunks import count_chunks
 from auditlog.capture.large import Large, Spills
 from auditlog.capture.splitting import open_body
-from auditlog.core.commitment import MAX_BODY
+from auditlog.core.commitment import MAX_BODY, chunk_sizes
 
 __all__ = ["Body", "RequestPlace"]
 
@@ -140,9 +139,7 @@ class RequestPlace:
         if request.state == "partial":
             return None  # there is more to come
         if not request.is_held:
-            return _FIRST + (
-                count_chunks(request.size) if request.size > MAX_BODY else 0
-            )
+            return _FIRST + len(chunk_sizes(request.size))
         if not request.size:
             return _FIRST
         if self._found is None:

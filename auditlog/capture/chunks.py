@@ -12,15 +12,9 @@ from auditlog.core.commitment import CHUNK, MAX_MEMBERS, leaf_hasher, salt_strea
 if TYPE_CHECKING:
     import hashlib
 
-__all__ = ["ChunkHashes", "count_chunks"]
+__all__ = ["ChunkHashes"]
 
 _SALT = 16
-
-
-def count_chunks(size: int) -> int:
-    """Return how many chunk leaves a body of `size` bytes has: none if too many."""
-    count = -(-size // CHUNK)
-    return count if count <= MAX_MEMBERS else 0
 
 
 class ChunkHashes:

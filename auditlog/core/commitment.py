@@ -28,6 +28,7 @@ __all__ = [
     "MAX_MEMBERS",
     "MAX_PATH",
     "Commitment",
+    "chunk_sizes",
     "chunks",
     "commit",
     "commitment_digest",
@@ -277,7 +278,17 @@ def members(prefix: str, body: bytes, depth: int) -> list[tuple[str, bytes]] | N
         return None
 
 
+def chunk_sizes(size: int) -> list[int]:
+    """Return the sizes of the chunks of a body of `size` bytes (`FORMATS.md` §3).
+
+    A body of at most 1 MiB has none, nor has one of more than 16,384 chunks.
+    """
+    if not MAX_BODY < size <= CHUNK * MAX_MEMBERS:
+        return []
+    return [min(CHUNK, size - at) for at in range(0, size, CHUNK)]
+
+
 def chunks(prefix: str, body: bytes) -> list[tuple[str, bytes]]:
-    """Split a body over 1 MiB into chunks: path, bytes (`FORMATS.md` §3)."""
+    """Split a body, or the first bytes of one, into chunks: path, bytes."""
     starts = range(0, len(body), CHUNK)
     return [(f"{prefix}#{at // CHUNK}", body[at : at + CHUNK]) for at in starts]

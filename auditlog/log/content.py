@@ -247,13 +247,14 @@ def leaves_of(entry: Entry, content: Content) -> list[Leaf]:
 
 def _chunk_parts(raw: Part) -> list[Part]:
     """Return the chunks of a body, those that are not kept whole as hashes."""
-    count = -(-raw.size // CHUNK)
-    kept = len(raw.value) // CHUNK if raw.leaf_hash is not None else count
+    parts = [Part(path, value, len(value)) for path, value in chunks(*raw[:2])]
+    if raw.leaf_hash is None:
+        return parts
+    kept = len(raw.value) // CHUNK
     rest = raw.chunk_hashes
     hashes = [rest[at : at + _HASH] for at in range(0, len(rest), _HASH)]
-    whole = chunks(raw.path, raw.value)[:kept]
-    return [Part(path, value, len(value)) for path, value in whole] + [
-        Part(f"{raw.path}#{number}", b"", 0, leaf_hash)
+    return parts[:kept] + [
+        Part(f"{raw.path}#{number}", b"", CHUNK, leaf_hash)
         for number, leaf_hash in enumerate(hashes, kept)
     ]
 
