@@ -99,6 +99,12 @@ class Server:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
 
+    @property
+    def pid(self) -> int:
+        """The first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def workers(self) -> list[int]:
         """Return the processes of the group but the first, as /proc shows them."""
         assert self._process is not None
