@@ -62,20 +62,21 @@ class SpillFile:
         self._cipher = AESGCM(AESGCM.generate_key(256))
         self._tail = bytearray()
         self._taken = 0
+        self._refused = False
         # Of the writing thread, and of others once nothing waits.
         self._file: IO[bytes] | None = None
         self._written = 0
         self.failed = False
-        """Whether a block was not taken; then no later one is."""
+        """Whether a block was not written; then no later one is."""
 
     def add(self, data: bytes) -> None:
         """Keep `data` after what was added before; never waits, never raises."""
-        if self.failed:
+        if self._refused or self.failed:
             return
         self._tail += data
-        while len(self._tail) >= _BLOCK and not self.failed:
-            self.failed = not self._writer.take(self, bytes(self._tail[:_BLOCK]))
-            self._taken += not self.failed
+        while len(self._tail) >= _BLOCK and not self._refused:
+            self._refused = not self._writer.take(self, bytes(self._tail[:_BLOCK]))
+            self._taken += not self._refused
             del self._tail[:_BLOCK]
 
     def write(self, block: bytes, directory: Path) -> None:
@@ -107,7 +108,7 @@ class SpillFile:
                 self.failed = True
                 break
             blocks.append(block)
-        if not self.failed:
+        if not (self._refused or self.failed):
             blocks.append(bytes(self._tail))
         return b"".join(blocks)
 
