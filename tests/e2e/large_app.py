@@ -1,9 +1,10 @@
-"""A service that takes uploads of any size and answers without end."""
+"""A service that takes bodies of every kind and size, and answers without end."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import StreamingResponse
 
 import auditlog
@@ -12,7 +13,8 @@ BLOCK = bytes(range(256)) * 255
 """65,280 bytes, so that chunks of 64 KiB begin at other places."""
 
 app = FastAPI()
-app.add_middleware(auditlog.AuditMiddleware)
+app.add_middleware(GZipMiddleware, minimum_size=1)
+app.add_middleware(auditlog.AuditMiddleware)  # outside: it sees what is compressed
 
 
 @app.post("/upload")
@@ -34,3 +36,15 @@ async def endless() -> StreamingResponse:
             await asyncio.sleep(0)  # or nobody learns that the client left
 
     return StreamingResponse(blocks(), media_type="application/octet-stream")
+
+
+@app.post("/predict")
+async def predict(request: Request) -> dict[str, object]:
+    """Read everything, answer JSON."""
+    return {"score": 0.87, "size": len(await request.body())}
+
+
+@app.post("/forbidden")
+async def forbidden() -> None:
+    """Refuse without reading."""
+    raise HTTPException(403)
