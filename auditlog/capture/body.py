@@ -43,11 +43,12 @@ class Body(msgspec.Struct, eq=False):
     """Levels that open into members, if this is a response."""
     spills: Spills | None = None
     """Where kept bytes go that are not held; without it they are not kept."""
+    large: Large | None = None
+    """What goes on with it once it outgrew memory; None while all of it is held."""
     # Most bodies are one chunk, kept as it is; a second one starts a buffer, so
     # that a million small chunks cost no more memory than their bytes.
     _first: bytes = b""
     _more: bytearray | None = None
-    _large: Large | None = None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body; they must not change afterwards."""
@@ -56,8 +57,8 @@ class Body(msgspec.Struct, eq=False):
             self._first = chunk
             return
         self.size += len(chunk)
-        if self._large is not None:
-            self._large.feed(chunk)
+        if self.large is not None:
+            self.large.feed(chunk)
         elif self.size <= self.limit and self.size <= MAX_BODY:
             if self._more is None:
                 self._more = bytearray()
@@ -69,7 +70,7 @@ class Body(msgspec.Struct, eq=False):
         room = min(self.limit, MAX_BODY) - (self.size - len(chunk))
         held = b"".join((self._first, self._more or b"", chunk[:room]))
         self._first, self._more = held, None
-        self._large = Large(
+        self.large = Large(
             self.secret,
             self.leaf,
             held,
@@ -79,19 +80,14 @@ class Body(msgspec.Struct, eq=False):
             if self.before is None
             else RequestPlace(self.before, self.depth),
         )
-        self._large.feed(chunk[room:])
-
-    @property
-    def is_held(self) -> bool:
-        """Whether all of it is in memory."""
-        return self._large is None
+        self.large.feed(chunk[room:])
 
     @property
     def held_bytes(self) -> int:
         """Bytes that are in memory."""
-        if self._large is None:
+        if self.large is None:
             return self.size
-        return len(self._first) + self._large.pending_bytes
+        return len(self._first) + self.large.pending_bytes
 
     @property
     def kept_bytes(self) -> int:
@@ -100,13 +96,13 @@ class Body(msgspec.Struct, eq=False):
 
     def kept(self) -> bytes:
         """Return what is kept of the body. May wait for a disk if it is not held."""
-        if self._large is not None:
-            return self._first + self._large.read()
+        if self.large is not None:
+            return self._first + self.large.read()
         return self._first if self._more is None else self._first + self._more
 
     def leaf_hash(self) -> bytes | None:
         """Return the hash of leaf `leaf` if the body is not held, else None."""
-        return None if self._large is None else self._large.leaf_hash()
+        return None if self.large is None else self.large.leaf_hash()
 
     def chunk_hashes(self, first: int) -> list[bytes]:
         """Return the hashes of its chunk leaves, the first of which is leaf `first`.
@@ -115,7 +111,7 @@ class Body(msgspec.Struct, eq=False):
             None of them where the body has none: at most 1 MiB, more than 1 GiB, or a
             response that passed before it was known how many leaves its request has.
         """
-        return [] if self._large is None else self._large.chunk_hashes(first)
+        return [] if self.large is None else self.large.chunk_hashes(first)
 
 
 class RequestPlace:
@@ -138,7 +134,7 @@ class RequestPlace:
         request = self._request
         if request.state == "partial":
             return None  # there is more to come
-        if not request.is_held:
+        if request.large is not None:
             return _FIRST + len(chunk_sizes(request.size))
         if not request.size:
             return _FIRST

@@ -175,9 +175,10 @@ def _describe_body(
 
 def _context(exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]) -> list[Part]:
     context = [*exchange.context.items(), *hidden, ("target", exchange.target)]
-    for side, body in (("request", exchange.request), ("response", exchange.response)):
-        if body.coding is not None:
-            context.append((f"{side}.encoding", body.coding.encode()))
+    if exchange.request.coding is not None:
+        context.append(("request.encoding", exchange.request.coding.encode()))
+    if exchange.response.coding is not None:
+        context.append(("response.encoding", exchange.response.coding.encode()))
     return [
         Part(f"context/{name}", value, len(value)) for name, value in sorted(context)
     ]

@@ -4,7 +4,7 @@ A body that was held in memory is decoded and split here. One that was not has b
 hashed while it passed, and its leaves come as hashes.
 """
 
-from typing import NamedTuple
+import msgspec
 
 from auditlog.capture.body import Body
 from auditlog.capture.splitting import open_body
@@ -17,8 +17,10 @@ HASHED = ""
 """Stands for the path of a leaf of which only the hash is there, as its value."""
 
 
-class Side(NamedTuple):
+class Side(msgspec.Struct, eq=False):
     """One body and the leaves that it has besides its raw one."""
+
+    # A struct, because two are made for each decision.
 
     raw: Part
     decoded: Part | None
@@ -50,16 +52,17 @@ def open_sides(request: Body, response: Body, depth: int) -> tuple[Side, Side]:
 
 def _open_held(path: str, body: Body, depth: int) -> Side | None:
     """Return the side of a body that is in memory; None if it is not."""
-    if not body.is_held:
+    if body.large is not None:
         return None
     value, coding = body.kept(), body.coding
-    raw = Part(path, value, len(value))
     decoded, members = open_body(path, value, body.media_type, coding, depth)
-    split = "none" if members is None else "json"
-    if decoded is None:
-        return Side(raw, None, split, members or [])
-    part = Part(f"{path}:decoded", decoded, len(decoded), coding=coding)
-    return Side(raw, part, split, members or [])
+    side = Side(Part(path, value, len(value)), None, "none", [])
+    if members is not None:
+        side.split, side.leaves = "json", members
+    if decoded is not None:
+        name = f"{path}:decoded"
+        side.decoded = Part(name, decoded, len(decoded), coding=coding)
+    return side
 
 
 def _open_large(path: str, body: Body, first: int) -> Side:

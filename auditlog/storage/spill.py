@@ -29,7 +29,7 @@ _SEALED = _BLOCK + 16
 _MAX_WAITING = 16 << 20
 """Bytes in memory that wait for the disk, over all spills."""
 _IDLE_SECONDS = 5.0
-_READ_SECONDS = 10.0
+_READ_SECONDS = 5.0
 
 
 class SpillDirectory:

@@ -230,6 +230,13 @@ def test_names_of_headers_may_be_in_any_case_and_twice() -> None:
     assert tap.sent(part(b"x", more=True))
 
 
+def test_codings_are_read_in_order_and_in_any_case() -> None:
+    tap = make()
+    tap.sent(start(200, (b"Content-Encoding", b"br"), (b"content-encoding", b"gzip")))
+    assert tap.response.coding == "br, gzip"
+    assert make().response.coding is None
+
+
 def test_messages_without_keys_and_unknown_ones_are_ignored() -> None:
     tap = make()
     tap.received({})

@@ -191,3 +191,16 @@ def test_a_larger_copy_waits_on_disk_and_not_in_memory(tmp_path: Path) -> None:
         size = check_decision(tmp_path / "audit", id_, "request", "complete", kept)
         assert memory.growth() < GROWTH + 4 * kept
     assert size == SIZE
+
+
+def test_where_no_disk_takes_it_the_copy_is_shorter_and_the_commitment_is_not(
+    tmp_path: Path,
+) -> None:
+    kept = {
+        "AUDITLOG_MAX_STORED_BYTES": str(8 * MIB),
+        "AUDITLOG_MAX_SPILLED_BYTES": "0",
+    }
+    with serving(tmp_path, **kept) as server:
+        id_ = upload(server, 5 * MIB)
+        check_decision(tmp_path / "audit", id_, "request", "complete", MIB)
+    assert "the disk does not take all of" in (tmp_path / "server.log").read_text()
