@@ -40,10 +40,11 @@ def exchange(
 ) -> Exchange:
     """Return a finished exchange of two JSON bodies."""
     secret = os.urandom(32)
-    bodies = [
-        _body(secret, leaf, data) if isinstance(data, bytes) else data
-        for leaf, data in enumerate((request, response))
-    ]
+    bodies: list[Body] = []
+    for data in (request, response):
+        before = bodies[0] if bodies else None
+        one = _body(secret, data, before) if isinstance(data, bytes) else data
+        bodies.append(one)
     for body, side in zip(bodies, ("request", "response"), strict=True):
         given = fields.pop(f"{side}_type", "application/json")
         body.media_type = given  # type: ignore[assignment]
@@ -66,8 +67,8 @@ def exchange(
     return Exchange(**values)  # type: ignore[arg-type]
 
 
-def _body(secret: bytes, leaf: int, data: bytes) -> Body:
-    body = Body(secret, leaf, 1 << 20)
+def _body(secret: bytes, data: bytes, before: Body | None) -> Body:
+    body = Body(secret, int(before is not None), 1 << 20, before=before)
     body.feed(data)
     body.state = "complete"
     return body
