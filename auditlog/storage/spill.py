@@ -155,9 +155,8 @@ class _Writer:
     def take(self, spill: SpillFile, block: bytes) -> bool:
         """Take a block to write; return False if too many wait, or are on disk."""
         with self._changed:
-            if (
-                len(self._tasks) + 1
-            ) * _BLOCK > _MAX_WAITING or self._blocks >= self._capacity:
+            is_behind = len(self._tasks) * _BLOCK >= _MAX_WAITING
+            if is_behind or self._blocks >= self._capacity:
                 self.complain()
                 return False
             self._blocks += 1

@@ -145,7 +145,7 @@ REQUESTS: list[tuple[bytes, str | None, str | None, int, int]] = [
 
 
 @pytest.mark.parametrize(
-    ("request_", "media_type", "coding", "depth", "first"), REQUESTS
+    ("request_", "media_type", "coding", "depth", "first"), REQUESTS, ids=range(8)
 )
 def test_chunks_of_a_response_begin_after_the_leaves_of_its_request(
     request_: bytes, media_type: str | None, coding: str | None, depth: int, first: int

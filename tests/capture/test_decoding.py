@@ -135,10 +135,11 @@ def test_the_largest_decoded_body() -> None:
     assert decode(zstd(largest + b"x"), "zstd") is None
 
 
-@pytest.mark.parametrize(
-    ("name", "empty"), [("gzip", gzip.compress(b"")), ("zstd", zstd(b""))]
-)
-def test_a_body_of_very_many_pieces_is_refused(name: str, empty: bytes) -> None:
+@pytest.mark.parametrize(("name", "encode"), [("gzip", gzip.compress), ("zstd", zstd)])
+def test_a_body_of_very_many_pieces_is_refused(
+    name: str, encode: Callable[[bytes], bytes]
+) -> None:
+    empty = encode(b"")
     # Each copies what follows it, so that a million would take minutes.
     assert decode(empty * 64, name) == b""
     assert decode(empty * 65, name) is None

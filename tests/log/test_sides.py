@@ -138,6 +138,7 @@ def test_what_is_not_kept_is_known_by_its_hash(limit: int) -> None:
         ("zstd", COMPRESSOR.compress(JSON)),
         ("deflate, gzip", gzip.compress(zlib.compress(JSON))),
     ],
+    ids=["gzip", "deflate", "zstd", "both"],
 )
 def test_members_of_a_compressed_body_are_those_of_what_it_holds(
     name: str, coded: bytes
@@ -162,6 +163,7 @@ def test_members_of_a_compressed_body_are_those_of_what_it_holds(
         ("br", b"\x0b\x02\x80{}\x03"),
         ("identity", b"\xff"),
     ],
+    ids=["cut", "other", "bomb", "unknown", "none"],
 )
 def test_what_cannot_be_decoded_is_committed_to_as_it_was_sent(
     name: str, coded: bytes

@@ -1,5 +1,7 @@
 """Bodies through the middleware, whoever reads and sends them, and in whatever way."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from auditlog.web.asgi import App, entity_headers
+from auditlog.web.asgi import App, Receive, Scope, Send, entity_headers
 from auditlog.web.middleware import AuditMiddleware
-from tests.web.asgi_driver import Server, call, chunk, http_scope
+from tests.web.asgi_driver import START, Server, call, chunk, http_scope
+from tests.web.asgi_driver import body as answer
 from tests.web.fake_runtime import FakeRuntime
 
 PARTS = [b'{"age":', b" 4", b"1}"]
@@ -117,3 +120,30 @@ def test_a_coding_is_recorded_whatever_is_kept(limit: int) -> None:
     assert (exchange.request.coding, exchange.response.coding) == ("zstd", "gzip")
     assert exchange.request_type == "application/json"
     assert exchange.response_type == "text/plain; charset=utf-8"
+
+
+LARGE = bytes(range(251)) * 6000
+"""Over 1 MiB, 23 chunks."""
+
+
+@pytest.mark.parametrize(("depth", "first"), [(0, 2), (1, 3), (2, 5)])
+def test_the_chunks_of_an_answer_follow_the_members_of_its_request(
+    depth: int, first: int
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(START)
+        await send(answer(LARGE[: 1 << 20], more=True))
+        await send(answer(LARGE[1 << 20 : -1000], more=True))
+        # In a thread the request is split, to learn where the chunks begin.
+        while any("auditlog-split" in one.name for one in threading.enumerate()):
+            await asyncio.sleep(0.001)
+        await send(answer(LARGE[-1000:]))
+
+    runtime = FakeRuntime()
+    request = chunk(b'{"a": {"b": 1, "c": 2}}')
+    call(AuditMiddleware(app, runtime=runtime, depth=depth), Server([request]))
+    response = runtime.only().exchange.response
+    assert response.held_bytes == 1 << 20
+    assert len(response.chunk_hashes(first)) == 23
+    assert response.chunk_hashes(first + 1) == []
