@@ -126,6 +126,13 @@ LARGE = bytes(range(251)) * 6000
 """Over 1 MiB, 23 chunks."""
 
 
+def wait_until_split() -> None:
+    """Wait for the threads that split requests to learn where chunks begin."""
+    for thread in threading.enumerate():
+        if thread.name == "auditlog-split":
+            thread.join(30)
+
+
 @pytest.mark.parametrize(("depth", "first"), [(0, 2), (1, 3), (2, 5)])
 def test_the_chunks_of_an_answer_follow_the_members_of_its_request(
     depth: int, first: int
@@ -135,9 +142,7 @@ def test_the_chunks_of_an_answer_follow_the_members_of_its_request(
         await send(START)
         await send(answer(LARGE[: 1 << 20], more=True))
         await send(answer(LARGE[1 << 20 : -1000], more=True))
-        # In a thread the request is split, to learn where the chunks begin.
-        while any("auditlog-split" in one.name for one in threading.enumerate()):
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(wait_until_split)
         await send(answer(LARGE[-1000:]))
 
     runtime = FakeRuntime()
