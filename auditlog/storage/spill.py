@@ -75,11 +75,11 @@ class SpillFile:
             return
         self._tail += data
         while len(self._tail) >= _BLOCK and not self._refused:
-            self._refused = not self._writer.take(self, bytes(self._tail[:_BLOCK]))
+            block, self._tail = self._tail[:_BLOCK], self._tail[_BLOCK:]
+            self._refused = not self._writer.take(self, block)
             self._taken += not self._refused
-            del self._tail[:_BLOCK]
 
-    def write(self, block: bytes, directory: Path) -> None:
+    def write(self, block: bytearray, directory: Path) -> None:
         """Write the next block; for the writing thread.
 
         Raises:
@@ -134,7 +134,7 @@ def _nonce(number: int) -> bytes:
 
 class _Task(NamedTuple):
     spill: SpillFile
-    block: bytes
+    block: bytearray
 
 
 class _Writer:
@@ -152,7 +152,7 @@ class _Writer:
         self._running = False
         self._blocks = 0
 
-    def take(self, spill: SpillFile, block: bytes) -> bool:
+    def take(self, spill: SpillFile, block: bytearray) -> bool:
         """Take a block to write; return False if too many wait, or are on disk."""
         with self._changed:
             is_behind = len(self._tasks) * _BLOCK >= _MAX_WAITING

@@ -150,7 +150,7 @@ class SlowFile(SpillFile):
 
     gate = threading.Event()
 
-    def write(self, block: bytes, directory: Path) -> None:
+    def write(self, block: bytearray, directory: Path) -> None:
         assert self.gate.wait(30)
         super().write(block, directory)
 
