@@ -1,5 +1,6 @@
 """One direction of an exchange: what is held of it, hashed, and kept."""
 
+import contextlib
 import threading
 
 import msgspec
@@ -76,9 +77,7 @@ class Body(msgspec.Struct, eq=False):
             held,
             keep=self.limit - len(held),
             spills=self.spills,
-            place=None
-            if self.before is None
-            else RequestPlace(self.before, self.depth),
+            place=self.before and RequestPlace(self.before, self.depth),
         )
         self.large.feed(chunk[room:])
 
@@ -141,9 +140,11 @@ class RequestPlace:
         if self._found is None:
             self._found = []
             # A thread of its own, because a shared one would not survive a fork.
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._split, name="auditlog-split", daemon=True
-            ).start()
+            )
+            with contextlib.suppress(RuntimeError):  # no more threads are to be had
+                thread.start()
         return self._found[0] if self._found else None
 
     def _split(self) -> None:

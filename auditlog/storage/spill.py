@@ -8,6 +8,7 @@ One thread writes. Whoever adds never waits for it: if it falls behind, or the d
 full or fails, what follows is not kept, and only the stored copy is shorter for it.
 """
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -156,18 +157,24 @@ class _Writer:
         """Take a block to write; return False if too many wait, or are on disk."""
         with self._changed:
             is_behind = len(self._tasks) * _BLOCK >= _MAX_WAITING
-            if is_behind or self._blocks >= self._capacity:
+            if is_behind or self._blocks >= self._capacity or not self._runs():
                 self.complain()
                 return False
             self._blocks += 1
             self._tasks.append(_Task(spill, block))
-            if not self._running:
-                self._running = True
-                threading.Thread(
-                    target=self._run, name="auditlog-spill", daemon=True
-                ).start()
             self._changed.notify_all()
         return True
+
+    def _runs(self) -> bool:
+        """Start the thread if there is none; return whether there is one."""
+        if not self._running:
+            thread = threading.Thread(
+                target=self._run, name="auditlog-spill", daemon=True
+            )
+            with contextlib.suppress(RuntimeError):  # no more threads are to be had
+                thread.start()
+                self._running = True
+        return self._running
 
     def wait_for(self, spill: SpillFile) -> bool:
         """Wait until nothing of a spill waits to be written; return whether so."""

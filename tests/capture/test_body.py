@@ -213,3 +213,15 @@ def test_a_request_that_grows_after_all_costs_the_response_its_chunks() -> None:
     answered = large_after(asked, [LARGE])  # it had not been read
     feed(asked, b'{"late":1}')
     assert answered.chunk_hashes(3) == []
+
+
+def test_where_no_thread_can_be_had_a_response_waits_for_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    asked = feed(Body(SECRET, 0, MIB, media_type="application/json"), b'{"a":1}')
+    answered = large_after(asked, [LARGE[:-9], LARGE[-9:]])
+    assert answered.chunk_hashes(3) == chunk_hashes("response", LARGE, 3)

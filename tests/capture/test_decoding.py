@@ -121,6 +121,17 @@ def test_a_bomb_in_a_bomb_is_refused_at_the_first_step() -> None:
     assert decode(gzip.compress(gzip.compress(bytes(16 << 20))), "gzip, gzip") is None
 
 
+@pytest.mark.parametrize(
+    "before",
+    [zstd(b""), zstd_stream(b""), zstd(b"x"), b"\x50\x2a\x4d\x18\x04\0\0\0skip"],
+    ids=["empty", "stream", "frame", "skippable"],
+)
+def test_a_bomb_behind_another_frame_is_found(before: bytes) -> None:
+    for encode in (zstd, zstd_stream):
+        assert decode(before + encode(bytes(64 << 20)), "zstd") is None
+    assert decode(before + zstd(BODY), "zstd") in {BODY, b"x" + BODY}
+
+
 @EACH
 def test_small_bodies_may_be_compressed_very_well(
     name: str, encode: Callable[[bytes], bytes]

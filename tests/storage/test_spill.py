@@ -218,3 +218,20 @@ def test_the_thread_ends_when_there_is_nothing_to_do(
         spill.add(DATA)
         assert spill.read() == DATA
         wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+def no_more_threads(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_a_thread_nothing_is_kept_and_nothing_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = SpillDirectory(tmp_path, 1 << 30)
+    first, second = directory.open(), directory.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more_threads)
+        first.add(DATA)
+    assert first.read() == b""
+    second.add(DATA)
+    assert second.read() == DATA, "the next one is tried again"
