@@ -71,13 +71,14 @@ class Body(msgspec.Struct, eq=False):
         room = min(self.limit, MAX_BODY) - (self.size - len(chunk))
         held = b"".join((self._first, self._more or b"", chunk[:room]))
         self._first, self._more = held, None
+        before = self.before
         self.large = Large(
             self.secret,
             self.leaf,
             held,
             keep=self.limit - len(held),
             spills=self.spills,
-            place=self.before and RequestPlace(self.before, self.depth),
+            place=None if before is None else RequestPlace(before, self.depth),
         )
         self.large.feed(chunk[room:])
 
