@@ -42,10 +42,8 @@ __all__ = ["Content", "Leaf", "Part", "leaves_of", "pack", "unpack", "verify_con
 
 _VERSION = 1
 _ZSTD, _CAPPED, _CHUNKED, _CODED = 1, 2, 4, 8
-_FLAGS = {0, _ZSTD, _CAPPED, _CAPPED | _ZSTD, _CODED} | {
-    _CAPPED | _CHUNKED,
-    _CAPPED | _CHUNKED | _ZSTD,
-}
+_FLAGS = frozenset({0, 1, 2, 3, 6, 7, 8})
+"""Sums of flags that can stand together."""
 _HASH = 32
 _WORTH_COMPRESSING = 96
 _MAX_VALUE = 1 << 30
