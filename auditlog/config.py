@@ -58,7 +58,10 @@ class Config:
     depth: int = 1
     """How many JSON levels can be disclosed one by one, 0 to 8."""
     max_stored_bytes: int = 1 << 20
-    """Bytes of each body that are kept; the commitment covers all of it."""
+    """Bytes of each body that are kept; the commitment covers all of it. Those over
+    1 MiB wait in an encrypted file without a name, in the log's directory."""
+    max_spilled_bytes: int = 1 << 30
+    """Bytes that may wait there, in each process; beyond, less of a body is kept."""
     keep_rejected: bool = False
     """Keep bodies also where the answer is 401, 403, 422 or 429: the model has not
     run. The commitment covers them in any case."""
@@ -82,7 +85,9 @@ class Config:
         for name, kind in typing.get_type_hints(type(self)).items():
             _check_choice(name, kind, getattr(self, name))
         _check_range("depth", self.depth, 0, 8)
-        _check_range("max_stored_bytes", self.max_stored_bytes, 0, 1 << 30)
+        # Both bodies are one value in the database, whose limit is 10^9 bytes.
+        _check_range("max_stored_bytes", self.max_stored_bytes, 0, 1 << 28)
+        _check_range("max_spilled_bytes", self.max_spilled_bytes, 0, 1 << 40)
         _check_range("checkpoint_decisions", self.checkpoint_decisions, 1, 1 << 20)
         _check_range("checkpoint_interval", self.checkpoint_interval, 0.05, 3600)
         _check_range("anchor_interval", self.anchor_interval, 0.05, 86400 * 7)

@@ -2,15 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from auditlog.core.commitment import leaf_hasher, leaf_salt
+from auditlog.capture.body import Body
 from auditlog.core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    import hashlib
 
 __all__ = ["Body", "Exchange", "ModelIdentity"]
 
@@ -68,76 +64,6 @@ def _is_digest(digest: object) -> bool:
     return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None
 
 
-class Body(msgspec.Struct, eq=False):
-    """One direction of an exchange, as it crossed the wire.
-
-    Up to `limit` bytes are kept as they came. From the byte that crosses the limit
-    on, everything is hashed as it passes, so that the commitment covers the whole
-    body while memory stays flat; the first `limit` bytes stay as the stored copy.
-    """
-
-    # Structs, here and in `Exchange`, because several are made for each request.
-    secret: bytes
-    """Of the commitment, 32 bytes."""
-    leaf: int
-    """Of the commitment: 0 request, 1 response."""
-    limit: int
-    state: str = "unread"
-    """``complete``, ``unread``, ``partial``, ``not_observed`` or ``omitted``."""
-    size: int = 0
-    """Bytes that passed so far."""
-    # Most bodies are one chunk, kept as it is; a second one starts a buffer, so
-    # that a million small chunks cost no more memory than their bytes.
-    _first: bytes = b""
-    _more: bytearray | None = None
-    _hasher: "hashlib._Hash | None" = None
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body; they must not change afterwards."""
-        if not self.size and len(chunk) <= self.limit:
-            self.size = len(chunk)
-            self._first = chunk
-            return
-        self.size += len(chunk)
-        if self._hasher is not None:
-            self._hasher.update(chunk)
-        elif self.size <= self.limit:
-            self._keep(chunk)
-        else:
-            self._overflow(chunk)
-
-    def _keep(self, chunk: bytes) -> None:
-        if self._more is None:
-            self._more = bytearray()
-        self._more += chunk
-
-    def _overflow(self, chunk: bytes) -> None:
-        path = ("request", "response")[self.leaf]
-        hasher = leaf_hasher(leaf_salt(self.secret, self.leaf), path)
-        hasher.update(self.kept())
-        hasher.update(chunk)
-        self._hasher = hasher
-        self._keep(chunk[: len(chunk) - (self.size - self.limit)])
-
-    @property
-    def capped(self) -> bool:
-        """Whether only the first bytes are kept."""
-        return self._hasher is not None
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes that are kept, at most the limit."""
-        return min(self.size, self.limit)
-
-    def kept(self) -> bytes:
-        """Return what is kept of the body."""
-        return self._first if self._more is None else self._first + self._more
-
-    def leaf_hash(self) -> bytes | None:
-        """Return the hash of leaf `leaf` if the body was capped, else None."""
-        return None if self._hasher is None else self._hasher.digest()
-
-
 class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """Everything the recorder needs to build one decision."""
 
@@ -157,9 +83,6 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """Raw path and query, as sent by the client."""
     request: Body
     response: Body
-    request_type: str | None = None
-    """Content-Type header as sent; None without one."""
-    response_type: str | None = None
     status: int | None = None
     """None where the answer never started."""
     duration: int = 0
@@ -172,7 +95,22 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """Further ``context/`` leaves by name, canonical JSON or bytes."""
 
     @property
-    def kept_bytes(self) -> int:
-        """Bytes of bodies and context that are held in memory."""
+    def request_type(self) -> str | None:
+        """Content-Type of the request as sent; None without one."""
+        return self.request.media_type
+
+    @property
+    def response_type(self) -> str | None:
+        """Content-Type of the response as sent; None without one."""
+        return self.response.media_type
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies and context that are in memory."""
         context = sum(map(len, self.context.values())) if self.context else 0
-        return self.request.kept_bytes + self.response.kept_bytes + context
+        return self.request.held_bytes + self.response.held_bytes + context
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of both bodies that are kept, in memory or elsewhere."""
+        return self.request.kept_bytes + self.response.kept_bytes

@@ -13,19 +13,25 @@ these cannot matter (`FORMATS.md` §3):
   A duplicate name, an escape in a name, or white space elsewhere would show.
 """
 
+from functools import lru_cache
+
 from msgspec import MsgspecError, Raw
 from msgspec.json import Decoder
 
+from auditlog.capture.decoding import decode
 from auditlog.core.commitment import (
     BATCH_CONTAINERS,
     MAX_BODY,
     MAX_MEMBERS,
     MAX_PATH,
+    is_json,
     members,
 )
 from auditlog.core.record import MAX_DEPTH, nested_deeper
 
-__all__ = ["fast_members"]
+__all__ = ["fast_members", "open_body"]
+
+Members = list[tuple[str, bytes]]
 
 _decode_object = Decoder(dict[str, Raw]).decode
 _decode_array = Decoder(list[Raw]).decode
@@ -35,9 +41,34 @@ class _UnprovenError(Exception):
     """This text is one that the definition has to decide."""
 
 
-def fast_members(
-    prefix: str, body: bytes, depth: int
-) -> list[tuple[str, bytes]] | None:
+def open_body(
+    prefix: str, body: bytes, media_type: str | None, coding: str | None, depth: int
+) -> tuple[bytes | None, Members | None]:
+    """Return what further leaves a body of at most 1 MiB has (`FORMATS.md` §3).
+
+    Args:
+        prefix: ``request`` or ``response``.
+        body: as it crossed the wire, all of it.
+        media_type: Content-Type as sent; None without one.
+        coding: Content-Encoding as sent; None without one.
+        depth: levels that open into members.
+
+    Returns:
+        The decoded body, if a coding was undone; and the members, of the decoded body
+        where there is one, or None if it is not split.
+    """
+    decoded = None if coding is None else decode(body, coding)
+    if media_type is None or depth == 0 or not _holds_json(media_type):
+        return decoded, None
+    return decoded, fast_members(prefix, body if decoded is None else decoded, depth)
+
+
+@lru_cache(maxsize=1024)
+def _holds_json(header: str) -> bool:
+    return is_json(header)
+
+
+def fast_members(prefix: str, body: bytes, depth: int) -> Members | None:
     """Return what `auditlog.core.commitment.members` returns, mostly faster."""
     if depth < 1 or len(body) > MAX_BODY or nested_deeper(body, MAX_DEPTH):
         return None
@@ -45,7 +76,7 @@ def fast_members(
     try:
         if not text.isascii():
             text.decode()
-        found: list[tuple[str, bytes]] = []
+        found: Members = []
         _open(found, prefix, text, depth, top=True)
     except UnicodeDecodeError:
         return None
@@ -54,9 +85,7 @@ def fast_members(
     return found
 
 
-def _open(
-    found: list[tuple[str, bytes]], path: str, text: bytes, depth: int, top: bool
-) -> None:
+def _open(found: Members, path: str, text: bytes, depth: int, top: bool) -> None:
     """Add the members of the container `text` to `found`, `depth` levels of them."""
     if text[:1] == b"{":
         pairs = {name: bytes(value) for name, value in _decode_object(text).items()}
@@ -72,7 +101,7 @@ def _open(
         raise _UnprovenError
 
 
-def _add(found: list[tuple[str, bytes]], path: str, value: bytes, depth: int) -> None:
+def _add(found: Members, path: str, value: bytes, depth: int) -> None:
     if len(found) >= MAX_MEMBERS or len(path) > MAX_PATH // 4:  # 4 bytes a character
         raise _UnprovenError
     found.append((path, value))

@@ -37,6 +37,7 @@ _MAX_LENGTH_DIGITS = 18
 # Names are compared by size first: an answer has many headers.
 _TYPE_SIZE = len(b"content-type")
 _LENGTH_SIZE = len(b"content-length")
+_CODING_SIZE = len(b"content-encoding")
 
 
 class Tap(msgspec.Struct, eq=False):
@@ -52,8 +53,6 @@ class Tap(msgspec.Struct, eq=False):
     """The server can send trailers."""
     status: int | None = None
     """None until the answer has started."""
-    response_type: str | None = None
-    """Content-Type of the answer as sent; None without one."""
     ended: bool = False
     """Whether the message that completes the answer was seen."""
     disconnected: bool = False
@@ -110,9 +109,13 @@ class Tap(msgspec.Struct, eq=False):
         for name, value in message.get("headers", ()):
             size = len(name)
             if size == _TYPE_SIZE and name.lower() == b"content-type":
-                self.response_type = value.decode("latin-1")
+                self.response.media_type = value.decode("latin-1")
             elif size == _LENGTH_SIZE and name.lower() == b"content-length":
                 self._length = _parse_length(value)
+            elif size == _CODING_SIZE and name.lower() == b"content-encoding":
+                coding = value.decode("latin-1")
+                before = self.response.coding
+                self.response.coding = f"{before}, {coding}" if before else coding
         self._trailed = self.trailers and bool(message.get("trailers"))
         bodiless = self.head or self._length == 0 or self.status in _BODILESS
         return bodiless and not self._trailed

@@ -111,6 +111,7 @@ def _content_json(content: Content) -> dict[str, Any]:
     return {
         "request": _body_json(content.request, capped=content.request_capped),
         "response": _body_json(content.response, capped=content.response_capped),
+        **{f"{k}:decoded": _body_json(v.value) for k, v in content.decoded.items()},
         "context": {name: _body_json(v) for name, v in content.context.items()},
     }
 
@@ -125,8 +126,8 @@ def _body_json(body: bytes, *, capped: bool = False) -> dict[str, Any]:
 
 def _print_content(content: Content, out: Output) -> None:
     shown = _content_json(content)
-    parts = {"request": shown["request"], "response": shown["response"]}
-    parts |= {f"context/{name}": value for name, value in shown["context"].items()}
+    context = shown.pop("context")
+    parts = shown | {f"context/{name}": value for name, value in context.items()}
     for path, value in parts.items():
         capped = ", only its first bytes were kept" if value["capped"] else ""
         kind = "" if "text" in value else ", not text, in base64"

@@ -23,10 +23,13 @@ from auditlog.core.record import MAX_DEPTH, nested_deeper
 
 __all__ = [
     "BATCH_CONTAINERS",
+    "CHUNK",
     "MAX_BODY",
     "MAX_MEMBERS",
     "MAX_PATH",
     "Commitment",
+    "chunk_sizes",
+    "chunks",
     "commit",
     "commitment_digest",
     "disclosure_hash",
@@ -39,7 +42,9 @@ __all__ = [
 ]
 
 MAX_BODY = 1 << 20
-"""Bytes of the largest body that is split into members."""
+"""Bytes of the largest body that is split into members; a larger one is into chunks."""
+CHUNK = 1 << 16
+"""Bytes of each chunk but the last, which may be shorter."""
 MAX_MEMBERS = 16_384
 MAX_PATH = 1_024
 """Bytes of the longest path."""
@@ -271,3 +276,19 @@ def members(prefix: str, body: bytes, depth: int) -> list[tuple[str, bytes]] | N
         return _Splitter(body.decode()).split(prefix, depth)
     except ValueError:  # UnicodeError and JSONDecodeError are such
         return None
+
+
+def chunk_sizes(size: int) -> list[int]:
+    """Return the sizes of the chunks of a body of `size` bytes (`FORMATS.md` §3).
+
+    A body of at most 1 MiB has none, nor has one of more than 16,384 chunks.
+    """
+    if not MAX_BODY < size <= CHUNK * MAX_MEMBERS:
+        return []
+    return [min(CHUNK, size - at) for at in range(0, size, CHUNK)]
+
+
+def chunks(prefix: str, body: bytes) -> list[tuple[str, bytes]]:
+    """Split a body, or the first bytes of one, into chunks: path, bytes."""
+    starts = range(0, len(body), CHUNK)
+    return [(f"{prefix}#{at // CHUNK}", body[at : at + CHUNK]) for at in starts]

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from auditlog.core.commitment import (
+    chunk_sizes,
+    chunks,
     commitment_digest,
     disclosure_hash,
     members,
@@ -24,14 +26,12 @@ __all__ = ["Check", "Content", "content_of", "verify_opening"]
 _SPLITS = {"json": "/", "sse": "#", "ws": "#", "chunks": "#", "none": ""}
 _STATES = {"complete", "unread", "partial", "not_observed", "omitted"}
 _RAW = ("request", "response")
-_PLACES = {
-    "request": (0,),
-    "response": (1,),
-    "request:decoded": (2,),
-    "response:decoded": (2, 3),
-}
+_PLACES: dict[str, tuple[int, ...]] = {"request": (0,), "response": (1,)}
+_PLACES |= {"request:decoded": (2,), "response:decoded": (2, 3)}
 _FIRST_MEMBERS = range(2, 5)  # after both raw bodies and up to two decoded ones
 _Parts = list[tuple[str, bytes]] | None
+_Sides = Mapping[str, _Parts]
+_Opened = Mapping[str, Disclosure]
 
 
 class Check(NamedTuple):
@@ -98,16 +98,17 @@ def verify_opening(entry: Entry, receipt: Receipt) -> tuple[list[Check], list[st
     if commitment_digest(*opening) != content.digest:
         raise VerificationError("expected the commitment of the entry, got another")
     count = len(opening.hashes)
-    sizes = f"request {opening.request_size} bytes, response {opening.response_size}"
+    sizes = {"request": opening.request_size, "response": opening.response_size}
+    said = f"request {opening.request_size} bytes, response {opening.response_size}"
     for side, fields in content.sides.items():
-        sizes += f"; {side} {fields['state']}" * (fields["state"] != "complete")
-    checks = [Check("commitment", f"{count} leaves; {sizes}")]
+        said += f"; {side} {fields['state']}" * (fields["state"] != "complete")
+    checks = [Check("commitment", f"{count} leaves; {said}")]
     if disclosures:
-        _check_leaves(opening, disclosures)
+        _check_leaves(opening.hashes, sizes, disclosures)
         detail = f"{len(disclosures)} of {count} leaves, as committed to"
         checks.append(Check("disclosures", detail))
     opened = {item.path: item for item in disclosures}
-    parts = {side: _parts(side, content, opened) for side in content.sides}
+    parts = {side: _parts(side, content, sizes[side], opened) for side in content.sides}
     firsts = _check_places(parts, opened, count)
     for side, found in parts.items():
         inside = _inside(side, opened)
@@ -127,10 +128,7 @@ def _inside(side: str, opened: Iterable[str]) -> list[str]:
 
 
 def _open_points(
-    count: int,
-    content: Content,
-    opened: Mapping[str, Disclosure],
-    parts: Mapping[str, _Parts],
+    count: int, content: Content, opened: _Opened, parts: _Sides
 ) -> list[str]:
     points = []
     if len(opened) < count:
@@ -146,16 +144,19 @@ def _open_points(
     return points
 
 
-def _check_leaves(opening: Opening, disclosures: tuple[Disclosure, ...]) -> None:
-    count = len(opening.hashes)
-    sizes = {"request": opening.request_size, "response": opening.response_size}
+def _check_leaves(
+    hashes: tuple[bytes, ...],
+    sizes: Mapping[str, int],
+    disclosures: tuple[Disclosure, ...],
+) -> None:
+    count = len(hashes)
     for index, path, salt, value in disclosures:
         if index >= count or index not in _PLACES.get(path, range(2, count)):
             raise VerificationError(
                 "expected leaf 0 to be the request, leaf 1 the response, decoded ones "
                 f"next, then all others, got {path!r} as leaf {index} of {count}"
             )
-        if disclosure_hash(salt, path, value) != opening.hashes[index]:
+        if disclosure_hash(salt, path, value) != hashes[index]:
             raise VerificationError(
                 f"expected leaf {index} of the commitment, got another {path!r}"
             )
@@ -177,19 +178,24 @@ def _rank(path: str) -> tuple[int, str]:
     return 1 + path.startswith("response"), ""
 
 
-def _parts(side: str, content: Content, opened: Mapping[str, Disclosure]) -> _Parts:
+def _parts(side: str, content: Content, size: int, opened: _Opened) -> _Parts:
     """Return the members that a side must have; None if that cannot be told."""
     split = content.sides[side]["split"]
+    lengths = {f"{side}#{at}": long for at, long in enumerate(chunk_sizes(size))}
     for path in _inside(side, opened):
-        if path[len(side)] != _SPLITS[split]:
+        length = len(opened[path].value)
+        odd = split == "chunks" and length != lengths.get(path)
+        if odd or path[len(side)] != _SPLITS[split]:
             raise VerificationError(
-                f"expected no {path!r} of a {side} split as {split}"
+                f"expected no {path!r} of a {side} split as {split}, got {length} bytes"
             )
     body = opened.get(f"{side}:decoded") or opened.get(side)
     if split == "none":
         return []
-    if split != "json" or body is None:
+    if split not in {"json", "chunks"} or body is None:
         return None
+    if split == "chunks":
+        return chunks(side, body.value)
     found = members(side, body.value, content.depth)
     is_text = body.value.decode(errors="ignore").encode() == body.value
     # A compressed body has none itself: they are those of its decoded one, not shown.
@@ -200,9 +206,7 @@ def _parts(side: str, content: Content, opened: Mapping[str, Disclosure]) -> _Pa
     return found
 
 
-def _check_places(
-    parts: Mapping[str, _Parts], opened: Mapping[str, Disclosure], count: int
-) -> list[int]:
+def _check_places(parts: _Sides, opened: _Opened, count: int) -> list[int]:
     """Require disclosed members to be those of a disclosed body, in their places.
 
     Returns:
@@ -226,10 +230,7 @@ def _check_places(
 
 
 def _starts(
-    side: str,
-    found: list[tuple[str, bytes]],
-    opened: Mapping[str, Disclosure],
-    count: int,
+    side: str, found: list[tuple[str, bytes]], opened: _Opened, count: int
 ) -> range:
     """Return where the members of a side may start, by all that is disclosed."""
     places = {path: (at, value) for at, (path, value) in enumerate(found)}
@@ -251,11 +252,7 @@ def _starts(
 
 
 def _check_secret(
-    secret: bytes,
-    opening: Opening,
-    opened: Mapping[str, Disclosure],
-    parts: Mapping[str, _Parts],
-    firsts: list[int],
+    secret: bytes, opening: Opening, opened: _Opened, parts: _Sides, firsts: list[int]
 ) -> list[Check]:
     """Require salts to follow from the secret, and all members, opened or not."""
     count = len(opening.hashes)

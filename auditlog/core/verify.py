@@ -166,11 +166,8 @@ def _facts(verdict: Verdict) -> Iterator[tuple[tuple[Any, ...], object, str]]:
     size, index = verdict.size, verdict.index
     yield (log, "root", size), verdict.root, f"{forked} trees of size {size}"
     yield (log, "leaf", index), verdict.leaf, f"{forked} entries with index {index}"
-    yield (
-        (log, "id", id_),
-        index,
-        f"{fraud} the log {log} holds two entries with id {id_}",
-    )
+    twice = f"{fraud} the log {log} holds two entries with id {id_}"
+    yield (log, "id", id_), index, twice
     for path, value in verdict.disclosed:
         what = f"{fraud} two values of {path!r} in one decision, {id_}"
         yield (log, "path", verdict.leaf, path), value, what

@@ -8,8 +8,13 @@
 `size` is the length of the value as it was captured. Flag 1: `data` is a zstd frame.
 Flag 2: only the first bytes of the value are kept, and `data` begins with the 32-byte
 hash of its leaf, so that the commitment can still be recomputed (`FORMATS.md` §4).
-The parts are ``request``, ``response``, then ``context/*`` in the order of their bytes.
-Members are not stored: they are the bodies, split again.
+Flag 4, beside flag 2: next come ``u32 n`` and the 32-byte hashes of the last `n` chunk
+leaves, those whose chunk is not kept whole. Flag 8: `data` is not the value but the
+Content-Encoding that gives it when undone from the raw body.
+
+The parts are ``request``, ``response``, ``request:decoded`` and ``response:decoded``
+where they exist, then ``context/*`` in the order of their bytes. Members and chunks are
+not stored: they are the bodies, split again.
 """
 
 import struct
@@ -19,7 +24,10 @@ from typing import NamedTuple
 
 import zstandard
 
+from auditlog.capture.decoding import decode
 from auditlog.core.commitment import (
+    CHUNK,
+    chunks,
     commitment_digest,
     disclosure_hash,
     members,
@@ -33,7 +41,9 @@ from auditlog.core.sealing import padme_length
 __all__ = ["Content", "Leaf", "Part", "leaves_of", "pack", "unpack", "verify_content"]
 
 _VERSION = 1
-_ZSTD, _CAPPED = 1, 2
+_ZSTD, _CAPPED, _CHUNKED, _CODED = 1, 2, 4, 8
+_FLAGS = frozenset({0, 1, 2, 3, 6, 7, 8})
+"""Sums of flags that can stand together."""
 _HASH = 32
 _WORTH_COMPRESSING = 96
 _MAX_VALUE = 1 << 30
@@ -50,6 +60,10 @@ class Part(NamedTuple):
     """Length of the whole value in bytes."""
     leaf_hash: bytes | None = None
     """Hash of the leaf of the whole value; None where the whole value is kept."""
+    chunk_hashes: bytes = b""
+    """Hashes of the chunk leaves whose chunk is not kept whole, 32 bytes each."""
+    coding: str | None = None
+    """In a decoded part, the Content-Encoding that was undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +97,18 @@ class Content:
     def context(self) -> Mapping[str, bytes]:
         """The ``context/`` leaves by name."""
         return {
-            part.path.removeprefix("context/"): part.value for part in self.parts[2:]
+            part.path.removeprefix("context/"): part.value
+            for part in self.parts
+            if part.path.startswith("context/")
+        }
+
+    @property
+    def decoded(self) -> Mapping[str, Part]:
+        """The decoded bodies by side, ``request`` and ``response``."""
+        return {
+            part.path.removesuffix(":decoded"): part
+            for part in self.parts
+            if part.coding is not None
         }
 
 
@@ -102,13 +127,19 @@ def pack(content: Content, compressor: zstandard.ZstdCompressor) -> bytes:
     """Return the plaintext to seal."""
     parts = content.parts
     out = [b"%c%b%c" % (_VERSION, content.secret, len(parts))]
-    for path, value, size, leaf_hash in parts:
+    for path, value, size, leaf_hash, chunk_hashes, coding in parts:
         data, flags = value, 0
-        if len(data) >= _WORTH_COMPRESSING:
+        if coding is not None:
+            data, flags = coding.encode(), _CODED
+        elif len(data) >= _WORTH_COMPRESSING:
             frame = compressor.compress(data)
             if len(frame) < len(data):
                 data, flags = frame, _ZSTD
         if leaf_hash is not None:
+            if chunk_hashes:
+                count = len(chunk_hashes) // _HASH
+                data = b"%b%b%b" % (count.to_bytes(4), chunk_hashes, data)
+                flags |= _CHUNKED
             data, flags = leaf_hash + data, flags | _CAPPED
         name = path.encode()
         out += (len(name).to_bytes(2), name, _HEAD.pack(flags, size, len(data)), data)
@@ -125,10 +156,11 @@ def unpack(packed: bytes) -> Content:
     if len(packed) < 34 or packed[0] != _VERSION:
         msg = f"stored content begins with version byte {packed[:1]!r}, expected 1"
         raise MalformedError(msg)
-    parts, offset = [], 34
+    parts: list[Part] = []
+    offset = 34
     for _ in range(packed[33]):
         part, offset = _unpack_part(packed, offset)
-        parts.append(part)
+        parts.append(part if part.coding is None else _decode(part, parts))
     paths = [part.path for part in parts[:2]]
     if paths != ["request", "response"] or packed[offset:].strip(b"\0"):
         msg = (
@@ -148,18 +180,37 @@ def _unpack_part(packed: bytes, offset: int) -> tuple[Part, int]:
         raise MalformedError(msg) from None
     start = offset + 2 + length + _HEAD.size
     data = packed[start : start + stored]
-    if len(data) != stored or flags > (_ZSTD | _CAPPED):
+    if len(data) != stored or flags not in _FLAGS:
         msg = f"stored content is cut or damaged in part {path!r}"
         raise MalformedError(msg)
-    leaf_hash = None
+    if flags & _CODED:
+        coding = data.decode("utf-8", "replace")
+        return Part(path, b"", size, coding=coding), start + stored
+    leaf_hash, chunk_hashes = None, b""
     if flags & _CAPPED:
         leaf_hash, data = data[:_HASH], data[_HASH:]
+    if flags & _CHUNKED:
+        end = 4 + _HASH * int.from_bytes(data[:4])
+        chunk_hashes, data = data[4:end], data[end:]
     if flags & _ZSTD:
         data = _decompress(data, path, min(size, _MAX_VALUE))
     if leaf_hash is None and len(data) != size:
         msg = f"stored part {path!r} has {len(data)} bytes, expected {size}"
         raise MalformedError(msg)
-    return Part(path, data, size, leaf_hash), start + stored
+    return Part(path, data, size, leaf_hash, chunk_hashes), start + stored
+
+
+def _decode(part: Part, before: list[Part]) -> Part:
+    """Return a decoded part with its value, made of the raw body again."""
+    sources = [one for one in before[:2] if f"{one.path}:decoded" == part.path]
+    if part.coding is None or len(sources) != 1 or sources[0].leaf_hash is not None:
+        msg = f"stored part {part.path!r} has no whole body to be decoded from"
+        raise MalformedError(msg)
+    value = decode(sources[0].value, part.coding)
+    if value is None or len(value) != part.size:
+        msg = f"stored part {part.path!r} does not decode to {part.size} bytes"
+        raise MalformedError(msg)
+    return part._replace(value=value)
 
 
 def _decompress(frame: bytes, path: str, limit: int) -> bytes:
@@ -177,24 +228,40 @@ def _decompress(frame: bytes, path: str, limit: int) -> bytes:
 def leaves_of(entry: Entry, content: Content) -> list[Leaf]:
     """Return all leaves of the decision's commitment, in order, with their salts."""
     committed = content_of(entry)
-    named = [(part.path, part) for part in content.parts[:2]]
-    values: list[tuple[str, Part]] = named
-    for part in content.parts[:2]:
-        if committed.sides[part.path]["split"] == "json":
-            found = members(part.path, part.value, committed.depth) or []
-            values += [(path, Part(path, value, len(value))) for path, value in found]
-    values += [(part.path, part) for part in content.parts[2:]]
+    decoded = content.decoded
+    values = [*content.parts[:2], *decoded.values()]
+    for raw in content.parts[:2]:
+        split = committed.sides[raw.path]["split"]
+        if split == "json":
+            body = decoded.get(raw.path, raw).value
+            found = members(raw.path, body, committed.depth) or []
+            values += [Part(path, value, len(value)) for path, value in found]
+        elif split == "chunks":
+            values += _chunk_parts(raw)
+    values += content.parts[2 + len(decoded) :]
     all_salts = salts(content.secret, len(values))
-    return [
-        _leaf(path, part, salt)
-        for (path, part), salt in zip(values, all_salts[1:], strict=True)
+    return [_leaf(part, salt) for part, salt in zip(values, all_salts[1:], strict=True)]
+
+
+def _chunk_parts(raw: Part) -> list[Part]:
+    """Return the chunks of a body, those that are not kept whole as hashes."""
+    parts = [Part(path, value, len(value)) for path, value in chunks(*raw[:2])]
+    if raw.leaf_hash is None:
+        return parts
+    kept = len(raw.value) // CHUNK
+    rest = raw.chunk_hashes
+    hashes = [rest[at : at + _HASH] for at in range(0, len(rest), _HASH)]
+    return parts[:kept] + [
+        Part(f"{raw.path}#{number}", b"", CHUNK, leaf_hash)
+        for number, leaf_hash in enumerate(hashes, kept)
     ]
 
 
-def _leaf(path: str, part: Part, salt: bytes) -> Leaf:
+def _leaf(part: Part, salt: bytes) -> Leaf:
     if part.leaf_hash is not None:
-        return Leaf(path, None, salt, part.leaf_hash)
-    return Leaf(path, part.value, salt, disclosure_hash(salt, path, part.value))
+        return Leaf(part.path, None, salt, part.leaf_hash)
+    hash_ = disclosure_hash(salt, part.path, part.value)
+    return Leaf(part.path, part.value, salt, hash_)
 
 
 def verify_content(entry: Entry, content: Content) -> list[Leaf]:

@@ -7,21 +7,15 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from auditlog.capture.exchange import Body, Exchange, ModelIdentity
+from auditlog.capture.body import Body
+from auditlog.capture.exchange import Exchange, ModelIdentity
 from auditlog.capture.media import OTHER, media_type_name, method_name
-from auditlog.capture.splitting import fast_members
-from auditlog.core.commitment import (
-    MAX_PATH,
-    commitment_digest,
-    disclosure_hash,
-    is_json,
-    leaf_salt,
-    salt_stream,
-)
+from auditlog.core.commitment import MAX_PATH, commitment_digest, salt_stream
 from auditlog.core.errors import MalformedError
 from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
 from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
+from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.storage import IndexRow
 
 __all__ = ["Described", "Describer"]
@@ -77,30 +71,34 @@ class Describer:
         Raises:
             MalformedError: what configuration and code say does not fit in an entry.
         """
-        request, response = exchange.request, exchange.response
-        # Members are the kept bodies, split again: what is not kept has none.
-        depth = self._depth if exchange.keep else 0
-        asked = _split("request", request, exchange.request_type, depth)
-        answered = _split("response", response, exchange.response_type, depth)
-        kind = self._kind(exchange, asked is not None, answered is not None)
-        parts = _parts(exchange, kind.hidden)
-        named = [*(asked or ()), *(answered or ())]
-        named += [(part.path, part.value) for part in parts[2:]]
+        if exchange.keep:
+            asked, answered = open_sides(
+                exchange.request, exchange.response, self._depth
+            )
+        else:
+            asked, answered = closed_sides(exchange.request, exchange.response)
+        kind = self._kind(exchange, asked.split, answered.split)
+        context = _context(exchange, kind.hidden)
+        named = asked.leaves + answered.leaves
+        named += [(part.path, part.value) for part in context]
+        if asked.decoded or answered.decoded:
+            decoded = [part for part in (asked.decoded, answered.decoded) if part]
+            context[:0] = decoded
+            named[:0] = [(part.path, part.value) for part in decoded]
         variable = Variable(
             exchange.id,
             exchange.time,
             exchange.duration,
             exchange.sequence,
-            _commit(exchange.secret, parts, named),
+            _commit(exchange, asked.raw, answered.raw, named),
             os.urandom(_SUBJECT_BYTES),
         )
         entry = kind.template.format(variable)
         if len(entry) > MAX_ENTRY:
             msg = f"expected an entry of at most {MAX_ENTRY} bytes, got {len(entry)}"
             raise MalformedError(msg)
-        return Described(
-            entry, self._row(exchange, kind), Content(exchange.secret, parts)
-        )
+        content = Content(exchange.secret, (asked.raw, answered.raw, *context))
+        return Described(entry, self._row(exchange, kind), content)
 
     def _row(self, exchange: Exchange, kind: _Kind) -> IndexRow:
         return IndexRow(
@@ -116,15 +114,15 @@ class Describer:
             exchange.outcome,
         )
 
-    def _kind(self, exchange: Exchange, asked: bool, answered: bool) -> _Kind:
+    def _kind(self, exchange: Exchange, asked: str, answered: str) -> _Kind:
         key = (
             exchange.method,
             exchange.route,
             exchange.status,
             exchange.model,
             exchange.outcome,
-            *(exchange.request_type, exchange.request.state, asked),
-            *(exchange.response_type, exchange.response.state, answered),
+            *(exchange.request.media_type, exchange.request.state, asked),
+            *(exchange.response.media_type, exchange.response.state, answered),
         )
         kind = self._kinds.get(key)
         if kind is None:
@@ -133,7 +131,7 @@ class Describer:
             kind = self._kinds[key] = self._new_kind(exchange, asked, answered)
         return kind
 
-    def _new_kind(self, exchange: Exchange, asked: bool, answered: bool) -> _Kind:
+    def _new_kind(self, exchange: Exchange, asked: str, answered: str) -> _Kind:
         hidden: dict[str, bytes] = {}
         method = method_name(exchange.method)
         if method == OTHER:
@@ -146,8 +144,8 @@ class Describer:
             "http.route": route,
             **{f"model.{name}": value for name, value in model.items()},
             "outcome": exchange.outcome,
-            "request": _describe_body("request", exchange, asked, hidden),
-            "response": _describe_body("response", exchange, answered, hidden),
+            "request": _describe_body("request", exchange.request, asked, hidden),
+            "response": _describe_body("response", exchange.response, answered, hidden),
         }
         if exchange.status is not None:
             common["http.response.status_code"] = exchange.status
@@ -172,56 +170,26 @@ class Describer:
         return given
 
 
-@lru_cache(maxsize=_MAX_KINDS)
-def _holds_json(header: str) -> bool:
-    return is_json(header)
-
-
-def _split(
-    prefix: str, body: Body, header: str | None, depth: int
-) -> list[tuple[str, bytes]] | None:
-    if header is None or depth == 0 or body.capped or not _holds_json(header):
-        return None
-    return fast_members(prefix, body.kept(), depth)
-
-
 def _describe_body(
-    direction: str, exchange: Exchange, json: bool, hidden: dict[str, bytes]
+    side: str, body: Body, split: str, hidden: dict[str, bytes]
 ) -> dict[str, str]:
-    header = getattr(exchange, f"{direction}_type")
-    name, literal = media_type_name(header)
+    name, literal = media_type_name(body.media_type)
     if literal is not None:
-        hidden[f"{direction}.mediatype"] = literal
-    state = getattr(exchange, direction).state
-    return {"mediaType": name, "split": "json" if json else "none", "state": state}
+        hidden[f"{side}.mediatype"] = literal
+    return {"mediaType": name, "split": split, "state": body.state}
 
 
-def _parts(
-    exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]
-) -> tuple[Part, ...]:
+def _context(exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]) -> list[Part]:
     # The middleware may know more about what is hidden.
     context = [*{**dict(hidden), **exchange.context}.items()]
     context.append(("target", exchange.target))
-    part = _part if exchange.keep else _unkept
-    return (
-        part("request", exchange.request),
-        part("response", exchange.response),
-        *(
-            Part(f"context/{name}", value, len(value))
-            for name, value in sorted(context)
-        ),
-    )
-
-
-def _part(path: str, body: Body) -> Part:
-    return Part(path, body.kept(), body.size, body.leaf_hash())
-
-
-def _unkept(path: str, body: Body) -> Part:
-    """Return a body of which only size and hash are stored."""
-    salt = leaf_salt(body.secret, body.leaf)
-    known = body.leaf_hash() or disclosure_hash(salt, path, body.kept())
-    return Part(path, b"", body.size, known if body.size else None)
+    if exchange.request.coding is not None:
+        context.append(("request.encoding", exchange.request.coding.encode()))
+    if exchange.response.coding is not None:
+        context.append(("response.encoding", exchange.response.coding.encode()))
+    return [
+        Part(f"context/{name}", value, len(value)) for name, value in sorted(context)
+    ]
 
 
 @lru_cache(maxsize=4096)
@@ -235,21 +203,25 @@ def _named(path: str) -> bytes:
 
 
 def _commit(
-    secret: bytes, parts: tuple[Part, ...], named: list[tuple[str, bytes]]
+    exchange: Exchange, request: Part, response: Part, named: list[tuple[str, bytes]]
 ) -> bytes:
     """Return what `auditlog.core.commitment.commit` would, without a call a leaf."""
-    request, response = parts[:2]
-    stream = salt_stream(secret, 2 + len(named))
+    stream = salt_stream(exchange.secret, 2 + len(named))
     hashes = [
         request.leaf_hash
+        or exchange.request.leaf_hash()
         or sha256(b"\0%b%b%b" % (stream[16:32], _REQUEST, request.value)).digest(),
         response.leaf_hash
+        or exchange.response.leaf_hash()
         or sha256(b"\0%b%b%b" % (stream[32:48], _RESPONSE, response.value)).digest(),
     ]
     at = 48
     for path, value in named:
-        salt = stream[at : at + 16]
-        hashes.append(sha256(b"\0%b%b%b" % (salt, _named(path), value)).digest())
+        if path is HASHED:
+            hashes.append(value)
+        else:
+            salt = stream[at : at + 16]
+            hashes.append(sha256(b"\0%b%b%b" % (salt, _named(path), value)).digest())
         at += 16
     return commitment_digest(stream[:16], request.size, response.size, hashes)
 

@@ -199,7 +199,8 @@ class Reader:
         Args:
             id_: which entry.
             disclose: paths to open, such as ``request/age``; none by default.
-            open_all: give the secret too, which opens everything.
+            open_all: open all that is kept and give the secret, from which every
+                leaf follows.
 
         Raises:
             PendingError: the entry is not under a checkpoint yet.
@@ -217,7 +218,7 @@ class Reader:
         receipt = Receipt(entry=view.entry, proof=format_tlog_proof(proof))
         if disclose or open_all:
             content, leaves = self._open(view.row.index, view.entry)
-            paths = [leaf.path for leaf in leaves] if open_all else disclose
+            paths = _all_paths(leaves) if open_all else disclose
             receipt = replace(
                 receipt,
                 opening=_opening(content, leaves),
@@ -312,6 +313,14 @@ def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
         response.size,
         tuple(leaf.hash for leaf in leaves),
     )
+
+
+def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
+    """Return the leaves that open all that is kept, each byte of a large body once."""
+    kept = [leaf.path for leaf in leaves if leaf.value is not None]
+    # Chunks follow from the body that they are cut from: beside it they add nothing.
+    whole = tuple(f"{side}#" for side in ("request", "response") if side in kept)
+    return [path for path in kept if not path.startswith(whole)]
 
 
 def _disclosures(leaves: Sequence[Leaf], paths: Sequence[str]) -> list[Disclosure]:

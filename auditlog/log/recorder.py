@@ -125,7 +125,7 @@ class Recorder:
             overload, self._full = not has_room and not self._full, not has_room
             if has_room and not stopped:
                 self._waiting.append(submitted)
-                self._waiting_bytes += exchange.kept_bytes
+                self._waiting_bytes += exchange.held_bytes
                 self._rouse()
         if overload:
             _log.error("auditlog: too many decisions wait for the disk: gaps from here")
@@ -277,9 +277,10 @@ class Recorder:
         while self._waiting and len(taken) < _BATCH and size < _BATCH_BYTES:
             one = self._waiting.popleft()
             if isinstance(one, _Submitted):
+                # What is spilled comes back into memory to be sealed.
                 size += one.exchange.kept_bytes
+                self._waiting_bytes -= one.exchange.held_bytes
             taken.append(one)
-        self._waiting_bytes -= size
         return taken
 
     def _compact(self) -> None:

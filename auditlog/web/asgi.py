@@ -10,7 +10,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
-    "content_type",
+    "entity_headers",
     "refuse",
     "settle_extensions",
     "target",
@@ -24,6 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _UNSEEN_BODIES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 _TYPE_SIZE = len(b"content-type")
+_CODING_SIZE = len(b"content-encoding")
 _REFUSAL = (
     b'{"type":"about:blank","title":"Service Unavailable","status":503,'
     b'"detail":"Decisions cannot be recorded at the moment, so none is made."}'
@@ -40,12 +41,18 @@ def target(scope: Mapping[str, Any]) -> bytes:
     return bytes(raw).partition(b"?")[0] + b"?" + bytes(query)
 
 
-def content_type(scope: Mapping[str, Any]) -> str | None:
-    """Return the request's Content-Type as sent; None without one."""
+def entity_headers(scope: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return Content-Type and Content-Encoding as sent; None where there is none."""
+    media_type = coding = None
     for name, value in scope.get("headers", ()):
-        if len(name) == _TYPE_SIZE and name.lower() == b"content-type":
-            return str(value, "latin-1")
-    return None
+        size = len(name)
+        if size == _TYPE_SIZE:
+            if media_type is None and name.lower() == b"content-type":
+                media_type = str(value, "latin-1")
+        elif size == _CODING_SIZE and name.lower() == b"content-encoding":
+            text = str(value, "latin-1")
+            coding = f"{coding}, {text}" if coding else text
+    return media_type, coding
 
 
 def settle_extensions(scope: Scope) -> bool:

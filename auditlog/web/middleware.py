@@ -27,6 +27,7 @@ from auditlog.capture.routes import Routes
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
+from auditlog.storage.spill import SpillDirectory
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.models import ModelSource, ModelSources, header_name
@@ -82,6 +83,8 @@ class AuditMiddleware:
             models=ModelSources(model, config, self._faults.say),
             header=header_name("header", config.header),
             limit=config.max_stored_bytes,
+            depth=config.depth,
+            spills=SpillDirectory(config.dir, config.max_spilled_bytes),
             sync=config.durability == "sync",
             closed=self._closed,
             keep_rejected=config.keep_rejected,

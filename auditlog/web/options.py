@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
     on_failure: Literal["open", "closed"] | None
     depth: int | None
     max_stored_bytes: int | None
+    max_spilled_bytes: int | None
     keep_rejected: bool | None
     header: str | None
     policy: Path | str | None

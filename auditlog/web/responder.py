@@ -10,6 +10,7 @@ from sys import modules
 import msgspec
 
 from auditlog.capture.exchange import Body, Exchange
+from auditlog.capture.large import Spills
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
@@ -21,7 +22,7 @@ from auditlog.web.asgi import (
     Receive,
     Scope,
     Send,
-    content_type,
+    entity_headers,
     settle_extensions,
     target,
 )
@@ -68,6 +69,10 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Name of the response header with the id; empty sends none."""
     limit: int
     """Bytes of each body that are kept."""
+    depth: int
+    """Levels of a JSON body that open into members."""
+    spills: Spills
+    """Where kept bytes go that are too many for memory."""
     sync: bool
     """Hold the end of an answer until its decision is durable."""
     closed: bool
@@ -207,7 +212,6 @@ class Responder(msgspec.Struct, eq=False):
         tap, exchange = self.tap, self.exchange
         exchange.outcome = tap.conclude(ending)
         exchange.status = tap.status
-        exchange.response_type = tap.response_type
         exchange.duration = (time.perf_counter_ns() - self.started) // 1000
         self._fill(ending)
         return exchange
@@ -324,7 +328,18 @@ def open_decision(
     entropy = os.urandom(_ENTROPY_BYTES + _SECRET_BYTES)
     secret = entropy[_ENTROPY_BYTES:]
     id_ = new_id(now, entropy[:_ENTROPY_BYTES])
-    request, response = Body(secret, 0, rules.limit), Body(secret, 1, rules.limit)
+    media_type, coding = entity_headers(scope)
+    request = Body(
+        secret,
+        0,
+        rules.limit,
+        media_type=media_type,
+        coding=coding,
+        spills=rules.spills,
+    )
+    response = Body(
+        secret, 1, rules.limit, before=request, depth=rules.depth, spills=rules.spills
+    )
     # Mounts and other middleware change a scope in place: it is read here.
     method = scope["method"]
     tap = Tap(
@@ -346,7 +361,6 @@ def open_decision(
         target=target(scope),
         request=request,
         response=response,
-        request_type=content_type(scope),
         sequence=runtime.open(id_, now),
     )
     if trace is not None:

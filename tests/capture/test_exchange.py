@@ -17,7 +17,7 @@ def test_a_body_within_the_limit_is_kept_whole() -> None:
     for chunk in (b"abc", b"", b"def"):
         body.feed(chunk)
     assert (body.kept(), body.size, body.kept_bytes) == (b"abcdef", 6, 6)
-    assert not body.capped
+    assert body.large is None
     assert body.leaf_hash() is None
 
 
@@ -38,7 +38,7 @@ def test_past_the_limit_all_is_hashed_and_the_first_bytes_are_kept(
         body.feed(whole[at : at + cut])
     path = ("request", "response")[leaf]
     expected = disclosure_hash(leaf_salt(SECRET, leaf), path, whole)
-    assert body.capped
+    assert body.large is not None
     assert body.leaf_hash() == expected
     assert (body.kept(), body.size, body.kept_bytes) == (whole[:limit], 10, limit)
 

@@ -226,8 +226,15 @@ def test_bodies_may_be_any_bytes_and_are_copied(kind: Any) -> None:
 def test_names_of_headers_may_be_in_any_case_and_twice() -> None:
     tap = make()
     tap.sent(start(200, (b"Content-Type", b"text/plain"), (b"CONTENT-LENGTH", b"1")))
-    assert tap.response_type == "text/plain"
+    assert tap.response.media_type == "text/plain"
     assert tap.sent(part(b"x", more=True))
+
+
+def test_codings_are_read_in_order_and_in_any_case() -> None:
+    tap = make()
+    tap.sent(start(200, (b"Content-Encoding", b"br"), (b"content-encoding", b"gzip")))
+    assert tap.response.coding == "br, gzip"
+    assert make().response.coding is None
 
 
 def test_messages_without_keys_and_unknown_ones_are_ignored() -> None:
@@ -245,7 +252,7 @@ def test_messages_without_keys_and_unknown_ones_are_ignored() -> None:
 def test_headers_of_the_same_size_are_not_taken_for_others() -> None:
     tap = make()
     tap.sent(start(200, (b"x-request-id", b"7"), (b"accept-charset", b"1")))
-    assert tap.response_type is None
+    assert tap.response.media_type is None
     assert not tap.sent(part(b"x", more=True))
 
 
@@ -260,7 +267,11 @@ def test_only_the_first_start_counts() -> None:
     tap = make()
     tap.sent(start(200, (b"content-type", b"text/plain")))
     tap.sent(start(500, (b"content-type", b"text/html"), length(0)))
-    assert (tap.status, tap.response_type, tap.ended) == (200, "text/plain", False)
+    assert (tap.status, tap.response.media_type, tap.ended) == (
+        200,
+        "text/plain",
+        False,
+    )
 
 
 def test_a_fault_makes_nothing_more_complete_than_it_was() -> None:

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.commitment import (
+    CHUNK,
     MAX_BODY,
     MAX_MEMBERS,
+    chunk_sizes,
+    chunks,
     commit,
     commitment_digest,
     disclosure_hash,
@@ -354,3 +357,32 @@ def test_the_naive_splitter_agrees_on_damaged_bodies(
 @given(st.binary(max_size=60), st.integers(-1, 9))
 def test_any_bytes_give_members_or_none(body: bytes, depth: int) -> None:
     assert members("request", body, depth) == naive_members("request", body, depth)
+
+
+def test_chunks_cover_a_body_without_gap_or_overlap() -> None:
+    for size in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK):
+        body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+        found = chunks("request", body)
+        assert b"".join(value for _, value in found) == body
+        assert [path for path, _ in found] == [
+            f"request#{number}" for number in range(-(-size // CHUNK))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "last"),
+    [
+        (0, 0, None),
+        (1 << 20, 0, None),  # up to 1 MiB a body is not cut
+        ((1 << 20) + 1, 17, 1),
+        (2 << 20, 32, CHUNK),
+        (1 << 30, 16_384, CHUNK),
+        ((1 << 30) + 1, 0, None),  # too many
+    ],
+)
+def test_sizes_of_chunks(size: int, count: int, last: int | None) -> None:
+    sizes = chunk_sizes(size)
+    assert len(sizes) == count
+    assert set(sizes[:-1]) <= {CHUNK}
+    assert (sizes[-1] if sizes else None) == last
+    assert sum(sizes) == (size if count else 0)

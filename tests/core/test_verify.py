@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.checkpoint import parse_policy
-from auditlog.core.commitment import commitment_digest, members
+from auditlog.core.commitment import CHUNK, chunks, commitment_digest, members
 from auditlog.core.errors import (
     AuditLogError,
     MalformedError,
@@ -643,6 +643,75 @@ def test_a_streamed_body_is_not_split_again_and_the_verdict_says_so() -> None:
         "that what is disclosed of the response stands in its disclosed body, which "
         "was not split again (sse)"
     )
+
+
+LARGE = bytes(range(251)) * 4500
+"""Over 1 MiB: 18 chunks, no two alike, the last one shorter."""
+
+
+def cut(*leaves: tuple[str, bytes], request: bytes = LARGE) -> Decision:
+    """A decision with a large request, whose further leaves these are."""
+    return make_decision(request=request, leaves=leaves, split={"request": "chunks"})
+
+
+def test_one_chunk_of_a_large_body_can_be_disclosed() -> None:
+    decision = cut(*chunks("request", LARGE))
+    log = log_of(decision)
+    for path, size in (("request#0", CHUNK), ("request#17", len(LARGE) - 17 * CHUNK)):
+        verdict = verify_receipt(log.receipt(decision, path), log.policy())
+        ((found, value),) = verdict.disclosed
+        assert (found, len(value)) == (path, size)
+        assert value == LARGE[int(path[8:]) * CHUNK :][:CHUNK]
+        assert verdict.not_proven[-1] == "anything about the 19 undisclosed leaves"
+
+
+def test_a_large_body_is_cut_again() -> None:
+    response = members("response", b'{"decision":"approve","score":0.8731}', 1) or []
+    decision = cut(*chunks("request", LARGE), *response)
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "request#3", "response/score")
+    verdict = verify_receipt(data, log.policy())
+    detail = "1 of 18, as they stand in the request"
+    assert Check("members", detail) in verdict.checks
+    data = log.receipt(decision, "request", "response", full=True)
+    verdict = verify_receipt(data, log.policy())
+    assert names(verdict.checks)[-1] == "full opening"
+
+
+def test_another_chunk_than_the_body_has_is_refused() -> None:
+    pairs = chunks("request", LARGE)
+    pairs[3] = ("request#3", pairs[4][1])
+    match = "expected 'request#3' as it stands in the request, got another value"
+    refused(cut(*pairs), "request", "request#3", match=match)
+    response = members("response", b'{"decision":"approve","score":0.8731}', 1) or []
+    match = "expected the members of both bodies, got other leaves"
+    refused(cut(*pairs, *response), "request", "response", full=True, match=match)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "request_"),
+    [
+        ("request#3", LARGE[: CHUNK - 1], LARGE),  # as long as no chunk is
+        ("request#3", LARGE[: CHUNK + 1], LARGE),
+        ("request#17", LARGE[:CHUNK], LARGE),  # the last one is shorter
+        ("request#18", b"", LARGE),  # there is none after the last
+        ("request#3/a", LARGE[:CHUNK], LARGE),
+        ("request#0", LARGE[:CHUNK], LARGE[: 1 << 20]),  # 1 MiB is not cut
+        ("request/a", b"1", LARGE),
+    ],
+)
+def test_what_is_no_chunk_of_a_body_of_this_size_is_refused(
+    path: str, value: bytes, request_: bytes
+) -> None:
+    match = f"expected no '{path}' of a request split as chunks, got {len(value)} bytes"
+    refused(cut((path, value), request=request_), path, match=match)
+
+
+def test_chunks_keep_their_places() -> None:
+    pairs = chunks("request", LARGE)
+    pairs[3], pairs[4] = pairs[4], pairs[3]
+    match = "expected members at the places that a disclosed body gives"
+    refused(cut(*pairs), "request", "request#3", "request#4", match=match)
 
 
 def compressed(*extra: tuple[str, bytes]) -> Decision:

@@ -115,6 +115,12 @@ class Server:
         # One that is still dying may hold its locks.
         wait_until(lambda: not _members(process.pid), 10, "the end of all workers")
 
+    @property
+    def pid(self) -> int:
+        """The first process."""
+        assert self._process is not None
+        return self._process.pid
+
     def workers(self) -> list[int]:
         """Return the processes of the group but the first, as /proc shows them."""
         assert self._process is not None

@@ -40,10 +40,14 @@ def exchange(
 ) -> Exchange:
     """Return a finished exchange of two JSON bodies."""
     secret = os.urandom(32)
-    bodies = [
-        _body(secret, leaf, data) if isinstance(data, bytes) else data
-        for leaf, data in enumerate((request, response))
-    ]
+    bodies: list[Body] = []
+    for data in (request, response):
+        before = bodies[0] if bodies else None
+        one = _body(secret, data, before) if isinstance(data, bytes) else data
+        bodies.append(one)
+    for body, side in zip(bodies, ("request", "response"), strict=True):
+        given = fields.pop(f"{side}_type", "application/json")
+        body.media_type = given  # type: ignore[assignment]
     time_us = now_us()
     values: dict[str, object] = {
         "id": new_id(time_us),
@@ -55,8 +59,6 @@ def exchange(
         "target": b"/score?lang=en",
         "request": bodies[0],
         "response": bodies[1],
-        "request_type": "application/json",
-        "response_type": "application/json",
         "status": 200,
         "duration": 1234,
         "model": ModelIdentity("credit", "3"),
@@ -65,8 +67,8 @@ def exchange(
     return Exchange(**values)  # type: ignore[arg-type]
 
 
-def _body(secret: bytes, leaf: int, data: bytes) -> Body:
-    body = Body(secret, leaf, 1 << 20)
+def _body(secret: bytes, data: bytes, before: Body | None) -> Body:
+    body = Body(secret, int(before is not None), 1 << 20, before=before)
     body.feed(data)
     body.state = "complete"
     return body

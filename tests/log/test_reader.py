@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from auditlog.capture.body import Body
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import (
     MalformedError,
@@ -17,13 +18,17 @@ from auditlog.core.note import split_unverified_note
 from auditlog.core.record import format_id, parse_id
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
+from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.reader import Reader
+from auditlog.log.runtime import Runtime
 from auditlog.storage import Query
 from auditlog.storage.journal import Journal
+from auditlog.storage.spill import SpillDirectory
+from tests.filled import fill_log
 from tests.harness import check_whole_log, read_log
-from tests.log.builders import config_of, gap_items, now_us
+from tests.log.builders import config_of, exchange, gap_items, now_us
 
 
 @pytest.fixture
@@ -120,6 +125,63 @@ def test_a_full_opening_verifies(
     receipt = reader.receipt(ids[3], open_all=True)
     verdict = verify_receipt(receipt, log.paths.policy.read_text())
     assert dict(verdict.disclosed)["request"] == b'{"age": 3, "name": "Ada"}'
+
+
+LARGE = bytes(range(251)) * 4500
+"""18 chunks, of which the first 16 are kept by default."""
+
+
+@pytest.mark.parametrize("response", [b'{"ok":true}', LARGE])
+def test_a_full_opening_gives_what_is_kept_of_a_large_body(
+    tmp_path: Path, response: bytes
+) -> None:
+    (id_,) = fill_log(tmp_path / "audit", 1, request=LARGE, response=response)
+    with open_log(tmp_path / "audit") as log:
+        receipt = Reader(log).receipt(id_, open_all=True)
+        verdict = verify_receipt(receipt, log.policy())
+    disclosed = dict(verdict.disclosed)
+    sides = ("request",) if response is not LARGE else ("request", "response")
+    for side in sides:
+        assert side not in disclosed
+        cut = [path for path in disclosed if path.startswith(f"{side}#")]
+        assert cut == [f"{side}#{number}" for number in range(16)]
+        assert b"".join(disclosed[path] for path in cut) == LARGE[: 1 << 20]
+    assert disclosed.get("response/ok", b"true") == b"true"
+
+
+def test_a_full_opening_gives_each_byte_of_a_large_body_once(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "audit", max_stored_bytes=4 << 20)
+    spills = SpillDirectory(config.dir, 1 << 30)
+    runtime = Runtime(config)
+    one = exchange(0)
+    one.request = Body(one.secret, 0, 4 << 20, spills=spills)
+    one.request.feed(LARGE)
+    one.request.state = "complete"
+    one.sequence = runtime.open(one.id, one.time)
+    runtime.submit(one)
+    runtime.stop()
+    with open_log(config.dir) as log:
+        receipt = Reader(log).receipt(format_id(one.id), open_all=True)
+        verdict = verify_receipt(receipt, log.policy())
+    disclosed = dict(verdict.disclosed)
+    assert disclosed["request"] == LARGE
+    assert not [path for path in disclosed if "#" in path]
+    assert verdict.checks[-1].name == "full opening"
+
+
+def test_a_chunk_that_is_not_kept_cannot_be_opened(tmp_path: Path) -> None:
+    (id_,) = fill_log(tmp_path / "audit", 1, request=LARGE)
+    with open_log(tmp_path / "audit") as log:
+        reader = Reader(log)
+        for path in ("request#16", "request#17", "request"):
+            with pytest.raises(
+                NotFoundError, match=f"first bytes of '{path}' were kept"
+            ):
+                reader.receipt(id_, disclose=[path])
+        with pytest.raises(NotFoundError, match="nothing was captured at 'request#18'"):
+            reader.receipt(id_, disclose=["request#18"])
+        report = check_log(log)
+    assert (report.problems, report.unchecked) == ((), ())
 
 
 def test_a_path_that_was_not_captured_is_named(reader: Reader, ids: list[str]) -> None:

@@ -1,5 +1,6 @@
 """From exchange to spool: in one batch, once, and never silently lost."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from auditlog.capture.body import Body
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import format_id, parse_entry
 from auditlog.log.description import Describer
@@ -25,6 +27,7 @@ from auditlog.storage.acceptance import (
     accepted_items,
 )
 from auditlog.storage.journal import Journal, abandoned
+from auditlog.storage.spill import SpillDirectory
 from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
 ID = bytes(range(16))
@@ -181,6 +184,24 @@ def test_bodies_that_wait_are_bounded_in_bytes(
     assert "too many decisions wait" in str(second[0])
     recorder.start()
     assert recorder.flush(5)
+
+
+def test_what_waits_on_disk_takes_no_room_in_memory(
+    tmp_path: Path, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make(capacity_bytes=4 << 20)
+    spills = SpillDirectory(tmp_path, 1 << 30)
+    verdicts = []
+    for _ in range(4):
+        secret = os.urandom(32)
+        large = Body(secret, 0, 8 << 20, spills=spills)
+        large.feed(bytes(3 << 20))
+        verdicts.append(_submit(recorder, emitter, secret=secret, request=large))
+    assert verdicts == [[]] * 4
+    recorder.start()
+    assert recorder.flush(10)
+    assert verdicts == [[None]] * 4
+    assert recorder._waiting_bytes == 0
 
 
 def test_a_decision_that_cannot_be_described_is_admitted_by_its_number(

@@ -1,0 +1,243 @@
+"""Bodies opened into leaves: what an entry commits to is what the definition says."""
+
+import gzip
+import zlib
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditlog.capture.body import Body
+from auditlog.core.commitment import MAX_BODY, chunks, commit, is_json, members
+from auditlog.core.errors import MalformedError
+from auditlog.core.opening import content_of
+from auditlog.core.record import Entry, format_entry, parse_entry
+from auditlog.log.content import Content, pack, unpack, verify_content
+from auditlog.log.description import Describer
+from tests.log.builders import ORIGIN, exchange
+
+SECRET = bytes(range(32))
+COMPRESSOR = zstandard.ZstdCompressor(level=1)
+MIB = 1 << 20
+LARGE = bytes(range(251)) * 4500
+JSON = b'{"age": 41, "name": "Ada"}'
+
+
+def body_of(leaf: int, data: bytes, **fields: Any) -> Body:
+    values = {"limit": MIB, "media_type": "application/json", **fields}
+    body = Body(SECRET, leaf, **values)
+    for at in range(0, len(data), 60_000):
+        body.feed(data[at : at + 60_000])
+    body.state = "complete"
+    return body
+
+
+def describe(asked: Body, answered: Body, depth: int = 1) -> tuple[Entry, Content]:
+    one = exchange(
+        0,
+        request=asked,
+        response=answered,
+        request_type=asked.media_type,
+        response_type=answered.media_type,
+        secret=SECRET,
+    )
+    described = Describer(ORIGIN, bytes(16), depth=depth).describe(one)
+    return parse_entry(described.entry), described.content
+
+
+def by_definition(
+    bodies: list[tuple[bytes, bytes | None, str | None]],
+    context: dict[str, bytes],
+    depth: int,
+) -> tuple[bytes, list[str]]:
+    """Commit to bodies, each with decoded form and type, as `FORMATS.md` §3 says."""
+    leaves, splits = [], []
+    sides = [*zip(("request", "response"), bodies, strict=True)]
+    for side, (_, decoded, _) in sides:
+        if decoded is not None:
+            leaves.append((f"{side}:decoded", decoded))
+    for side, (raw, decoded, media_type) in sides:
+        body = raw if decoded is None else decoded
+        json = media_type is not None and is_json(media_type)
+        found = members(side, body, depth) if json else None
+        splits.append("none" if found is None else "json")
+        if found is None and len(raw) > MAX_BODY:
+            found, splits[-1] = chunks(side, raw), "chunks"
+        leaves += found or []
+    leaves += [(f"context/{name}", context[name]) for name in sorted(context)]
+    return commit(SECRET, bodies[0][0], bodies[1][0], leaves).digest, splits
+
+
+def holds(entry: Entry, content: Content) -> list[str]:
+    """Pack, unpack and verify content; return the paths of its leaves."""
+    again = unpack(pack(content, COMPRESSOR))
+    assert again == content
+    return [leaf.path for leaf in verify_content(entry, again)]
+
+
+BODIES = [
+    (JSON, None, "application/json"),
+    (JSON, None, "text/plain"),
+    (b"", None, None),
+    (gzip.compress(JSON), JSON, "application/json"),
+    (gzip.compress(b"text"), b"text", "text/plain"),
+    (LARGE, None, "image/png"),
+    (b'"' + b"a" * MIB + b'"', None, "application/json"),
+]
+NUMBERS = range(len(BODIES))
+
+
+@pytest.mark.parametrize("asked", NUMBERS)
+@pytest.mark.parametrize("answered", NUMBERS)
+@pytest.mark.parametrize("depth", [0, 1])
+def test_an_entry_commits_to_what_the_definition_says(
+    asked: int, answered: int, depth: int
+) -> None:
+    bodies, context = [BODIES[asked], BODIES[answered]], {"target": b"/score?lang=en"}
+    fed: list[Body] = []
+    for leaf, (raw, decoded, media_type) in enumerate(bodies):
+        coding = None if decoded is None else "gzip"
+        known: dict[str, Any] = {"media_type": media_type, "coding": coding}
+        if fed:
+            known |= {"before": fed[0], "depth": depth}
+        fed.append(body_of(leaf, raw, **known))
+        if coding:
+            context[("request.encoding", "response.encoding")[leaf]] = b"gzip"
+    entry, content = describe(fed[0], fed[1], depth)
+    digest, splits = by_definition(bodies, context, depth)
+    assert content_of(entry).digest == digest
+    assert [entry.data[side]["split"] for side in ("request", "response")] == splits
+    holds(entry, content)
+
+
+@pytest.mark.parametrize("limit", [0, 100_000, 3 << 16, MIB])
+def test_what_is_not_kept_is_known_by_its_hash(limit: int) -> None:
+    asked = body_of(0, LARGE, limit=limit)
+    entry, content = describe(asked, body_of(1, LARGE, limit=limit, before=asked))
+    paths = holds(entry, content)
+    count = -(-len(LARGE) // (1 << 16))
+    assert len(paths) == 2 + 2 * count + 1
+    leaves = {leaf.path: leaf for leaf in verify_content(entry, content)}
+    kept = [path for path in paths if leaves[path].value is not None]
+    whole = range(limit >> 16)
+    assert kept == [
+        *(f"request#{number}" for number in whole),
+        *(f"response#{number}" for number in whole),
+        "context/target",
+    ]
+    assert content.request == content.response == LARGE[:limit]
+
+
+@pytest.mark.parametrize(
+    ("name", "coded"),
+    [
+        ("gzip", gzip.compress(JSON)),
+        ("deflate", zlib.compress(JSON)),
+        ("zstd", COMPRESSOR.compress(JSON)),
+        ("deflate, gzip", gzip.compress(zlib.compress(JSON))),
+    ],
+    ids=["gzip", "deflate", "zstd", "both"],
+)
+def test_members_of_a_compressed_body_are_those_of_what_it_holds(
+    name: str, coded: bytes
+) -> None:
+    entry, content = describe(body_of(0, coded, coding=name), body_of(1, JSON))
+    assert entry.data["request"]["split"] == "json"
+    assert holds(entry, content) == [
+        *("request", "response", "request:decoded", "request/age", "request/name"),
+        *("response/age", "response/name", "context/request.encoding"),
+        "context/target",
+    ]
+    assert content.decoded["request"].value == JSON
+    assert content.context["request.encoding"] == name.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "coded"),
+    [
+        ("gzip", gzip.compress(JSON)[:-1]),
+        ("gzip", b"no gzip"),
+        ("gzip", gzip.compress(bytes(9 << 20))),
+        ("br", b"\x0b\x02\x80{}\x03"),
+        ("identity", b"\xff"),
+    ],
+    ids=["cut", "other", "bomb", "unknown", "none"],
+)
+def test_what_cannot_be_decoded_is_committed_to_as_it_was_sent(
+    name: str, coded: bytes
+) -> None:
+    entry, content = describe(body_of(0, JSON), body_of(1, coded, coding=name))
+    assert entry.data["response"]["split"] == "none"
+    assert holds(entry, content) == [
+        *("request", "response", "request/age", "request/name"),
+        *("context/response.encoding", "context/target"),
+    ]
+    assert content.response == coded
+
+
+def test_a_compressed_body_over_1_mib_is_not_decoded() -> None:
+    coded = gzip.compress(LARGE, compresslevel=0)
+    entry, content = describe(body_of(0, coded, coding="gzip"), body_of(1, JSON))
+    assert entry.data["request"]["split"] == "chunks"
+    assert "request:decoded" not in holds(entry, content)
+
+
+def test_no_coding_stands_in_clear() -> None:
+    canary = "CANARY-7f3a"
+    entry, content = describe(
+        body_of(0, JSON, coding=canary), body_of(1, JSON, coding=f"gzip, {canary}")
+    )
+    assert canary.encode() not in format_entry(entry)
+    assert content.context["request.encoding"] == canary.encode()
+    assert content.context["response.encoding"] == f"gzip, {canary}".encode()
+
+
+@given(at=st.integers(min_value=0), change=st.integers(1, 255))
+def test_damaged_content_of_every_kind_gives_our_error_or_other_content(
+    at: int, change: int
+) -> None:
+    _, content = describe(
+        body_of(0, LARGE, limit=1000), body_of(1, gzip.compress(JSON), coding="gzip")
+    )
+    packed = bytearray(pack(content, COMPRESSOR))
+    packed[at % len(packed)] ^= change
+    try:
+        found = unpack(bytes(packed))
+    except MalformedError:
+        return
+    assert found != content
+
+
+def test_a_decoded_part_needs_its_whole_body() -> None:
+    _, content = describe(
+        body_of(0, gzip.compress(JSON), coding="gzip"), body_of(1, b"")
+    )
+    raw, response, decoded, *rest = content.parts
+    lies = [
+        (
+            raw._replace(leaf_hash=bytes(32)),
+            decoded,
+            "no whole body to be decoded from",
+        ),
+        (raw, decoded._replace(path="context/a"), "no whole body to be decoded from"),
+        (raw, decoded._replace(size=3), "'request:decoded' does not decode to 3 bytes"),
+        (raw, decoded._replace(coding="zstd"), "does not decode to 26 bytes"),
+    ]
+    for one, other, message in lies:
+        lie = Content(content.secret, (one, response, other, *rest))
+        with pytest.raises(MalformedError, match=message):
+            unpack(pack(lie, COMPRESSOR))
+
+
+def test_a_response_that_could_not_wait_is_not_split() -> None:
+    asked = Body(SECRET, 0, MIB, media_type="application/json")
+    answered = body_of(1, LARGE, media_type="image/png", before=asked)
+    asked.feed(JSON)  # only now it is read
+    asked.state = "complete"
+    entry, content = describe(asked, answered)
+    assert entry.data["response"]["split"] == "none"
+    assert holds(entry, content) == [
+        *("request", "response", "request/age", "request/name", "context/target")
+    ]
