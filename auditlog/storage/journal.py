@@ -41,7 +41,14 @@ from auditlog.storage.files import (
     write_all,
 )
 
-__all__ = ["AbandonedJournal", "Journal", "JournalRecord", "abandoned", "find_open"]
+__all__ = [
+    "AbandonedJournal",
+    "Journal",
+    "JournalRecord",
+    "abandoned",
+    "emitters_with_journal",
+    "find_open",
+]
 
 _MAGIC = b"alogjrnl\x01"
 _HEADER = struct.Struct(">9s16sQI")
@@ -330,6 +337,19 @@ def _claim(path: Path, emitter: bytes) -> AbandonedJournal | None:
         raise
     close_own(fd)
     return None
+
+
+def emitters_with_journal(directory: Path) -> frozenset[bytes]:
+    """Return the emitters that have a journal, whether they live or not.
+
+    Raises:
+        StorageError: the directory cannot be read.
+    """
+    if not directory.exists():
+        # A copy of the log alone, without what its processes leave behind.
+        return frozenset()
+    with storage_errors(f"read {directory}"):
+        return frozenset(emitter for _, emitter in _journals(directory))
 
 
 def find_open(directory: Path, id_: bytes) -> JournalRecord | None:
