@@ -82,6 +82,7 @@ COMPLETE = {
     "a number that a gap names": ("S 0 2 G1-1 B3 X3", "stopped"),
     "a decision that came although a gap named it": ("S 0 G1-2 1 B3 X3", "stopped"),
     "a crash that the next start admitted": ("S 0 B3:1-2 i1 G2-2 G3-", "unclean"),
+    "open numbers above a gap without end": ("S 0 B3:1-2 G1-", "unclean"),
     "a crash before the start was durable": ("i0 G1-", "unclean"),
     "a crash in a stop": ("S 0 X3 i1 i2 G3-", "unclean"),
     "numbers above a beat before the next one": ("S B0 0 1 B1:0 2 X3", "stopped"),
@@ -118,6 +119,7 @@ BROKEN = {
         "S 0 B2 1 X2",
         "numbers 1 to 1 came after the beat in entry 2, which says that they are in",
     ),
+    "two beats that claim what comes later": ("S 0 B2 B2 1 X2", "numbers 1 to 1 came"),
     "a beat that goes back": (
         "S 0 1 B2 B1 X2",
         "the beat in entry 4 says that 1 is next, an earlier one said 2",
@@ -196,6 +198,10 @@ def test_numbers_after_a_stop_reopen_what_it_had_closed() -> None:
         "it went on after its stop, which said that 1 is next: whether it issued "
         "numbers from 2 on is unknown"
     )
+
+
+def test_a_start_that_is_not_durable_yet_is_no_problem() -> None:
+    assert _report("0", journal=True).problems == ()
 
 
 def test_silence_between_two_words_is_told_not_blamed() -> None:
