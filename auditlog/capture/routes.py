@@ -21,13 +21,15 @@ from auditlog.capture.routers import (
     route_path,
 )
 
-__all__ = ["Routes"]
+__all__ = ["NOT_DECISIONS", "Routes"]
 
 Scope = Mapping[str, Any]
 
 _MAX_KNOWN = 1024
 _REST = "/{path}"
-_NEVER = frozenset({"auditlog", "starlette.staticfiles", "fastapi.staticfiles"})
+_STATIC = frozenset({"starlette.staticfiles", "fastapi.staticfiles"})
+NOT_DECISIONS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that are not captured unless an option names them."""
 
 
 class Routes:
@@ -112,21 +114,33 @@ class Routes:
         return None if found is None else self._wanted(found, scope["path"])
 
     def _wanted(self, route: Route, path: str) -> Route | None:
-        if _is_never(route.endpoint):
-            return None
+        return route if self.why_not(route, path) is None else None
+
+    def why_not(self, route: Route, path: str = "") -> str | None:
+        """Return why requests of a route are never captured; None if they are.
+
+        Args:
+            route: what `find` found, or would find.
+            path: of the request, which stands in for a template where there is none.
+        """
+        if never := _never(route.endpoint):
+            return never
         name = path if route.template is None else route.template
         if self._exclude is not None and self._exclude.match(name):
-            return None
+            return "excluded by option"
         if self._include is not None and not self._include.match(name):
-            return None
-        return route
+            return "not among those to include"
+        return None
 
 
-def _is_never(endpoint: Any) -> bool:
+def _never(endpoint: Any) -> str | None:
+    """Return what an endpoint is that is no decision; None if it may be one."""
     while isinstance(endpoint, functools.partial):
         endpoint = endpoint.func
     module = getattr(endpoint, "__module__", None) or ""
-    return module in _NEVER or module.startswith("auditlog.")
+    if module in _STATIC:
+        return "static files"
+    return "auditlog's own" if f"{module}.".startswith("auditlog.") else None
 
 
 def _globs(patterns: Sequence[str]) -> re.Pattern[str] | None:

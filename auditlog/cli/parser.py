@@ -119,6 +119,7 @@ def _parser(machine: bool) -> _Parser:
     verbs = _Verbs(parser)
     _add_operation(verbs)
     _add_reading(verbs)
+    _add_inspection(verbs)
     for name, add in (("key", _add_key), ("token", _add_token)):
         group = verbs.group(name, _GROUPS[name])
         add(_Verbs(group))
@@ -164,6 +165,21 @@ def _add_operation(verbs: _Verbs) -> None:
     )
     check.add_argument(
         "--emitters", action="store_true", help="a line for each process that recorded"
+    )
+
+
+def _add_inspection(verbs: _Verbs) -> None:
+    routes = verbs.add(
+        "routes",
+        "inspecting:routes",
+        "print which routes of an application it captures",
+    )
+    routes.add_argument(
+        "app", metavar="APP", help="the application, as module:attribute"
+    )
+    doctor = verbs.add("doctor", "doctor:doctor", "look for what is wrong in a set-up")
+    doctor.add_argument(
+        "--online", action="store_true", help="also see whether witnesses answer"
     )
 
 

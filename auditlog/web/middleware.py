@@ -26,7 +26,7 @@ from typing import Unpack
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routers import Route
-from auditlog.capture.routes import Routes
+from auditlog.capture.routes import NOT_DECISIONS, Routes
 from auditlog.config import load_config
 from auditlog.core.errors import ConfigurationError
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
@@ -44,7 +44,6 @@ ModelSource = Callable[[Scope], "str | ModelIdentity | None"]
 
 _log = logging.getLogger("auditlog")
 
-_NOT_DECISIONS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
 
 
@@ -122,7 +121,7 @@ class AuditMiddleware:
     def _route(self, scope: Scope) -> Route | None:
         """Decide whether a request is a decision, before the application runs."""
         method = scope["method"]
-        if method not in self._methods if self._methods else method in _NOT_DECISIONS:
+        if method not in self._methods if self._methods else method in NOT_DECISIONS:
             return None
         try:
             return self._routes.find(scope)

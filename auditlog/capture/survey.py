@@ -1,0 +1,150 @@
+"""Which routes of an application are captured, and why, without serving a request.
+
+It walks the routes that `auditlog.capture.routers` knows to ask, in their order, and
+lets `Routes` decide, so that what it says is what a request meets.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from auditlog.capture.routers import Route, find_router, innermost
+from auditlog.capture.routes import NOT_DECISIONS, Routes
+
+__all__ = ["SurveyedRoute", "survey"]
+
+_REST = "/{path}"
+_ANY = ("*",)
+
+
+class SurveyedRoute(NamedTuple):
+    """What becomes of the requests of one route by some of its methods."""
+
+    template: str
+    """As it stands in entries; empty where there is no router."""
+    methods: tuple[str, ...]
+    """``*`` for any; empty for a WebSocket."""
+    captured: bool
+    why: str
+    endpoint: str
+    """Module and name of what answers."""
+
+
+class _Found(NamedTuple):
+    template: str
+    methods: tuple[str, ...] | None
+    endpoint: Any
+    opaque: str = ""
+    """Why nothing more is known of what is below."""
+
+
+def survey(
+    app: Any,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    methods: Iterable[str] = (),
+) -> list[SurveyedRoute]:
+    """Return every route that can be seen, in the order in which they are tried.
+
+    Args:
+        app: what the middleware wraps, or would wrap.
+        include: the option of that name, as are the others.
+        exclude: globs over templates; wins over `include`.
+        methods: methods to capture; empty takes all but GET, HEAD and OPTIONS.
+    """
+    routes = Routes(app, include=include, exclude=exclude)
+    wanted = frozenset(method.upper() for method in methods)
+    router = find_router(app)
+    if router is None:
+        opaque = "no router that is known: every path is one, globs look at the path"
+        found: Iterable[_Found] = [_Found("", None, innermost(app), opaque)]
+    else:
+        found = _walk(router, "")
+    return [row for one in found for row in _rows(one, routes, wanted)]
+
+
+def _rows(
+    found: _Found, routes: Routes, wanted: frozenset[str]
+) -> Iterator[SurveyedRoute]:
+    name = _name(found.endpoint)
+    if found.methods == ():
+        yield SurveyedRoute(found.template, (), False, "WebSocket", name)
+        return
+    why_not = None
+    if found.template or not found.opaque:
+        why_not = routes.why_not(Route(found.template, found.endpoint))
+    if why_not is not None:
+        methods = found.methods or _ANY
+        yield SurveyedRoute(found.template, methods, False, why_not, name)
+        return
+    why = found.opaque or "matched"
+    if found.methods is None:
+        yield _any_method(found.template, why, name, wanted)
+        return
+    for captured, methods in _by_method(found.methods, wanted):
+        reason = why if captured else "method"
+        yield SurveyedRoute(found.template, methods, captured, reason, name)
+
+
+def _any_method(
+    template: str, why: str, name: str, wanted: frozenset[str]
+) -> SurveyedRoute:
+    if wanted:
+        return SurveyedRoute(template, tuple(sorted(wanted)), True, why, name)
+    but = f"{why}; not {', '.join(sorted(NOT_DECISIONS))}"
+    return SurveyedRoute(template, _ANY, True, but, name)
+
+
+def _by_method(
+    methods: Sequence[str], wanted: frozenset[str]
+) -> Iterator[tuple[bool, tuple[str, ...]]]:
+    """Return the methods that are captured, and those that are not, if any."""
+    taken = {one for one in methods if _is_taken(one, wanted)}
+    for captured in (True, False):
+        group = tuple(one for one in methods if (one in taken) is captured)
+        if group:
+            yield captured, group
+
+
+def _is_taken(method: str, wanted: frozenset[str]) -> bool:
+    return method in wanted if wanted else method not in NOT_DECISIONS
+
+
+def _walk(router: Any, prefix: str) -> Iterator[_Found]:
+    for route in router.routes:
+        yield from _found(route, prefix)
+
+
+def _found(route: Any, prefix: str) -> Iterator[_Found]:
+    template = prefix + _template(route)
+    if hasattr(route, "effective_candidates"):
+        for candidate in route.effective_candidates():
+            yield from _found(
+                getattr(candidate, "starlette_route", None) or candidate, prefix
+            )
+    elif hasattr(route, "endpoint"):
+        methods = getattr(route, "methods", ())
+        known = None if methods is None else tuple(sorted(methods))
+        any_method = hasattr(route, "methods") and not known
+        yield _Found(template, None if any_method else known, route.endpoint)
+    else:
+        yield from _mounted(route, template.removesuffix(_REST))
+
+
+def _mounted(mount: Any, prefix: str) -> Iterator[_Found]:
+    app = getattr(mount, "app", None)
+    router = None if app is None else find_router(app)
+    if router is None:
+        opaque = "mounted application: its own routes are not visible"
+        yield _Found(prefix + _REST, None, innermost(app), opaque)
+    else:
+        yield from _walk(router, prefix)
+
+
+def _template(route: Any) -> str:
+    return str(getattr(route, "path_format", None) or getattr(route, "path", ""))
+
+
+def _name(endpoint: Any) -> str:
+    named = endpoint if hasattr(endpoint, "__qualname__") else type(endpoint)
+    return f"{named.__module__}.{named.__qualname__}"
