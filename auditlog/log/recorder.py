@@ -302,6 +302,7 @@ class Recorder:
     ) -> None:
         if attempt == 0:
             _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
+            self._storing.observer.error("store")
         self.failure = error
         with self._lock:
             waiting = list(self._waiting)
