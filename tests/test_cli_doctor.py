@@ -60,14 +60,14 @@ def test_a_set_up_without_fault_has_no_problem(log: Path) -> None:
     done = _doctor(log)
     assert (done.status, _said(done, "problem"), done.err) == (0, [], "")
     (warning,) = _said(done, "warning")
-    assert warning.startswith("policy: 0 witnesses, of whom none must agree -> name")
+    assert warning.startswith("policy: 0 witnesses, and none must agree -> name")
     fine = "\n".join(_said(done, "ok"))
     assert re.search(r"python: 3\.\d+\.\d+", fine)
     assert re.search(r"package: cryptography \d+", fine)
     assert re.search(r"fsync: a durable write takes \d+\.\d ms", fine)
     assert "keys: log.key is there, and its owner's alone" in fine
     assert "lead: nobody leads the log" in fine
-    assert re.search(r"checkpoint: all \d+ entries are under a checkpoint", fine)
+    assert re.search(r"checkpoint: \d+ entries, all under a checkpoint", fine)
     assert f"origin: {ORIGIN}" in fine
 
 
@@ -136,11 +136,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "entries that nobody signs": (
         lambda log: _append(log, now_us() - 3600 * SECOND),
-        "warning checkpoint: 1 entries wait for one, since 20.* -> start the service",
+        "warning checkpoint: 1 entry without one, since 20.* -> start the service",
     ),
     "a process that was killed": (
         _abandon,
-        "warning journal: 1 processes ended without a stop, .* -> the next start does",
+        "warning journal: 1 process ended without a stop, .* -> the next start does",
     ),
     "a directory that others can write": (
         lambda log: log.chmod(0o777),
@@ -224,8 +224,8 @@ def test_witnesses_are_asked_only_where_that_is_wanted(log: Path) -> None:
     _policy(log, f"witness w {vkey} http://127.0.0.1:{free_port()}/\nquorum w")
     offline = _doctor(log)
     assert offline.status == 0
-    assert "policy: 1 witnesses, quorum w" in offline.out
-    assert "entries are under no cosigned checkpoint yet" in offline.out
+    assert "policy: 1 witness, quorum w" in offline.out
+    assert "entries under no cosigned checkpoint yet" in offline.out
     online = _doctor(log, "--online")
     assert online.status == 1
     assert re.search(

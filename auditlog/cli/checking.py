@@ -45,7 +45,7 @@ def check(options: argparse.Namespace, out: Output) -> int:
     if report.problems:
         return VerificationError.exit_code
     if demanded:
-        out.warn(f"{len(silent)} emitters were silent for more than {most:g} s")
+        out.warn(f"emitters that were silent for more than {most:g} s: {len(silent)}")
     return AuditLogError.exit_code if demanded else 0
 
 
@@ -96,7 +96,8 @@ def _numbers_line(report: CheckReport) -> str:
         (sum(_count(one.missing) for one in emitters), "missing"),
     )
     said = ", ".join(f"{count} {what}" for count, what in counts if count) or "none"
-    line = f"numbers of {len(emitters)} emitters: {said}"
+    many = "s" * (len(emitters) != 1)
+    line = f"numbers of {len(emitters)} emitter{many}: {said}"
     return line if report.problems else f"{line}; {GUARANTEE}"
 
 

@@ -104,6 +104,11 @@ class _Check:
         self._tiles: dict[str, bytes] = {}
         self._completeness = Completeness()
         self._unknown: list[str] = []
+        if self._alive is None:
+            self._unknown.append(
+                "journals: there are none here, so that numbers which are missing "
+                "cannot be told from those which the next start would admit"
+            )
         self._ids: set[bytes] = set()
 
     def run(self) -> CheckReport:

@@ -57,13 +57,14 @@ class EmitterReport(NamedTuple):
     """Decisions that are there, interrupted ones included."""
     interrupted: int
     named: int
-    """Numbers named by a gap with an end, and not there."""
+    """Issued, named by a gap, and not there."""
     open: tuple[Span, ...]
     """Issued, not there yet, and may still come."""
     missing: tuple[Span, ...]
     """Issued, not there, and not named."""
     unknown_from: int | None
-    """Numbers from this one on may have been issued; None after a stop."""
+    """Numbers from this one on may have been issued, and nobody knows; None after a
+    stop, and after a gap without end the first number that it names."""
     first: int
     """Time of its first entry, microseconds since the epoch."""
     last: int
@@ -106,26 +107,27 @@ class Completeness:
         self._emitters[id_] = emitter
 
     def reports(
-        self, alive: Container[bytes], max_silence: float = MAX_SILENCE
+        self, alive: Container[bytes] | None, max_silence: float = MAX_SILENCE
     ) -> Iterator[EmitterReport]:
         """Return what the log says, emitter by emitter in the order of appearance.
 
         Args:
             alive: emitters of which a journal was there before the log was read: they
                 run, or wait for the next start to close them. None of their missing
-                numbers is a hole yet.
+                numbers is a hole yet. None if nobody knows: then it may be all.
             max_silence: seconds between two words that are not remarked on.
         """
         for id_, emitter in self._emitters.items():
             silent = (self._newest - emitter.last) / _MICROSECONDS
-            yield emitter.report(id_, _Seen(id_ in alive, silent, max_silence))
+            journal = alive is None or id_ in alive
+            yield emitter.report(id_, _Seen(journal, silent, max_silence))
 
 
 class _Seen(NamedTuple):
     """What is known of an emitter beside its own entries."""
 
     journal: bool
-    """Whether there was one before the log was read."""
+    """Whether there was one before the log was read, or may have been."""
     silent: float
     """Seconds from its last word to the newest entry of the log."""
     max_silence: float
@@ -152,7 +154,6 @@ class _Emitter:
         self._known = Ranges()
         """Logged or named, with or without an end, or complained of already."""
         self._next = 0
-        self._open: Sequence[Span] = ()
         self._claimed: list[tuple[int, Span]] = []
         """Numbers that a beat, at an index, says are in the log, and were not."""
         self._lies: list[str] = []
@@ -186,7 +187,6 @@ class _Emitter:
         elif state == "stop":
             self._stop = _number(data, "next")
             self._next = max(self._next, self._stop)
-            self._open = ()
         else:
             raise MalformedError(f"an emitter says {str(state)[:40]!r}")
         if self._words:
@@ -198,12 +198,12 @@ class _Emitter:
         if self._stop is not None:
             # Built before the stop, appended after it: it knows less.
             return
-        if following < self._next:
+        if following < self._next and len(self._lies) < _SHOWN:
             self._lies.append(
                 f"the beat in entry {index} says that {following} is next, an earlier "
                 f"one said {self._next}"
             )
-        self._next, self._open = max(following, self._next), still_open
+        self._next = max(following, self._next)
         not_claimed = Ranges(still_open)
         lies = [
             span
@@ -228,7 +228,7 @@ class _Emitter:
             state=state,
             logged=self._logged.count(),
             interrupted=self._interrupted,
-            named=self._named.count() - self._named.shared(self._logged),
+            named=self._named_numbers(),
             open=waiting,
             missing=holes,
             unknown_from=tail,
@@ -255,6 +255,13 @@ class _Emitter:
         if self._unclean is not None:
             return self._unclean
         return None if self._issued() == self._stop else self._issued()
+
+    def _named_numbers(self) -> int:
+        """Count what gaps name of the numbers that are known to have been issued."""
+        named = Ranges(self._named.spans())
+        if self._unclean is not None and self._unclean < self._issued():
+            named.add(self._unclean, self._issued() - 1)
+        return named.count() - named.shared(self._logged)
 
     def _nowhere(self, *, final: bool) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
         """Return the numbers that are issued and nowhere: holes, and still open."""
@@ -283,10 +290,10 @@ class _Emitter:
         for index, span in _few(self._claimed):
             for first, last in lost.missing(*span):
                 yield (
-                    f"numbers {first} to {last} came after the beat in entry {index}, "
-                    "which says that they are in the log"
+                    f"numbers {first} to {last} were neither in the log nor named "
+                    f"before the beat in entry {index}, which says that they were"
                 )
-        yield from _few(self._lies)
+        yield from self._lies
         if not self._started and self._unclean is None and not seen.journal:
             yield "it has no start"
 
@@ -295,7 +302,7 @@ class _Emitter:
     ) -> Iterator[str]:
         if waiting:
             count = sum(last - first + 1 for first, last in waiting)
-            yield f"{count} numbers, from {waiting[0][0]} on, are still open"
+            yield f"numbers still open: {count}, from {waiting[0][0]} on"
         if state == "running" and seen.too_long:
             yield (
                 f"its last word is {seen.silent:.0f} s older than the log's: if it "

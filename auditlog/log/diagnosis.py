@@ -162,6 +162,13 @@ def look_at_log(log: LogDirectory, now: float) -> Iterator[Finding]:
     yield _signed(log, now, leads="nobody" not in leader.said)
 
 
+_PLURALS = {"entry": "entries", "process": "processes", "witness": "witnesses"}
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun if count == 1 else _PLURALS[noun]}"
+
+
 def _origin(log: LogDirectory) -> Finding:
     if log.origin.partition("/")[0] == _PROVISIONAL:
         todo = "make the log that counts anew, with `auditlog init --origin NAME`"
@@ -194,19 +201,27 @@ def _writable(database: Path) -> Finding:
 
 
 def _journals(directory: Path) -> Iterator[Finding]:
-    """Count journals; those of the dead are locked for a moment to tell them apart."""
+    """Count journals; those of the dead are locked for a moment to tell them apart.
+
+    A service that starts in that moment leaves them to the next start.
+    """
     try:
-        every = len(emitters_with_journal(directory))
-        left_over = abandoned(directory)
+        every = len(emitters_with_journal(directory) or ())
+        # Nothing is locked where nothing is: the lock's file would be ours.
+        left_over = abandoned(directory) if every else []
         for journal in left_over:
             journal.close()
     except AuditLogError as error:
         yield Finding("problem", "journal", str(error), "mend its permissions")
         return
     dead = len(left_over)
-    yield Finding("ok", "processes", f"{every - dead} record into this log now")
+    yield Finding(
+        "ok",
+        "processes",
+        f"{_many(every - dead, 'process')} recording into this log now",
+    )
     if dead:
-        said = f"{dead} processes ended without a stop, and are not admitted yet"
+        said = f"{_many(dead, 'process')} ended without a stop, and not admitted yet"
         todo = "the next start does it, or `auditlog checkpoint`"
         yield Finding("warning", "journal", said, todo)
     else:
@@ -223,9 +238,13 @@ def _clock(newest: float, now: float) -> Finding:
 
 def _holder(lock: Path) -> Finding:
     """Say which process leads the log: the one that sequences and asks witnesses."""
+    nobody = Finding("ok", "lead", "nobody leads the log: no service runs on it")
+    if not lock.exists():
+        # To make it here would make it ours, and perhaps not the service's.
+        return nobody
     try:
         with FileLock(lock, timeout=0):
-            return Finding("ok", "lead", "nobody leads the log: no service runs on it")
+            return nobody
     except AuditLogError:
         pid = _locked_by(lock)
         who = "another process" if pid is None else f"process {pid}"
@@ -249,11 +268,11 @@ def _signed(log: LogDirectory, now: float, *, leads: bool) -> Finding:
     newest, size = log.store.newest(), log.store.size()
     covered = 0 if newest is None else newest[0]
     if covered == size:
-        said = f"all {size} entries are under a checkpoint"
+        said = f"{_many(size, 'entry')}, all under a checkpoint"
         return Finding("ok", "checkpoint", said)
     first = log.store.index_rows(covered, covered + 1)[0].time
     age = now - first / 1_000_000
-    said = f"{size - covered} entries wait for one, since {format_time(first)}"
+    said = f"{_many(size - covered, 'entry')} without one, since {format_time(first)}"
     if age < _WAITING_SECONDS:
         return Finding("ok", "checkpoint", said)
     if leads:
@@ -282,10 +301,10 @@ def look_at_witnesses(log: LogDirectory, *, online: bool) -> Iterator[Finding]:
 def _quorum(policy: Policy) -> Finding:
     count = len(policy.witnesses)
     if policy.quorum == "none":
-        said = f"{count} witnesses, of whom none must agree"
+        said = f"{_many(count, 'witness')}, and none must agree"
         todo = "name witnesses and a quorum: until then you could rewrite the log"
         return Finding("warning", "policy", said, todo)
-    return Finding("ok", "policy", f"{count} witnesses, quorum {policy.quorum}")
+    return Finding("ok", "policy", f"{_many(count, 'witness')}, quorum {policy.quorum}")
 
 
 def _witnessed(log: LogDirectory) -> Finding:
@@ -293,7 +312,7 @@ def _witnessed(log: LogDirectory) -> Finding:
     if newest is None or newest[0] in cosigned:
         return Finding("ok", "witnesses", "the newest checkpoint is cosigned")
     behind = newest[0] - max(cosigned, default=0)
-    said = f"{behind} entries are under no cosigned checkpoint yet"
+    said = f"{_many(behind, 'entry')} under no cosigned checkpoint yet"
     todo = "the schedule asks (AUDITLOG_ANCHOR_INTERVAL), or `checkpoint --witness`"
     return Finding("warning", "witnesses", said, todo)
 

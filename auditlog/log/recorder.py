@@ -199,6 +199,10 @@ class Recorder:
                 if self._flushing:
                     self._progress.notify_all()
             self._compact()
+        with self._progress:
+            # Who flushes after the end need not wait for more.
+            self._busy = False
+            self._progress.notify_all()
 
     def _work(self, taken: Sequence[_Waiting]) -> bool:
         """Make durable what was taken, or store what is behind; false at the end."""

@@ -339,15 +339,17 @@ def _claim(path: Path, emitter: bytes) -> AbandonedJournal | None:
     return None
 
 
-def emitters_with_journal(directory: Path) -> frozenset[bytes]:
+def emitters_with_journal(directory: Path) -> frozenset[bytes] | None:
     """Return the emitters that have a journal, whether they live or not.
+
+    None where there is no such directory: a copy of a log without what its processes
+    leave behind.
 
     Raises:
         StorageError: the directory cannot be read.
     """
     if not directory.exists():
-        # A copy of the log alone, without what its processes leave behind.
-        return frozenset()
+        return None
     with storage_errors(f"read {directory}"):
         return frozenset(emitter for _, emitter in _journals(directory))
 
