@@ -81,6 +81,14 @@ def test_it_leaves_nothing_behind(log: Path) -> None:
     ] == []
 
 
+def test_it_makes_no_lock_that_would_not_be_the_service_s(log: Path) -> None:
+    locks = (log / "sequencer.lock", log / "journal" / ".lock")
+    for lock in locks:
+        lock.unlink()
+    assert _doctor(log).status == 0
+    assert [lock.exists() for lock in locks] == [False, False]
+
+
 def test_its_document_says_the_same(log: Path) -> None:
     document = _doctor(log, "--json").document()
     assert document["ok"] is True

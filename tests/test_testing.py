@@ -110,6 +110,15 @@ def test_the_lifespan_may_start_and_stop_inside(app: FastAPI) -> None:
     assert len(decisions) == 3
 
 
+def test_an_application_that_recorded_before_is_captured_too(app: FastAPI) -> None:
+    with TestClient(app) as client:
+        client.post("/stream")
+        with auditlog.testing.capture() as decisions:
+            client.post("/stream")
+        client.post("/stream")
+    assert len(decisions) == 1
+
+
 def test_each_block_sees_its_own(app: FastAPI) -> None:
     for _ in range(2):
         with auditlog.testing.capture() as decisions:
