@@ -75,6 +75,8 @@ class Config:
     """A checkpoint is made earlier when so many decisions wait for one."""
     anchor_interval: float = 600.0
     """Seconds between rounds of asking witnesses; also asked at a clean stop."""
+    metrics: bool = False
+    """Count in prometheus-client's default registry; needs the extra `metrics`."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work.

@@ -313,6 +313,7 @@ def test_checkpoint_admits_what_a_killed_process_left_open(tmp_path: Path) -> No
 def test_check_finds_a_whole_log_whole(log: Path) -> None:
     done = clean(auditlog("check", "--dir", log))
     assert re.fullmatch(
+        r"numbers of 1 emitter: 6 there; .*\n"
         r"\d+ entries \(6 decisions\), \d+ checkpoints, 0 cosignatures: all hold\n",
         done.out,
     )

@@ -22,18 +22,16 @@ from auditlog.capture.routers import (
     route_path,
 )
 
-__all__ = ["Routes"]
+__all__ = ["NOT_DECISIONS", "Routes"]
 
 Scope = Mapping[str, Any]
 
 _MAX_KNOWN = 1024
 _REST = "/{path}"
-_NEVER = frozenset(
-    {
-        *("auditlog", "fastapi.applications"),  # the latter serves documentation
-        *("starlette.staticfiles", "fastapi.staticfiles"),
-    }
-)
+_STATIC = frozenset({"starlette.staticfiles", "fastapi.staticfiles"})
+_DOCUMENTATION = "fastapi.applications"
+NOT_DECISIONS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that are not captured unless an option names them."""
 _READS = frozenset({"GET", "HEAD"})
 _PROBES = frozenset(
     {
@@ -135,22 +133,39 @@ class Routes:
         return None if found is None else self._wanted(found, scope)
 
     def _wanted(self, route: Route, scope: Scope) -> Route | None:
-        if _is_never(route.endpoint):
-            return None
-        name = scope["path"] if route.template is None else route.template
+        why_not = self.why_not(route, scope["path"], scope["method"])
+        return route if why_not is None else None
+
+    def why_not(self, route: Route, path: str = "", method: str = "POST") -> str | None:
+        """Return why requests of a route are never captured; None if they are.
+
+        Args:
+            route: what `find` found, or would find.
+            path: of the request, which stands in for a template where there is none.
+            method: of the request.
+        """
+        if never := _never(route.endpoint):
+            return never
+        name = path if route.template is None else route.template
         if self._exclude is not None and self._exclude.match(name):
-            return None
+            return "excluded by option"
         if self._include is not None:
-            return route if self._include.match(name) else None
-        is_probe = name in _PROBES and scope["method"] in _READS
-        return None if is_probe else route
+            included = self._include.match(name)
+            return None if included else "not among those to include"
+        is_probe = name in _PROBES and method in _READS
+        return "read by probes and monitors" if is_probe else None
 
 
-def _is_never(endpoint: Any) -> bool:
+def _never(endpoint: Any) -> str | None:
+    """Return what an endpoint is that is no decision; None if it may be one."""
     while isinstance(endpoint, functools.partial):
         endpoint = endpoint.func
     module = getattr(endpoint, "__module__", None) or ""
-    return module in _NEVER or module.startswith("auditlog.")
+    if module in _STATIC:
+        return "static files"
+    if module == _DOCUMENTATION:
+        return "documentation"
+    return "auditlog's own" if f"{module}.".startswith("auditlog.") else None
 
 
 def _globs(patterns: Sequence[str]) -> re.Pattern[str] | None:

@@ -1,19 +1,17 @@
-"""Commands of the operator: init, checkpoint, check, key, token."""
+"""Commands of the operator: init, checkpoint, key, token."""
 
 import argparse
 import base64
 import time
 from functools import partial
-from typing import Any
 
 from auditlog.cli.opening import config_of, open_chosen, read_option
-from auditlog.cli.output import Output, Progress
+from auditlog.cli.output import Output
 from auditlog.core.checkpoint import Policy, open_checkpoint, parse_checkpoint
-from auditlog.core.errors import PendingError, UntrustedError, VerificationError
+from auditlog.core.errors import PendingError, UntrustedError
 from auditlog.core.note import ED25519, ML_DSA_44, parse_vkey, split_unverified_note
 from auditlog.core.record import format_time
 from auditlog.log.anchoring import Anchoring
-from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.reader import Reader
@@ -21,7 +19,6 @@ from auditlog.log.runtime import recover
 from auditlog.log.tokens import create_token, list_tokens, revoke_token, token_id
 
 __all__ = [
-    "check",
     "checkpoint",
     "init",
     "key_list",
@@ -106,40 +103,6 @@ def _meets_policy(note: bytes, policy: Policy) -> bool:
     except UntrustedError:
         return False
     return True
-
-
-def check(options: argparse.Namespace, out: Output) -> int:
-    """Check everything that the directory holds; 10 if anything does not hold."""
-    progress = Progress("entries")
-    with open_chosen(options) as log:
-        try:
-            report = check_log(log, progress=progress)
-        finally:
-            progress.clear()
-    problems = [f"{problem.where}: {problem.what}" for problem in report.problems]
-    if out.machine:
-        out.document(_report_json(report), ok=not problems)
-    else:
-        out.lines([f"problem: {line}" for line in problems])
-        out.lines([f"not checked: {line}" for line in report.unchecked])
-        out.lines([_summary(report)])
-    return VerificationError.exit_code if problems else 0
-
-
-def _report_json(report: CheckReport) -> dict[str, Any]:
-    return report._asdict() | {
-        "problems": [problem._asdict() for problem in report.problems]
-    }
-
-
-def _summary(report: CheckReport) -> str:
-    found = len(report.problems)
-    verdict = f"{found} problem{'s' * (found != 1)} found" if found else "all hold"
-    return (
-        f"{report.entries} entries ({report.decisions} decisions), "
-        f"{report.checkpoints} checkpoints, "
-        f"{report.cosignatures} cosignatures: {verdict}"
-    )
 
 
 def key_list(options: argparse.Namespace, out: Output) -> int:

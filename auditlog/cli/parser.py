@@ -119,6 +119,7 @@ def _parser(machine: bool) -> _Parser:
     verbs = _Verbs(parser)
     _add_operation(verbs)
     _add_reading(verbs)
+    _add_inspection(verbs)
     for name, add in (("key", _add_key), ("token", _add_token)):
         group = verbs.group(name, _GROUPS[name])
         add(_Verbs(group))
@@ -150,7 +151,36 @@ def _add_operation(verbs: _Verbs) -> None:
     checkpoint.add_argument(
         "--witness", action="store_true", help="also ask the witnesses of the policy"
     )
-    verbs.add("check", "operating:check", "read and hash everything again")
+    check = verbs.add(
+        "check",
+        "checking:check",
+        "read and hash everything again, account for numbers",
+    )
+    check.add_argument(
+        "--max-gap",
+        type=_seconds,
+        metavar="S",
+        help="fail (1) where an emitter said nothing for longer; "
+        "without it, more than 90 s is told",
+    )
+    check.add_argument(
+        "--emitters", action="store_true", help="a line for each process that recorded"
+    )
+
+
+def _add_inspection(verbs: _Verbs) -> None:
+    routes = verbs.add(
+        "routes",
+        "inspecting:routes",
+        "print which routes of an application it captures",
+    )
+    routes.add_argument(
+        "app", metavar="APP", help="the application, as module:attribute"
+    )
+    doctor = verbs.add("doctor", "doctor:doctor", "look for what is wrong in a set-up")
+    doctor.add_argument(
+        "--online", action="store_true", help="also see whether witnesses answer"
+    )
 
 
 def _add_reading(verbs: _Verbs) -> None:
@@ -227,6 +257,10 @@ def _port(text: str) -> int:
 
 def _positive(text: str) -> int:
     return _integer(text, 1, 10_000)
+
+
+def _seconds(text: str) -> float:
+    return float(_integer(text, 0, 10**9))
 
 
 def _integer(text: str, low: int, high: int) -> int:

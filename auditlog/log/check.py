@@ -5,30 +5,36 @@ signed checkpoints. What cannot be checked (a key is missing, a signature is by 
 that nobody named) is counted as unchecked, never reported as tampering.
 """
 
-import base64
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from auditlog.core.checkpoint import parse_checkpoint
-from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    MalformedError,
+    StorageError,
+)
 from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.sealing import unseal
 from auditlog.core.tiles import TILE_WIDTH, parse_tile_path, tile_path
+from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
 from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
-from auditlog.log.emitter import spans
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
 from auditlog.log.preparation import index_row
 from auditlog.storage import IndexRow
+from auditlog.storage.journal import emitters_with_journal
 
 __all__ = ["CheckReport", "Problem", "check_log"]
 
 _CHUNK = 4096
 _MAX_INDEX = (1 << 63) - 1
 _MAX_PROBLEMS = 1000
+_MAX_UNCHECKED = 100
 
 Progress = Callable[[int, int], None]
 """Called with entries done and entries in all."""
@@ -52,25 +58,41 @@ class CheckReport(NamedTuple):
     """Empty for a log that holds; at most 1,000."""
     unchecked: tuple[str, ...]
     """What could not be checked, and why."""
+    emitters: tuple[EmitterReport, ...]
+    """Whose numbers are all there, named, or unknown (`auditlog.log.completeness`)."""
 
 
-def check_log(log: LogDirectory, *, progress: Progress | None = None) -> CheckReport:
+def check_log(
+    log: LogDirectory,
+    *,
+    progress: Progress | None = None,
+    max_silence: float = MAX_SILENCE,
+) -> CheckReport:
     """Check everything that the directory holds; never raises for what it finds.
+
+    Args:
+        log: the opened log.
+        progress: told how far it is.
+        max_silence: seconds between two words of an emitter that are not remarked on.
 
     Raises:
         StorageError: the store cannot be read at all.
     """
-    return _Check(log, progress or (lambda _done, _all: None)).run()
+    return _Check(log, progress or (lambda _done, _all: None), max_silence).run()
 
 
 class _Check:
     """The state of one check: what has been recomputed so far."""
 
-    def __init__(self, log: LogDirectory, progress: Progress) -> None:
+    def __init__(
+        self, log: LogDirectory, progress: Progress, max_silence: float
+    ) -> None:
         self._log = log
         self._store = log.store
         self._progress = progress
+        self._max_silence = max_silence
         # Read in this order: each is covered by what is read after it.
+        self._alive = emitters_with_journal(log.paths.journals)
         self._sizes = self._published_sizes()
         self._head = self._store.head()
         self._problems: list[Problem] = []
@@ -80,7 +102,13 @@ class _Check:
         self._size = 0
         self._edge: Edge = ()
         self._tiles: dict[str, bytes] = {}
-        self._numbers: defaultdict[bytes, _Numbers] = defaultdict(_Numbers)
+        self._completeness = Completeness()
+        self._unknown: list[str] = []
+        if self._alive is None:
+            self._unknown.append(
+                "journals: there are none here, so that numbers which are missing "
+                "cannot be told from those which the next start would admit"
+            )
         self._ids: set[bytes] = set()
 
     def run(self) -> CheckReport:
@@ -95,14 +123,18 @@ class _Check:
             self._progress(end, size)
         self._check_beyond(size)
         self._check_tiles()
-        self._check_numbers()
+        emitters = tuple(self._emitters_checked())
         return CheckReport(
             size,
             self._decisions,
             len(self._sizes),
             self._cosignatures,
             tuple(self._problems),
-            tuple(f"{count} x {what}" for what, count in self._unchecked.items()),
+            (
+                *(f"{count} x {what}" for what, count in self._unchecked.items()),
+                *self._unknown,
+            ),
+            emitters,
         )
 
     def _problem(self, where: str, what: str) -> None:
@@ -162,9 +194,12 @@ class _Check:
         if entry.id in self._ids:
             self._problem(where, "has the id of an earlier entry")
         self._ids.add(entry.id)
-        expected = index_row(entry)._replace(index=index)
-        if "emitter" in entry.data:
-            self._numbers[base64.b64decode(entry.data["emitter"])].note(entry.data)
+        try:
+            self._completeness.note(index, entry)
+            expected = index_row(entry)._replace(index=index)
+        except (MalformedError, KeyError) as error:
+            self._problem(where, f"does not say what it must: {error}")
+            return
         if row != expected:
             what = "is missing" if row is None else "differs from the entry"
             self._problem(f"index row {index}", what)
@@ -304,63 +339,13 @@ class _Check:
             if end <= self._head.size:
                 self._problem(path, "the tile is missing")
 
-    def _check_numbers(self) -> None:
-        for emitter, numbers in self._numbers.items():
-            for found in numbers.problems():
-                self._problem(f"emitter {emitter.hex()}", found)
-            if count := len(numbers.unaccounted()):
-                what = f"numbers of emitter {emitter.hex()} above its last beat"
-                self._unchecked[what] += count
-
-
-class _Numbers:
-    """What the log says about the numbers of one emitter (`FORMATS.md` §8)."""
-
-    def __init__(self) -> None:
-        self._logged: Counter[int] = Counter()
-        self._named: list[tuple[int, int | None]] = []
-        self._below = 0
-        self._open: list[tuple[int, int]] = []
-
-    def note(self, data: dict[str, Any]) -> None:
-        """Take in the data of one entry about this emitter."""
-        if "sequence" in data:
-            self._logged[data["sequence"]] += 1
-        elif "from" in data:
-            self._named.append((data["from"], data["to"]))
-        elif "next" in data and data["next"] >= self._below:
-            self._below = data["next"]
-            self._open = [(first, last) for first, last in data.get("open", [])]
-
-    def problems(self) -> list[str]:
-        """Return what the emitter's own statements contradict."""
-        twice = [number for number, count in self._logged.items() if count > 1]
-        found = [f"number {number} is in the log twice" for number in sorted(twice)]
-        lost = [n for n in self._missing(self._below) if not _within(n, self._open)]
-        found += [
-            f"numbers {first} to {last} are neither in the log nor named by a gap"
-            for first, last in spans(lost)
-        ]
-        return found
-
-    def unaccounted(self) -> list[int]:
-        """Return missing numbers about which no statement has been made yet."""
-        highest = max(self._logged, default=-1) + 1
-        lost = self._missing(highest)
-        return [n for n in lost if n >= self._below or _within(n, self._open)]
-
-    def _missing(self, below: int) -> list[int]:
-        return [
-            number
-            for number in range(below)
-            if number not in self._logged and not _within(number, self._named)
-        ]
-
-
-def _within(number: int, ranges: Sequence[tuple[int, int | None]]) -> bool:
-    return any(
-        first <= number and (last is None or number <= last) for first, last in ranges
-    )
+    def _emitters_checked(self) -> Iterator[EmitterReport]:
+        for report in self._completeness.reports(self._alive, self._max_silence):
+            for found in report.problems:
+                self._problem(f"emitter {report.emitter}", found)
+            for found in report.unchecked[: _MAX_UNCHECKED - len(self._unknown)]:
+                self._unknown.append(f"emitter {report.emitter}: {found}")
+            yield report
 
 
 def _chunks(size: int, stops: Iterable[int]) -> Iterator[tuple[int, int]]:

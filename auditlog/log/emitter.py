@@ -70,6 +70,11 @@ class Emitter:
         with self._lock:
             return self._next, sorted(self._open)
 
+    @property
+    def open_count(self) -> int:
+        """How many numbers are issued and not settled."""
+        return len(self._open)
+
     def close(self, *, clean: bool = True) -> None:
         """Remove the journal, or leave it for recovery.
 

@@ -22,6 +22,8 @@ from auditlog.core.errors import (
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
 from auditlog.log.sequencer import Sequencer
+from auditlog.log.state import state_of
+from auditlog.metrics import SILENT, Observer
 from auditlog.storage.files import FileLock
 
 __all__ = ["Leader", "make_checkpoint"]
@@ -31,6 +33,7 @@ _log = logging.getLogger("auditlog")
 _LOOK_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 10.0
+_OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
 _FIRST_ASK_SECONDS = 3.0
 
@@ -39,9 +42,16 @@ class Leader:
     """Two threads: one sequences, one asks witnesses, both only while leading."""
 
     def __init__(
-        self, log: LogDirectory, config: Config, clock: Callable[[], float]
+        self,
+        log: LogDirectory,
+        config: Config,
+        clock: Callable[[], float],
+        observer: Observer = SILENT,
     ) -> None:
         """Prepare; `start` starts the threads."""
+        self._observer = observer
+        self._clock = clock
+        self._look_at = 0.0
         self._log = log
         self._config = config
         self._anchoring = Anchoring(log, config, clock)
@@ -111,6 +121,17 @@ class Leader:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
             if self._sequencer is not None and self._anchoring.due():
                 self._ask(_ASK_SECONDS)
+            if self._sequencer is not None and self._observer.watches:
+                self._observe()
+
+    def _observe(self) -> None:
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _OBSERVE_SECONDS
+        try:
+            self._observer.log_state(state_of(self._log.store, self._clock()))
+        except StorageError as error:
+            self._complain("the log could not be looked at", error)
 
     def _lead(self) -> bool:
         if self._sequencer is not None:
@@ -155,7 +176,7 @@ class Leader:
         sequencer = self._sequencer
         if sequencer is None or self._halted.is_set():
             return False
-        before = sequencer.published
+        before, began = sequencer.published, time.monotonic()
         try:
             grown = sequencer.step() > before
         except VerificationError as error:
@@ -168,6 +189,8 @@ class Leader:
             self._complain("no checkpoint could be made", error)
             self._stopping.wait(_LOOK_SECONDS)
         else:
+            if grown:
+                self._observer.integrated(time.monotonic() - began)
             self._said.clear()
             self._tidy()
             return grown

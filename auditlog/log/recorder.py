@@ -39,10 +39,12 @@ _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 class _Submitted:
     """An exchange that waits, and whom to tell once."""
 
-    __slots__ = ("_untold", "exchange")
+    __slots__ = ("_untold", "exchange", "held_bytes")
 
     def __init__(self, exchange: Exchange, on_accepted: OnAccepted | None) -> None:
         self.exchange = exchange
+        # As of now: what waits for a spill leaves memory meanwhile.
+        self.held_bytes = exchange.held_bytes
         self._untold = [] if on_accepted is None else [on_accepted]
 
     def tell(self, error: AuditLogError | None) -> None:
@@ -125,7 +127,7 @@ class Recorder:
             overload, self._full = not has_room and not self._full, not has_room
             if has_room and not stopped:
                 self._waiting.append(submitted)
-                self._waiting_bytes += exchange.held_bytes
+                self._waiting_bytes += submitted.held_bytes
                 self._rouse()
         if overload:
             _log.error("auditlog: too many decisions wait for the disk: gaps from here")
@@ -217,6 +219,10 @@ class Recorder:
                 if self._flushing:
                     self._progress.notify_all()
             self._compact()
+        with self._progress:
+            # Who flushes after the end need not wait for more.
+            self._busy = False
+            self._progress.notify_all()
 
     def _work(self, taken: Sequence[_Waiting]) -> bool:
         """Make durable what was taken, or store what is behind; false at the end."""
@@ -279,7 +285,7 @@ class Recorder:
             if isinstance(one, _Submitted):
                 # What is spilled comes back into memory to be sealed.
                 size += one.exchange.kept_bytes
-                self._waiting_bytes -= one.exchange.held_bytes
+                self._waiting_bytes -= one.held_bytes
             taken.append(one)
         return taken
 
@@ -321,6 +327,7 @@ class Recorder:
     ) -> None:
         if attempt == 0:
             _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
+            self._storing.observer.error("store")
         self.failure = error
         with self._lock:
             waiting = list(self._waiting)

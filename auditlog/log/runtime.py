@@ -26,6 +26,7 @@ from auditlog.log.leader import Leader
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.recorder import OnAccepted, Recorder
 from auditlog.log.storing import Storing
+from auditlog.metrics import SILENT, Observer, observer_for
 from auditlog.storage.acceptance import (
     AcceptanceFile,
     accepted_items,
@@ -41,7 +42,7 @@ _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
 _SHARED = (
     *("depth", "durability", "on_failure", "models", "policy"),
-    *("checkpoint_interval", "checkpoint_decisions", "anchor_interval"),
+    *("checkpoint_interval", "checkpoint_decisions", "anchor_interval", "metrics"),
 )
 """Options of the log rather than of one application."""
 _LEAST_SECONDS = 0.5
@@ -60,6 +61,7 @@ class Runtime:
         """
         self._config = config
         self._clock = clock
+        self._observer = observer_for(enabled=config.metrics)
         self._log, created = ensure_log(config)
         try:
             self._emitter = self._begin(created)
@@ -79,10 +81,11 @@ class Runtime:
             self._log.origin,
             clock,
             self._acceptance,
+            self._observer,
         )
         gather = config.durability != "sync"
         self._recorder = Recorder(storing, self._emitter, gather=gather)
-        self._leader = Leader(self._log, config, clock)
+        self._leader = Leader(self._log, config, clock, self._observer)
         self._stopping = threading.Event()
         self._journalled = True
         self._beats = threading.Thread(
@@ -101,7 +104,7 @@ class Runtime:
             _announce(self._log, self._config)
         self._log.claim()
         self._log.keyring.require()
-        recover(self._log, self._now())
+        recover(self._log, self._now(), self._observer)
         id_ = os.urandom(_EMITTER_BYTES)
         sync = self._config.on_failure == "closed"
         journal = Journal.create(self._log.paths.journals, id_, sync=sync)
@@ -219,7 +222,7 @@ class Runtime:
         return int(self._clock() * 1_000_000)
 
 
-def recover(log: LogDirectory, now: int) -> int:
+def recover(log: LogDirectory, now: int, observer: Observer = SILENT) -> int:
     """Admit in the log what processes that died without a stop left open.
 
     The lock on each journal makes this happen once, whoever starts first; if we die
@@ -228,6 +231,7 @@ def recover(log: LogDirectory, now: int) -> int:
     Args:
         log: the opened log.
         now: microseconds since the epoch.
+        observer: is told how many decisions were interrupted.
 
     Returns:
         How many dead emitters were closed.
@@ -239,6 +243,7 @@ def recover(log: LogDirectory, now: int) -> int:
         ]
         for journal in journals:
             interrupted = _recover_one(log, journal, now)
+            observer.recovered(interrupted)
             _log.warning(
                 "auditlog: a process ended without a stop; %d decisions interrupted",
                 interrupted,

@@ -15,9 +15,10 @@ from auditlog.core.errors import (
     ConflictError,
     StorageError,
 )
-from auditlog.core.record import Entry
+from auditlog.core.record import DECISION, Entry
 from auditlog.log.emitter import Emitter, gap_entry
 from auditlog.log.preparation import Preparation, plain_item
+from auditlog.metrics import SILENT, Observer
 from auditlog.storage import Index, Spool, SpoolItem
 from auditlog.storage.acceptance import Acceptance
 
@@ -53,6 +54,8 @@ class Ready(NamedTuple):
     """Numbers that are accounted for once the item is in the store."""
     submission: Submission | None = None
     """Whom to tell about a decision; None where nobody is to be told any more."""
+    reason: str | None = None
+    """Of a gap."""
 
 
 class _Store(Spool, Index, Protocol):
@@ -70,6 +73,7 @@ class Storing:
         origin: str,
         clock: Callable[[], float],
         acceptance: Acceptance | None,
+        observer: Observer = SILENT,
     ) -> None:
         """Take over the emitter's side of a log.
 
@@ -81,7 +85,9 @@ class Storing:
             clock: seconds since the epoch.
             acceptance: makes items durable ahead of the store; None where the store
                 does that itself.
+            observer: is told what came into the store, and what could not.
         """
+        self.observer = observer
         self._store = store
         self._preparation = preparation
         self._emitter = emitter
@@ -117,6 +123,7 @@ class Storing:
         except Exception as error:  # noqa: BLE001 - whatever it is
             # A fault of ours must not lose the number: admit it by name.
             _log.exception("auditlog: a decision could not be described")
+            self.observer.error("describe")
             kind = type(error).__name__
             one.tell(StorageError(f"the decision could not be described: {kind}"))
             return self._gap(Dropped(number, number, "unrecordable"))
@@ -136,7 +143,7 @@ class Storing:
             return False
         if accepted:
             # Without the exchanges, whose bodies may be a thousand times as large.
-            self._behind += [Ready(one.item, one.sequences) for one in ready]
+            self._behind += [one._replace(submission=None) for one in ready]
         return accepted
 
     def store(self, ready: Sequence[Ready] = ()) -> None:
@@ -152,6 +159,17 @@ class Storing:
         if self._acceptance is not None:
             self._acceptance.clear()
         self._behind.clear()
+        if self.observer.watches:
+            self._observe(everything)
+
+    def _observe(self, stored: Sequence[Ready]) -> None:
+        """Count by what stands in the entries: no more than that may be a label."""
+        rows = [one.item.row for one in stored if one.item.row.type == DECISION]
+        self.observer.decisions((row.route, row.model, row.outcome) for row in rows)
+        for one in stored:
+            if one.reason is not None:
+                self.observer.gap(one.reason, len(one.sequences))
+        self.observer.in_flight(self._emitter.open_count)
 
     def _append(self, ready: Sequence[Ready]) -> None:
         try:
@@ -186,4 +204,4 @@ class Storing:
         now = int(self._clock() * 1_000_000)
         entry = gap_entry(self._emitter.id, *dropped, self._origin, now, now)
         numbers = range(dropped.first, dropped.last + 1)
-        return Ready(plain_item(entry), numbers)
+        return Ready(plain_item(entry), numbers, reason=dropped.reason)

@@ -41,7 +41,14 @@ from auditlog.storage.files import (
     write_all,
 )
 
-__all__ = ["AbandonedJournal", "Journal", "JournalRecord", "abandoned", "find_open"]
+__all__ = [
+    "AbandonedJournal",
+    "Journal",
+    "JournalRecord",
+    "abandoned",
+    "emitters_with_journal",
+    "find_open",
+]
 
 _MAGIC = b"alogjrnl\x01"
 _HEADER = struct.Struct(">9s16sQI")
@@ -330,6 +337,21 @@ def _claim(path: Path, emitter: bytes) -> AbandonedJournal | None:
         raise
     close_own(fd)
     return None
+
+
+def emitters_with_journal(directory: Path) -> frozenset[bytes] | None:
+    """Return the emitters that have a journal, whether they live or not.
+
+    None where there is no such directory: a copy of a log without what its processes
+    leave behind.
+
+    Raises:
+        StorageError: the directory cannot be read.
+    """
+    if not directory.exists():
+        return None
+    with storage_errors(f"read {directory}"):
+        return frozenset(emitter for _, emitter in _journals(directory))
 
 
 def find_open(directory: Path, id_: bytes) -> JournalRecord | None:

@@ -33,13 +33,14 @@ from starlette.exceptions import HTTPException
 
 from auditlog import __version__
 from auditlog.core.checkpoint import parse_checkpoint
-from auditlog.core.errors import MalformedError, PendingError
+from auditlog.core.errors import ConfigurationError, MalformedError, PendingError
 from auditlog.core.note import split_unverified_note
 from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.record import DECISION, parse_id
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.access import record_access
 from auditlog.log.leaves import find_leaf
+from auditlog.log.state import state_of
 from auditlog.log.views import (
     decision_json,
     page_json,
@@ -47,6 +48,7 @@ from auditlog.log.views import (
     parse_moment,
     parse_number,
 )
+from auditlog.metrics import exposition
 from auditlog.storage import Query as Lookup
 from auditlog.web.problems import (
     RETRY_SECONDS,
@@ -80,7 +82,7 @@ def router(directory: Path | None = None) -> APIRouter:
 
 
 def create_app(directory: Path) -> FastAPI:
-    """Return an app of its own with the routes, ``/livez`` and ``/readyz``."""
+    """Return an app of its own, with ``/livez``, ``/readyz`` and ``/metrics`` too."""
     log = LogSource(directory)
     app = FastAPI(
         title="auditlog",
@@ -92,6 +94,7 @@ def create_app(directory: Path) -> FastAPI:
     app.add_exception_handler(HTTPException, as_problem)
     app.include_router(_router(log))
     app.include_router(_health(log))
+    app.include_router(_metrics(log, time.time))  # noqa: TID251
     return app
 
 
@@ -265,6 +268,22 @@ def _health(log: LogSource) -> APIRouter:
         """Say that the log can be read."""
         log().log.store.size()
         return JSONResponse({"ok": True}, headers=_NO_STORE)
+
+    return routes
+
+
+def _metrics(log: LogSource, clock: Callable[[], float]) -> APIRouter:
+    routes = APIRouter(route_class=ProblemRoute, tags=["health"])
+
+    @routes.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """Return what the log looks like, for Prometheus; needs the extra `metrics`."""
+        state = state_of(log().log.store, clock())
+        try:
+            text, media_type = exposition(state)
+        except ConfigurationError as error:
+            raise ProblemError(501, "not-installed", str(error)) from None
+        return Response(text, media_type=media_type, headers=_NO_STORE)
 
     return routes
 

@@ -23,7 +23,7 @@ from typing import Unpack
 
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routers import Route
-from auditlog.capture.routes import Routes
+from auditlog.capture.routes import NOT_DECISIONS, Routes
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
@@ -38,8 +38,6 @@ from auditlog.web.responder import Faults, Responder, Rules, open_decision
 __all__ = ["AuditMiddleware", "ModelSource"]
 
 _log = logging.getLogger("auditlog")
-
-_NOT_DECISIONS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class AuditMiddleware:
@@ -121,7 +119,7 @@ class AuditMiddleware:
     def _route(self, scope: Scope) -> Route | None:
         """Decide whether a request is a decision, before the application runs."""
         method = scope["method"]
-        if method not in self._methods if self._methods else method in _NOT_DECISIONS:
+        if method not in self._methods if self._methods else method in NOT_DECISIONS:
             return None
         try:
             return self._routes.find(scope)

@@ -33,3 +33,4 @@ class Options(TypedDict, total=False):
     checkpoint_interval: float | None
     checkpoint_decisions: int | None
     anchor_interval: float | None
+    metrics: bool | None

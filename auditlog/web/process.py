@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from auditlog.capture.exchange import Exchange
@@ -16,7 +17,14 @@ from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.log.amendment import Aftermath
 from auditlog.web.waiting import Waiters
 
-__all__ = ["InFlight", "OnAccepted", "Process", "Recording", "stops_start"]
+__all__ = [
+    "InFlight",
+    "OnAccepted",
+    "Process",
+    "Recording",
+    "stand_in",
+    "stops_start",
+]
 
 _log = logging.getLogger("auditlog")
 
@@ -212,13 +220,37 @@ class Process:
         # Imported late: it brings SQLite and threads, which must not exist at a fork.
         from auditlog.log.runtime import runtime_for  # noqa: PLC0415
 
-        while (runtime := runtime_for(self._config)) is self._ending:
+        make = _STAND_INS[-1] if _STAND_INS else runtime_for
+        while (runtime := make(self._config)) is self._ending:
             # A request that comes while the log stops is recorded by the next one.
             time.sleep(_POLL_SECONDS)
         return runtime
 
 
 _PROCESSES: "weakref.WeakSet[Process]" = weakref.WeakSet()
+
+
+_STAND_INS: list[Callable[[Config], Recording]] = []
+
+
+@contextmanager
+def stand_in(make: Callable[[Config], Recording]) -> Iterator[None]:
+    """Let the middlewares of this process record elsewhere for a while: in tests.
+
+    Those that were given a runtime of their own keep it.
+    """
+    _STAND_INS.append(make)
+    try:
+        _forget_all()
+        yield
+    finally:
+        _STAND_INS.remove(make)
+        _forget_all()
+
+
+def _forget_all() -> None:
+    for process in list(_PROCESSES):
+        process.forget()
 
 
 def _forget_parent() -> None:

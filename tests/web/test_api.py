@@ -577,6 +577,7 @@ def test_the_description_names_every_resource(served: Served) -> None:
         "/api/v1/proofs/inclusion",
         "/api/v1/proofs/consistency",
         "/livez",
+        "/metrics",
         "/readyz",
     }
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"

@@ -1,0 +1,103 @@
+"""`auditlog routes APP` as a process: what it finds, says and refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.command import Done, auditlog
+
+APP = """
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+
+import auditlog
+
+plain = FastAPI(openapi_url=None)
+
+@plain.post("/score/{id}")
+async def score(id: str) -> str:
+    return id
+
+@plain.get("/health")
+async def health() -> str:
+    return "well"
+
+added = FastAPI(openapi_url=None)
+added.include_router(plain.router)
+added.add_middleware(auditlog.AuditMiddleware, exclude=["/score/*"])
+wrapped = GZipMiddleware(auditlog.AuditMiddleware(plain, methods=["GET"]))
+off = auditlog.AuditMiddleware(plain, enabled=False)
+class Holder:
+    app = off
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "service.py").write_text(APP)
+    return tmp_path
+
+
+def _routes(here: Path, app: str, *more: str, **env: str) -> Done:
+    return auditlog("routes", app, *more, cwd=here, env=env)
+
+
+def test_it_prints_each_route_and_starts_nothing(here: Path) -> None:
+    done = _routes(here, "service:plain")
+    assert done.status == 0
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert ["yes", "POST", "/score/{id}", "matched"] in rows
+    assert ["no", "GET", "/health", "method"] in rows
+    assert "1 of 2 are captured\n" in done.err
+    assert "warning: the middleware is not installed" in done.err
+    assert {path.name for path in here.iterdir()} <= {"service.py", "__pycache__"}
+
+
+def test_it_uses_the_options_of_the_middleware_that_is_installed(here: Path) -> None:
+    added = _routes(here, "service:added")
+    assert "no\tPOST\t/score/{id}\texcluded by option\n" in added.out
+    assert "warning" not in added.err
+    wrapped = _routes(here, "service:wrapped")
+    assert "no\tPOST\t/score/{id}\tmethod\n" in wrapped.out
+    assert "yes\tGET\t/health\tmatched\n" in wrapped.out
+
+
+def test_without_one_it_uses_the_environment(here: Path) -> None:
+    done = _routes(here, "service:plain", AUDITLOG_METHODS="GET,POST")
+    assert "2 of 2 are captured\n" in done.err
+
+
+def test_it_says_when_the_middleware_is_off(here: Path) -> None:
+    done = _routes(here, "service:Holder.app")
+    assert "warning: `enabled` is false: nothing is captured at all" in done.err
+
+
+def test_its_document_says_the_same(here: Path) -> None:
+    document = _routes(here, "service:added", "--json").document()
+    assert (document["ok"], document["installed"], document["enabled"]) == (True,) * 3
+    assert document["routes"][0] == {
+        "template": "/score/{id}",
+        "methods": ["POST"],
+        "captured": False,
+        "why": "excluded by option",
+        "endpoint": "service.score",
+    }
+
+
+REFUSALS = {
+    "service": (2, "expected an application as module:attribute, got 'service'"),
+    "nowhere:app": (2, "no module 'nowhere' here"),
+    "service:nothing": (2, "service has no 'nothing'"),
+    "broken:app": (1, "importing broken failed: ValueError: not today"),
+    "needy:app": (1, "needy needs nobody_has_this, which is not installed"),
+}
+
+
+@pytest.mark.parametrize("app", REFUSALS)
+def test_what_cannot_be_loaded_is_named(here: Path, app: str) -> None:
+    (here / "broken.py").write_text("raise ValueError('not today')")
+    (here / "needy.py").write_text("import nobody_has_this")
+    status, expected = REFUSALS[app]
+    done = _routes(here, app)
+    assert done.status == status
+    assert expected in done.err
