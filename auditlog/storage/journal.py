@@ -41,7 +41,15 @@ from auditlog.storage.files import (
     write_all,
 )
 
-__all__ = ["AbandonedJournal", "Journal", "JournalRecord", "abandoned", "find_open"]
+__all__ = [
+    "AbandonedJournal",
+    "Journal",
+    "JournalRecord",
+    "JournalView",
+    "abandoned",
+    "find_open",
+    "read_journals",
+]
 
 _MAGIC = b"alogjrnl\x01"
 _HEADER = struct.Struct(">9s16sQI")
@@ -348,6 +356,30 @@ def find_open(directory: Path, id_: bytes) -> JournalRecord | None:
                         if record.id == id_:
                             return record
     return None
+
+
+class JournalView(NamedTuple):
+    """What stands in a journal, living or dead, at one moment."""
+
+    emitter: bytes
+    """16 bytes."""
+    records: tuple[JournalRecord, ...]
+    damaged: int
+    """Bytes that belong to no whole header or record; one may just be written."""
+
+
+def read_journals(directory: Path) -> list[JournalView]:
+    """Return what stands in all journals, without a lock.
+
+    Raises:
+        StorageError: a journal cannot be read.
+    """
+    found = []
+    with storage_errors(f"look through {directory}"):
+        for path, emitter in _journals(directory) if directory.is_dir() else ():
+            parsed = _parse(_read_if_there(path), emitter)
+            found.append(JournalView(emitter, tuple(parsed.records), parsed.damaged))
+    return found
 
 
 class _Parsed(NamedTuple):

@@ -426,6 +426,14 @@ class SqliteStore:
         query = "SELECT * FROM vault WHERE idx >= ? AND idx < ? ORDER BY idx"
         return self._database.fetch(query, (start, end), (int, bytes, bytes))
 
+    def holes(self) -> list[tuple[int, int]]:
+        """Return the ranges of indices between entries where none is, in order."""
+        query = (
+            "SELECT start, next FROM (SELECT first + count AS start, "
+            "lead(first) OVER (ORDER BY first) AS next FROM spool) WHERE next > start"
+        )
+        return self._database.fetch(query, (), (int, int))
+
     def object_paths(self) -> list[str]:
         """See `auditlog.storage.Scan.object_paths`."""
         query = "SELECT path FROM objects ORDER BY path"
@@ -435,6 +443,20 @@ class SqliteStore:
         """See `auditlog.storage.Scan.cosigned_sizes`."""
         query = "SELECT DISTINCT size FROM cosignatures ORDER BY size"
         return [size for (size,) in self._database.fetch(query, (), (int,))]
+
+    def schema_changes(self) -> list[str]:
+        """Return names of tables, indices, triggers and views that are not as made."""
+        query = (
+            "SELECT type || ' ' || name, sql FROM sqlite_schema "
+            "WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+        )
+        with contextlib.closing(sqlite3.connect(":memory:")) as made:
+            made.executescript(_SCHEMA)
+            expected = set(made.execute(query))
+        return sorted({name for name, _ in expected ^ {*self._schema(query)}})
+
+    def _schema(self, query: str) -> list[tuple[str, str | None]]:
+        return self._database.fetch(query, (), (str, _MAYBE_STR))
 
     # --- where keys are ---------------------------------------------------------------
 
@@ -462,6 +484,11 @@ class SqliteStore:
         with self._database.writing() as connection:
             query = "INSERT INTO keys VALUES (?, ?, ?, ?)"
             connection.execute(query, (key_id, slot, kind, label))
+
+    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
+        """Return (key id, slot, kind, label) of all keys, in the order of slots."""
+        query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
+        return self._database.fetch(query, (), (bytes, int, str, str))
 
     # --- access tokens ----------------------------------------------------------------
 
