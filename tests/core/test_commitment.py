@@ -296,6 +296,7 @@ def test_limits_of_size_depth_count_and_path() -> None:
         assert members("request", b'{"%b":1}' % (name * (fits + 1)), 1) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

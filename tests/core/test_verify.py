@@ -205,6 +205,7 @@ def refuse(data: bytes, policy: Any) -> None:
     raise AssertionError(f"verified, damaged: {verdict.claim}: {data!r}")
 
 
+@pytest.mark.slow
 def test_every_byte_matters() -> None:
     data, text = exhaustive()
     policy = parse_policy(text)
@@ -222,6 +223,7 @@ def test_every_byte_matters() -> None:
         refuse(data + extra, policy)
 
 
+@pytest.mark.slow
 def test_every_value_of_some_bytes_matters() -> None:
     data, text = exhaustive()
     policy = parse_policy(text)
