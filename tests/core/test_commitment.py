@@ -163,6 +163,8 @@ def test_json_media_types(media_type: str) -> None:
         "",
         "json",
         "text/json",
+        "Xapplication/json",
+        "application/jsonX",
         "application/jsonl",
         "application/json-seq",
         "application/x-json",
