@@ -445,18 +445,22 @@ class SqliteStore:
         return [size for (size,) in self._database.fetch(query, (), (int,))]
 
     def schema_changes(self) -> list[str]:
-        """Return names of tables, indices, triggers and views that are not as made."""
+        """Return what is missing or changed in the schema, or acts on its own in it.
+
+        Tables and indices of others change nothing, so they may be there: replication
+        tools add some.
+        """
         query = (
             "SELECT type || ' ' || name, sql FROM sqlite_schema "
             "WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
         )
         with contextlib.closing(sqlite3.connect(":memory:")) as made:
             made.executescript(_SCHEMA)
-            expected = set(made.execute(query))
-        return sorted({name for name, _ in expected ^ {*self._schema(query)}})
-
-    def _schema(self, query: str) -> list[tuple[str, str | None]]:
-        return self._database.fetch(query, (), (str, _MAYBE_STR))
+            expected = dict(made.execute(query))
+        found = dict(self._database.fetch(query, (), (str, _MAYBE_STR)))
+        changed = {name for name in expected if found.get(name) != expected[name]}
+        added = found.keys() - expected.keys()
+        return sorted(changed.union(n for n in added if n[:5] in ("trigg", "view ")))
 
     # --- where keys are ---------------------------------------------------------------
 

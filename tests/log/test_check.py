@@ -149,6 +149,11 @@ def test_a_log_that_holds_has_no_problems(filled: Path) -> None:
     assert (report.decisions, report.cosignatures) == (300, 0)
 
 
+def test_tables_that_a_replication_tool_adds_are_no_problem(filled: Path) -> None:
+    _tamper(filled, "CREATE TABLE _replica_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
+    assert _check(filled).problems == ()
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_tampering_is_found_and_named(filled: Path, row: str) -> None:
     statement, expected = ROWS[row]
