@@ -109,7 +109,10 @@ def _start(
 
 def _reap(running: dict[int, str], ends: dict[str, int]) -> None:
     pid, status = os.wait()
-    ends[running.pop(pid)] = os.waitstatus_to_exitcode(status)
+    name, code = running.pop(pid), os.waitstatus_to_exitcode(status)
+    ends[name] = code
+    if code != 1:
+        print(f"{_ENDS.get(code, code)}: {name}", file=sys.stderr, flush=True)
 
 
 def _report(ends: dict[str, int]) -> int:

@@ -39,6 +39,7 @@ NOTE = note.sign_note(TEXT, [SIGNER])
 LINE = SIGNER.sign(b"x\n")
 W = f"witness w {WITNESS.verifier.vkey}\n"
 W2 = f"witness v {WITNESS_2.verifier.vkey}\n"
+W3 = f"witness u {note.make_signer('u.example', 4, H).verifier.vkey}\n"
 LONG = "n" * 120
 OPENING = receipt.Opening(KEY_ID, 1, 2, (H, H))
 LEAF = receipt.Disclosure(0, "request", KEY_ID, b"")
@@ -104,6 +105,26 @@ def shown(
 
 
 REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
+    (
+        lambda: checkpoint.open_checkpoint(
+            TEXT + b"\n" + WITNESS.sign(TEXT, 5), policy(more=W + "quorum w\n")
+        ),
+        UntrustedError,
+        "expected a signature by a log key of the policy, got none",
+    ),
+    (
+        lambda: checkpoint.open_checkpoint(
+            NOTE + WITNESS.sign(TEXT, 5) + WITNESS_2.sign(TEXT, 5),
+            policy(more=W + W2 + W3 + "group g all w v u\nquorum g\n"),
+        ),
+        UntrustedError,
+        "expected the quorum 'g', got v, w",
+    ),
+    (
+        lambda: checkpoint.parse_policy("quorum none\u00a0\n"),
+        MalformedError,
+        "policy line 1: expected an earlier name, got 'none\\xa0'",
+    ),
     (
         lambda: encoding.check_range("a number", "1", 5),
         MalformedError,
