@@ -6,6 +6,7 @@
 #   make check      lint, format, types, import layers, spelling
 #   make verifier   dist/verify_receipt.pyz, the offline verifier as one file
 #   make bench      the benchmarks
+#   make mutants    mutants of the core that its tests let live: a quarter of an hour
 #   make fix        lets ruff mend what it can
 #   make lock       resolves requirements.txt anew (needs uv; ARGS="--upgrade")
 #   make clean      removes .venv and everything made here, but no log
@@ -18,7 +19,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --no-input --quiet
 SOURCES := auditlog demo_service tests
 MERKLETOOLS := tests/requirements-merkletools.txt
 
-.PHONY: demo test check verifier bench fix lock clean
+.PHONY: demo test check verifier bench mutants fix lock clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -40,6 +41,13 @@ verifier: $(STAMP)
 bench: $(STAMP)
 	$(RUN) -m tests.bench $(ARGS)
 
+# MUTANTS="auditlog.core.note.*" chooses some.
+mutants: $(STAMP)
+	@rm -rf mutants
+	@nice -n 15 $(RUN) -m tests.mutants
+	@cd mutants && HYPOTHESIS_PROFILE=mutants MUTATIONS=300 nice -n 15 ../$(RUN) -m pytest -q \
+	    -p tests.mutants -p no:cacheprovider --tb=native -m "not slow" tests/core
+
 fix: $(STAMP)
 	$(RUN) -m ruff check --fix
 	$(RUN) -m ruff format
@@ -51,7 +59,7 @@ lock:
 	    --output-file requirements.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) dist demo-output .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) dist demo-output mutants .mypy_cache .pytest_cache .ruff_cache \
 	    .import_linter_cache .hypothesis
 
 # Set-up, once for each change of what is pinned. An existing .venv is kept if it works.

@@ -73,7 +73,7 @@ def parse_tlog_proof(data: bytes) -> TlogProof:
     Raises:
         MalformedError: the bytes are no tlog-proof, in its one spelling.
     """
-    lines, note = _split(data, "tlog-proof")
+    lines, note = _split(data, "a tlog-proof")
     if lines[:1] != [_HEADER]:
         raise MalformedError(f"expected the first line to be {_HEADER}")
     extra = None
@@ -108,7 +108,7 @@ def parse_add_checkpoint(body: bytes) -> AddCheckpoint:
     Raises:
         MalformedError: the bytes are no such request, in its one spelling.
     """
-    lines, note = _split(body, "add-checkpoint request")
+    lines, note = _split(body, "an add-checkpoint request")
     return AddCheckpoint(_field(lines[:1], "old "), _hashes(lines[1:]), note)
 
 
@@ -131,10 +131,10 @@ def format_add_checkpoint(request: AddCheckpoint) -> bytes:
 def _split(data: bytes, what: str) -> tuple[list[str], bytes]:
     """Return the lines before the first empty line, and the note after it."""
     if type(data) is not bytes or len(data) > _MAX_SIZE:
-        raise MalformedError(f"expected a {what} of up to {_MAX_SIZE} bytes")
+        raise MalformedError(f"expected {what} of up to {_MAX_SIZE} bytes")
     head, separator, note = data.partition(b"\n\n")
     if not separator or not head.isascii():
-        raise MalformedError(f"expected ASCII lines, then an empty one, in a {what}")
+        raise MalformedError(f"expected ASCII lines, then an empty one, in {what}")
     text, _ = split_unverified_note(note)
     parse_checkpoint(text)
     return head.decode().split("\n"), note

@@ -49,8 +49,8 @@ def padme_length(n: int) -> int:
     Padmé, of "Reducing Metadata Leakage from Encrypted Files" (PETS 2019), §4.3: the
     length keeps as many bits as its logarithm has, so O(log log n) bits leak.
     """
-    if n < 2:
-        return n
+    if not n:
+        return 0
     exponent = n.bit_length() - 1
     mask = (1 << (exponent - exponent.bit_length())) - 1
     return (n + mask) & ~mask
@@ -157,7 +157,7 @@ def _slot_aad(key_id: bytes, slot: int) -> bytes:
     _check_length("a key id", key_id, 16)
     if not 0 <= slot < 1 << 64:
         raise MalformedError("expected a slot number that fits in 64 bits")
-    return b"auditlog/wrap/v1\n" + key_id + slot.to_bytes(8, "big")
+    return b"auditlog/wrap/v1\n" + key_id + slot.to_bytes(8)
 
 
 def _check_version(data: bytes) -> None:

@@ -102,7 +102,7 @@ def verify_receipt(
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
     opened = parse_receipt(receipt)
     proven = _prove(opened.entry, _issued(opened.proof), believed, require_pq)
-    checks, open_points = list(proven.checks), _open_points(proven, believed)
+    checks, open_points = list(proven.checks), _open_points(believed)
     found, points = verify_opening(proven.entry, opened)
     checks += found + _prove_related(opened.related, proven, believed, require_pq)
     open_points += points + _later_points(opened)
@@ -126,7 +126,7 @@ def verify_entry(
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
     proof = parse_tlog_proof(tlog_proof)
     proven = _prove(entry, proof, believed, require_pq)
-    open_points = _open_points(proven, believed)
+    open_points = _open_points(believed)
     if proof.extra not in (None, sha256(proof.checkpoint).digest()):
         open_points.append("anything about the extra data in the proof file")
     return _verdict(proven, believed, proven.checks, open_points)
@@ -263,7 +263,7 @@ def _kind(entry: Entry) -> str:
     return f"{name} {format_id(entry.id)} of {format_time(entry.time)}"
 
 
-def _open_points(proven: _Proven, policy: Policy) -> list[str]:
+def _open_points(policy: Policy) -> list[str]:
     """Return what no receipt can prove, in the words of this one."""
     points = [
         "that no other decision was left out of the log",

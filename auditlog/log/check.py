@@ -6,13 +6,13 @@ that nobody named) is counted as unchecked, never reported as tampering.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import (
     AuditLogError,
-    ConfigurationError,
     MalformedError,
     StorageError,
 )
@@ -20,31 +20,30 @@ from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.sealing import unseal
-from auditlog.core.tiles import TILE_WIDTH, parse_tile_path, tile_path
+from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
+from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
 from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
+from auditlog.log.emitter import spans
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
-from auditlog.log.preparation import index_row
-from auditlog.storage import IndexRow
+from auditlog.log.preparation import epoch_of, index_row
+from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
 
 __all__ = ["CheckReport", "Problem", "check_log"]
+
+_T = TypeVar("_T")
 
 _CHUNK = 4096
 _MAX_INDEX = (1 << 63) - 1
 _MAX_PROBLEMS = 1000
 _MAX_UNCHECKED = 100
+_MAX_HOLE = 1 << 20
+"""Missing entries that are named one by one: a forged index must not cost for ever."""
 
 Progress = Callable[[int, int], None]
 """Called with entries done and entries in all."""
-
-
-class Problem(NamedTuple):
-    """One thing that is not as it was recorded."""
-
-    where: str
-    what: str
 
 
 class CheckReport(NamedTuple):
@@ -110,20 +109,34 @@ class _Check:
                 "cannot be told from those which the next start would admit"
             )
         self._ids: set[bytes] = set()
+        self._uses: dict[bytes, list[str]] = {}
+        self._departed = 0
+        """Checkpoints whose root the entries do not give."""
 
     def run(self) -> CheckReport:
-        size = self._store.size()
+        size = self._readable()
         published = set(self._sizes)
+        if not self._head.size:
+            self._check_head()
         for start, end in _chunks(size, [*self._sizes, self._head.size]):
             self._check_entries(start, end)
             if end in published:
-                self._check_checkpoint(end)
+                with self._naming(f"checkpoint {end}"):
+                    self._check_checkpoint(end)
             if end == self._head.size:
                 self._check_head()
             self._progress(end, size)
+        if self._departed > 1:
+            what = f"{self._departed - 1} after the first do not match the entries"
+            self._problem("checkpoints", what)
         self._check_beyond(size)
         self._check_tiles()
         emitters = tuple(self._emitters_checked())
+        with self._naming("keys and files"):
+            problems, unchecked = check_files(self._log)
+            for problem in problems:
+                self._problem(*problem)
+            self._unchecked.update(unchecked)
         return CheckReport(
             size,
             self._decisions,
@@ -137,9 +150,21 @@ class _Check:
             emitters,
         )
 
+    def _readable(self) -> int:
+        """Return how many entries there are to check, up to a hole without measure."""
+        size = self._store.size()
+        for start, end in self._store.holes():
+            if end - start > _MAX_HOLE:
+                what = "are not in the spool; nothing after them was checked"
+                self._problem(f"entries {start} to {end - 1}", what)
+                return start
+        return size
+
     def _problem(self, where: str, what: str) -> None:
         if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(Problem(where, what))
+        else:
+            self._unchecked["problem beyond the first 1,000, not listed"] += 1
 
     def _published_sizes(self) -> list[int]:
         sizes: list[int] = []
@@ -148,32 +173,62 @@ class _Check:
         return sizes
 
     def _check_entries(self, start: int, end: int) -> None:
-        try:
-            entries = self._store.read(start, end)
-        except StorageError as error:
-            self._problem(f"entries {start} to {end - 1}", str(error))
-            entries = self._read_one_by_one(start, end)
-        rows = {row.index: row for row in self._store.index_rows(start, end)}
-        vault = {row[0]: row[1:] for row in self._store.vault_rows(start, end)}
+        entries = self._read(start, end)
+        scan = self._scan
+        found = scan("index row", self._store.index_rows, start, end)
+        rows = {row.index: row for row in found}
+        sealed = scan("vault row", self._store.vault_rows, start, end)
+        vault = {row[0]: row[1:] for row in sealed}
         for index, encoded in enumerate(entries, start):
             row, stored = rows.pop(index, None), vault.pop(index, None)
-            self._check_entry(index, encoded, row, stored)
+            if encoded is not None:
+                self._check_entry(index, encoded, row, stored)
         for row in rows.values():
             self._problem(f"index row {row.index}", "belongs to no entry")
         for index in vault:
             self._problem(f"vault row {index}", "belongs to no entry")
-        growth = grow(self._size, self._edge, [leaf_hash(entry) for entry in entries])
+        leaves = [leaf_hash(entry or b"") for entry in entries]
+        growth = grow(self._size, self._edge, leaves)
         self._size, self._edge = end, growth.edge
         for tile, data in growth.tiles:
             self._tiles[tile_path(tile.level, tile.index)] = data
 
-    def _read_one_by_one(self, start: int, end: int) -> list[bytes]:
-        entries = []
+    def _scan(
+        self, what: str, read: Callable[[int, int], list[_T]], start: int, end: int
+    ) -> list[_T]:
+        """Return rows of a range; one that is none of ours is a problem, by name."""
+        try:
+            return read(start, end)
+        except StorageError:
+            found: list[_T] = []
+        for index in range(start, end):
+            with self._naming(f"{what} {index}"):
+                found += read(index, index + 1)
+        return found
+
+    @contextmanager
+    def _naming(self, where: str) -> Iterator[None]:
+        """Turn what cannot be read into a problem: somebody else wrote it."""
+        try:
+            yield
+        except StorageError as error:
+            self._problem(where, str(error))
+
+    def _read(self, start: int, end: int) -> Sequence[bytes | None]:
+        """Return entries, None for each that cannot be read, which is a problem."""
+        try:
+            return self._store.read(start, end)
+        except StorageError:
+            entries: list[bytes | None] = []
+        lost: dict[int, str] = {}
         for index in range(start, end):
             try:
                 entries += self._store.read(index, index + 1)
-            except StorageError:
-                entries.append(b"")
+            except StorageError as error:
+                entries.append(None)
+                lost[index] = str(error)
+        for first, last in spans([*lost]):
+            self._problem(f"entries {first} to {last}", lost[first])
         return entries
 
     def _check_entry(
@@ -224,6 +279,7 @@ class _Check:
             self._problem(f"vault row {index}", "the stored content is missing")
             return
         key_id, sealed = stored
+        self._check_key(index, key_id, entry.time)
         try:
             key = self._log.keyring.key(key_id)
         except AuditLogError as error:
@@ -234,6 +290,19 @@ class _Check:
             verify_content(entry, unpack(plaintext))
         except AuditLogError as error:
             self._problem(f"vault row {index}", str(error))
+
+    def _check_key(self, index: int, key_id: bytes, time: int) -> None:
+        """Hold the key of a vault row against what the store says it is for."""
+        if key_id not in self._uses:
+            # Read after the row: the store knows a key before anything is sealed.
+            with self._naming("keys"):
+                keys = self._store.registered_keys()
+                self._uses = {key: use for key, _, *use in keys}
+        expected = ["epoch", epoch_of(time)]
+        if (use := self._uses.get(key_id)) != expected:
+            got = "a key that is not registered" if use is None else " ".join(use)
+            what = f"sealed under {got}, expected the key of {' '.join(expected)}"
+            self._problem(f"vault row {index}", what)
 
     def _check_checkpoint(self, size: int) -> None:
         where = f"checkpoint {size}"
@@ -250,12 +319,11 @@ class _Check:
             return
         if (checkpoint.origin, checkpoint.size) != (self._log.origin, size):
             self._problem(where, f"is signed for {checkpoint.origin} {checkpoint.size}")
-        root = edge_root(self._edge)
-        if checkpoint.root != root:
-            self._problem(
-                where,
-                f"signed root {checkpoint.root.hex()}, the entries give {root.hex()}",
-            )
+        elif checkpoint.root != (root := edge_root(self._edge)):
+            what = f"signed root {checkpoint.root.hex()}, the entries give {root.hex()}"
+            self._departed += 1
+            if self._departed == 1:  # whatever comes later departs, too
+                self._problem(where, what)
         if len(opened.signatures) != len(verifiers):
             self._problem(where, "is not signed by every key of the log")
         self._check_cosignatures(size, found[1])
@@ -265,23 +333,30 @@ class _Check:
         for cosignature in self._store.cosignatures(size):
             verifier = witnesses.get(cosignature.key)
             where = f"cosignature {size} {cosignature.key}"
-            if verifier is None:
+            if key_of(cosignature.line) != cosignature.key:
+                self._problem(where, "is stored under another key than it is by")
+            elif verifier is None:
                 self._unchecked[f"cosignature by {cosignature.key}, not in policy"] += 1
-                continue
-            try:
-                signed = open_note(note + cosignature.line, [verifier]).signatures[0]
-            except AuditLogError as error:
-                self._problem(where, str(error))
-                continue
-            self._cosignatures += 1
-            if signed.timestamp != cosignature.time:
-                self._problem(where, "is stored with another time than it was signed")
+            else:
+                self._check_cosignature(where, note, cosignature, verifier)
+
+    def _check_cosignature(
+        self, where: str, note: bytes, cosignature: Cosignature, verifier: Verifier
+    ) -> None:
+        try:
+            signed = open_note(note + cosignature.line, [verifier]).signatures[0]
+        except AuditLogError as error:
+            self._problem(where, str(error))
+            return
+        self._cosignatures += 1
+        if signed.timestamp != cosignature.time:
+            self._problem(where, "is stored with another time than it was signed")
 
     def _witnesses(self) -> list[Verifier]:
         try:
             return [witness.verifier for witness in self._log.policy().witnesses]
-        except ConfigurationError:
-            return []
+        except AuditLogError:
+            return []  # `check_files` says so
 
     def _check_head(self) -> None:
         root = edge_root(self._edge)
@@ -292,29 +367,41 @@ class _Check:
             )
 
     def _check_beyond(self, size: int) -> None:
-        # A running service appends meanwhile: rows first, then how many entries exist.
         start = self._store.size()
-        rows = [row.index or 0 for row in self._store.index_rows(start, _MAX_INDEX)]
-        vault = [row[0] for row in self._store.vault_rows(start, _MAX_INDEX)]
-        now = self._store.size()
-        for kind, indices in (("index", rows), ("vault", vault)):
-            for index in indices:
-                if index >= now:
-                    self._problem(f"{kind} row {index}", "belongs to no entry")
+        with self._naming(f"index rows from {start} on"):
+            rows = self._store.index_rows(start, _MAX_INDEX)
+            self._check_unowned("index", [row.index or 0 for row in rows])
+        with self._naming(f"vault rows from {start} on"):
+            vault = self._store.vault_rows(start, _MAX_INDEX)
+            self._check_unowned("vault", [row[0] for row in vault])
         for beyond in (published for published in self._sizes if published > size):
             what = f"signed for {beyond} entries, only {size} exist"
             self._problem(f"checkpoint {beyond}", what)
         if self._head.size > size:
             what = f"says {self._head.size} entries, only {size} exist"
             self._problem("head", what)
-        cosigned = set(self._store.cosigned_sizes())
-        for beyond in cosigned - set(self._published_sizes()):
-            self._problem(f"cosignature {beyond}", "belongs to no checkpoint")
+        if self._head.size < (newest := max(self._sizes, default=0)):
+            what = f"says {self._head.size} entries, {newest} were signed"
+            self._problem("head", what)
+        with self._naming("cosignatures"):
+            cosigned = set(self._store.cosigned_sizes())
+            for beyond in cosigned - set(self._published_sizes()):
+                self._problem(f"cosignature {beyond}", "belongs to no checkpoint")
+
+    def _check_unowned(self, kind: str, indices: list[int]) -> None:
+        # A running service appends meanwhile: rows first, then how many entries exist.
+        now = self._store.size()
+        for index in indices:
+            if index >= now:
+                self._problem(f"{kind} row {index}", "belongs to no entry")
 
     def _check_tiles(self) -> None:
-        """Compare every stored tile; full ones below the head must all be there."""
-        missing = set(self._tiles)
-        paths = self._store.object_paths()
+        """Compare every stored tile; all that proofs need must be there."""
+        missing = {path for path in self._tiles if self._is_full(parse_tile_path(path))}
+        missing |= {tile_path(*tile) for tile in self._right_edges()}
+        paths: list[str] = []
+        with self._naming("objects"):
+            paths = self._store.object_paths()
         now = self._store.size()
         for path in paths:
             try:
@@ -324,7 +411,9 @@ class _Check:
                 self._problem(f"object {path[:80]!r}", "is no tile of this log")
                 continue
             last = (tile.index * TILE_WIDTH + tile.width) << below
-            data = self._store.get(path)
+            data: bytes | None = b""
+            with self._naming(path):
+                data = self._store.get(path)
             # Written since, by a running service, or outgrown and pruned by it.
             if self._size < last <= now or data is None:
                 continue
@@ -334,9 +423,9 @@ class _Check:
                 self._problem(path, "the tile does not match the stored entries")
             missing.discard(path)
         for path in sorted(missing):
-            tile = parse_tile_path(path)
-            end = (tile.index + 1) << (8 * (hash_level(tile) + 1))
-            if end <= self._head.size:
+            # Pruned meanwhile, by a running service that completed it.
+            full = tile_path(*parse_tile_path(path)[:2])
+            if full == path or self._store.get(full) is None:
                 self._problem(path, "the tile is missing")
 
     def _emitters_checked(self) -> Iterator[EmitterReport]:
@@ -346,6 +435,21 @@ class _Check:
             for found in report.unchecked[: _MAX_UNCHECKED - len(self._unknown)]:
                 self._unknown.append(f"emitter {report.emitter}: {found}")
             yield report
+
+    def _is_full(self, tile: Tile) -> bool:
+        """Return whether the tree of the head has this tile with all its hashes."""
+        end = (tile.index + 1) << (8 * (hash_level(tile) + 1))
+        return end <= self._head.size
+
+    def _right_edges(self) -> Iterator[Tile]:
+        """Yield the last tiles of every signed tree that no full one replaces yet."""
+        for published in {*self._sizes, self._head.size}:
+            size, level = min(published, self._size), 0
+            while size:
+                size, width = divmod(size, TILE_WIDTH)
+                if width and not self._is_full(Tile(level, size)):
+                    yield Tile(level, size, width)
+                level += 1
 
 
 def _chunks(size: int, stops: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ from auditlog.log.content import pack
 from auditlog.log.description import Describer
 from auditlog.storage import IndexRow, SpoolItem
 
-__all__ = ["EpochKeys", "Preparation", "index_row", "plain_item"]
+__all__ = ["EpochKeys", "Preparation", "epoch_of", "index_row", "plain_item"]
 
 _R_BYTES = 32
 _ZSTD_LEVEL = -1
@@ -47,7 +47,7 @@ class Preparation:
         Raises:
             StorageError: there is no key to seal under now.
         """
-        key_id, key = self._keys.epoch_key(_epoch(exchange.time // _DAY))
+        key_id, key = self._keys.epoch_key(epoch_of(exchange.time))
         entry, row, content = self._describer.describe(exchange)
         plaintext = pack(content, self._compressor)
         r = os.urandom(_R_BYTES)
@@ -77,6 +77,11 @@ def index_row(entry: Entry) -> IndexRow:
         data.get("model.version"),
         data["outcome"],
     )
+
+
+def epoch_of(time_us: int) -> str:
+    """Return the label of the key under which content of that time is sealed."""
+    return _epoch(time_us // _DAY)
 
 
 @lru_cache(maxsize=4)

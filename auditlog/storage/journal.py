@@ -45,9 +45,11 @@ __all__ = [
     "AbandonedJournal",
     "Journal",
     "JournalRecord",
+    "JournalView",
     "abandoned",
     "emitters_with_journal",
     "find_open",
+    "read_journals",
 ]
 
 _MAGIC = b"alogjrnl\x01"
@@ -370,6 +372,30 @@ def find_open(directory: Path, id_: bytes) -> JournalRecord | None:
                         if record.id == id_:
                             return record
     return None
+
+
+class JournalView(NamedTuple):
+    """What stands in a journal, living or dead, at one moment."""
+
+    emitter: bytes
+    """16 bytes."""
+    records: tuple[JournalRecord, ...]
+    damaged: int
+    """Bytes that belong to no whole header or record; one may just be written."""
+
+
+def read_journals(directory: Path) -> list[JournalView]:
+    """Return what stands in all journals, without a lock.
+
+    Raises:
+        StorageError: a journal cannot be read.
+    """
+    found = []
+    with storage_errors(f"look through {directory}"):
+        for path, emitter in _journals(directory) if directory.is_dir() else ():
+            parsed = _parse(_read_if_there(path), emitter)
+            found.append(JournalView(emitter, tuple(parsed.records), parsed.damaged))
+    return found
 
 
 class _Parsed(NamedTuple):

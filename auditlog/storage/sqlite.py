@@ -426,6 +426,14 @@ class SqliteStore:
         query = "SELECT * FROM vault WHERE idx >= ? AND idx < ? ORDER BY idx"
         return self._database.fetch(query, (start, end), (int, bytes, bytes))
 
+    def holes(self) -> list[tuple[int, int]]:
+        """Return the ranges of indices between entries where none is, in order."""
+        query = (
+            "SELECT start, next FROM (SELECT first + count AS start, "
+            "lead(first) OVER (ORDER BY first) AS next FROM spool) WHERE next > start"
+        )
+        return self._database.fetch(query, (), (int, int))
+
     def object_paths(self) -> list[str]:
         """See `auditlog.storage.Scan.object_paths`."""
         query = "SELECT path FROM objects ORDER BY path"
@@ -435,6 +443,24 @@ class SqliteStore:
         """See `auditlog.storage.Scan.cosigned_sizes`."""
         query = "SELECT DISTINCT size FROM cosignatures ORDER BY size"
         return [size for (size,) in self._database.fetch(query, (), (int,))]
+
+    def schema_changes(self) -> list[str]:
+        """Return what is missing or changed in the schema, or acts on its own in it.
+
+        Tables and indices of others change nothing, so they may be there: replication
+        tools add some.
+        """
+        query = (
+            "SELECT type || ' ' || name, sql FROM sqlite_schema "
+            "WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+        )
+        with contextlib.closing(sqlite3.connect(":memory:")) as made:
+            made.executescript(_SCHEMA)
+            expected = dict(made.execute(query))
+        found = dict(self._database.fetch(query, (), (str, _MAYBE_STR)))
+        changed = {name for name in expected if found.get(name) != expected[name]}
+        added = found.keys() - expected.keys()
+        return sorted(changed.union(n for n in added if n[:5] in ("trigg", "view ")))
 
     # --- where keys are ---------------------------------------------------------------
 
@@ -462,6 +488,11 @@ class SqliteStore:
         with self._database.writing() as connection:
             query = "INSERT INTO keys VALUES (?, ?, ?, ?)"
             connection.execute(query, (key_id, slot, kind, label))
+
+    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
+        """Return (key id, slot, kind, label) of all keys, in the order of slots."""
+        query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
+        return self._database.fetch(query, (), (bytes, int, str, str))
 
     # --- access tokens ----------------------------------------------------------------
 

@@ -19,7 +19,7 @@ _GROUPS = {
     "a": ("requests", "latency", "streams"),
     "b": ("appends",),
     "c": ("proofs",),
-    "d": ("checks",),
+    "d": ("checks", "tampering"),
     "e": ("sizes",),
     "f": ("startup",),
 }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
 from auditlog.core.sealing import (
+    MAX_PLAINTEXT,
     SLOT_SIZE,
     padme_length,
     seal,
@@ -206,3 +207,28 @@ def test_any_bytes_are_no_slot(data: bytes) -> None:
     for slot in (data, b"\x01" + data[1:61] + bytes(3)):
         with pytest.raises(AuditLogError):
             unwrap_slot(KEK, slot, KEY_ID, 0)
+
+
+class Claimed(bytes):
+    """Bytes that say they are as many as one likes: 2 GiB are too many to make."""
+
+    claim = 0
+
+    def __len__(self) -> int:
+        return self.claim
+
+
+def test_what_is_sealed_and_unsealed_ends_below_two_gib() -> None:
+    text = Claimed(b"text")
+    text.claim = MAX_PLAINTEXT
+    sealed = Claimed(seal(KEY, KEY_ID, LEAF, R, text))
+    text.claim += 1
+    with pytest.raises(
+        MalformedError, match=r"^expected at most 2147483631 bytes to s"
+    ):
+        seal(KEY, KEY_ID, LEAF, R, text)
+    sealed.claim = MAX_PLAINTEXT + 49
+    assert unseal(KEY, KEY_ID, LEAF, sealed) == b"text"
+    sealed.claim += 1
+    with pytest.raises(MalformedError, match="of 49 bytes to 2 GiB, got 2147483681 b"):
+        unseal(KEY, KEY_ID, LEAF, sealed)

@@ -1,0 +1,370 @@
+"""A log to tamper with, and every way to: each column of each table.
+
+Changes are derived from the schema, so that a new column cannot be forgotten. The same
+ones are made one at a time to a small log, and many at once to a large one.
+"""
+
+import re
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from auditlog.capture.exchange import ModelIdentity
+from auditlog.core.errors import AuditLogError
+from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
+from auditlog.log.check import CheckReport, check_log
+from auditlog.log.directory import create_log, open_log
+from auditlog.log.runtime import Runtime
+from auditlog.log.sequencer import Sequencer
+from auditlog.log.tokens import create_token
+from auditlog.storage import Cosignature
+from tests.log.builders import config_of, exchange, gap_items, now_us
+
+__all__ = [
+    "TABLES",
+    "UNSEEN",
+    "Change",
+    "build",
+    "every_change",
+    "expected",
+    "found",
+    "is_named",
+    "tamper",
+    "tamper_often",
+]
+
+_DAY = 86_400_000_000
+_WITNESSES = [
+    make_signer(f"w{n}.example", COSIGNATURE_ED25519, bytes([n]) * 32) for n in (1, 2)
+]
+TABLES = {
+    "checkpoints": "size",
+    "cosignatures": "size, key",
+    "entry_index": "idx",
+    "head": "id",
+    "keys": "slot",
+    "meta": "key",
+    "objects": "path",
+    "spool": "first",
+    "tokens": "hash",
+    "vault": "idx",
+}
+"""What makes rows of each table neighbours."""
+UNSEEN = {
+    ("tokens", "*"): "who may ask is configuration, about which no entry speaks",
+    ("head", "generation"): "it only counts how often the head moved",
+    ("meta", "duplicated"): "a row that nobody asks for",
+    ("cosignatures", "deleted"): "whoever has a copy of it, or the witness, knows",
+}
+"""What no check can find, or need find, by table and column or row change; and why."""
+_OF_VALUES = ("changed", "emptied", "retyped", "copied", "swapped")
+_OF_ROWS = ("deleted", "duplicated")
+_BUNDLE = 256
+
+
+class Change(NamedTuple):
+    """What somebody with write access does to one value, or to one row."""
+
+    table: str
+    column: str
+    """Empty where it is done to a whole row."""
+    how: str
+    """A value is changed, emptied, made another type's, copied from its neighbour or
+    swapped with it; a row is deleted, or duplicated under keys that are free."""
+
+
+def build(directory: Path, decisions: int, others: int) -> None:
+    """Make a log of two emitters, two epochs and many cosigned checkpoints.
+
+    Args:
+        directory: where nothing is yet.
+        decisions: with sealed content, half before and half after the others.
+        others: entries without content.
+    """
+    create_log(config_of(directory)).close()
+    with (directory / "policy").open("a", encoding="utf-8") as policy:
+        for number, witness in enumerate(_WITNESSES):
+            policy.write(f"witness w{number} {witness.verifier.vkey}\n")
+    _record(directory, decisions // 2, now_us() - _DAY)
+    with open_log(directory) as log:
+        sequencer = Sequencer(log.store, log.origin, log.signers)
+        items, step = gap_items(others), max(50, others // 50)
+        for at in range(0, others, step):
+            log.store.append(items[at : at + step])
+            sequencer.step()
+    _record(directory, decisions - decisions // 2, now_us())
+    _cosign(directory)
+
+
+def _record(directory: Path, count: int, time: int) -> None:
+    runtime = Runtime(config_of(directory, checkpoint_decisions=25))
+    for number in range(count):
+        one = exchange(
+            0,
+            request=b'{"age": %d}' % number,
+            time=time + number,
+            route=f"/score/{number % 2}",
+            model=ModelIdentity(f"credit-{number % 2}", f"{number % 2}"),
+            outcome="error" if number % 2 else "completed",
+        )
+        one.sequence = runtime.open(one.id, one.time)
+        runtime.submit(one)
+    runtime.stop()
+
+
+def _cosign(directory: Path) -> None:
+    with open_log(directory) as log:
+        for size in log.store.sizes(0, 1 << 30):
+            published = log.store.covering(size)
+            assert published is not None
+            text, _ = split_unverified_note(published[1])
+            log.store.add_cosignatures(
+                [
+                    Cosignature(size, one.verifier.key, time, one.sign(text, time))
+                    for time, one in enumerate(_WITNESSES, 1_800_000_000)
+                ]
+            )
+        for role in ("auditor", "content"):
+            create_token(log.store, role, label=role, now=1_800_000_000)
+
+
+def every_change(database: Path) -> list[Change]:
+    """Return every change to every column, and to a row, of every table of a store."""
+    with _opened(database) as db:
+        query = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
+        names = [name for (name,) in db.execute(query)]
+        return [
+            Change(name, column, how)
+            for name in names
+            for column in ["", *_Table(db, name).columns]
+            for how in (_OF_VALUES if column else _OF_ROWS)
+        ]
+
+
+def expected(change: Change) -> str:
+    """Return how a change must show: named, refused, unchecked or unseen."""
+    table, column, how = change
+    if (table, how) == ("meta", "duplicated"):
+        return "unseen"
+    if table == "meta" or (table, how) in {("head", "deleted"), ("head", "retyped")}:
+        return "refused"
+    if {(table, "*"), (table, column or how)} & UNSEEN.keys():
+        return "unseen"
+    if table == "keys" and how != "retyped":
+        return "unchecked" if column == "slot" or how == "duplicated" else "named"
+    return "named"
+
+
+def tamper(
+    database: Path, change: Change, part: float, leave: Collection[Any] = ()
+) -> list[Any] | None:
+    """Make a change to a store that nobody has open.
+
+    Args:
+        database: the file.
+        change: what to do.
+        part: how far into the table, from 0 to 1.
+        leave: first keys of rows that are not to be touched.
+
+    Returns:
+        The first key of each row touched; None if no two rows differ so, or the
+        constraints of the table forbid it.
+    """
+    with _opened(database) as db:
+        try:
+            touched = _Table(db, change.table).make(change, part, leave)
+        except sqlite3.IntegrityError:
+            db.rollback()
+            return None
+        db.commit()
+        return touched
+
+
+def tamper_often(database: Path, table: str) -> list[tuple[Change, list[Any]]]:
+    """Make each change to a table that must be named, each in a place of its own.
+
+    Returns:
+        What was made, with the keys of the rows touched.
+    """
+    changes = [one for one in every_change(database) if one.table == table]
+    changes = [one for one in changes if expected(one) == "named"]
+    # From the end on: what is deleted or moved must not shift the places before it.
+    parts = [(2 * number + 1) / (2 * len(changes)) for number in range(len(changes))]
+    made: list[tuple[Change, list[Any]]] = []
+    for change, part in zip(changes, reversed(parts), strict=True):
+        taken = {key for _, touched in made for key in touched}
+        if touched := tamper(database, change, part, taken):
+            made.append((change, touched))
+    return made
+
+
+def found(directory: Path) -> CheckReport | AuditLogError:
+    """Return what a check says of a log, or how it was refused."""
+    try:
+        with open_log(directory, read_only=True) as log:
+            return check_log(log)
+    except AuditLogError as error:
+        return error
+
+
+def is_named(change: Change, touched: Sequence[Any], report: CheckReport) -> bool:
+    """Return whether a check named the rows that a change touched."""
+    places = [problem.where for problem in report.problems]
+    if change.table == "keys":
+        return any("sealed under" in what for _, what in report.problems) or any(
+            place in ("keys", "keys and files") for place in places
+        )
+    by = [any(_names(change.table, key, where) for where in places) for key in touched]
+    return all(by) if change.how == "swapped" else any(by)
+
+
+def _names(table: str, key: Any, where: str) -> bool:
+    if table == "spool":
+        numbers = re.match("entr(?:y|ies) ([0-9]+)(?: to ([0-9]+))?", where)
+        if numbers is None:
+            return False
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        return bool(first <= key + _BUNDLE and key - 1 <= last)
+    names = {
+        "checkpoints": (f"checkpoint {key}", f"cosignature {key}"),
+        "cosignatures": (f"cosignature {key}", f"checkpoint {key}", "cosignatures"),
+        "entry_index": (f"index row {key}",),
+        "head": ("head",),
+        "objects": (f"{key}", f"object {key!r}", "objects"),
+        "vault": (f"vault row {key}",),
+    }
+    return (
+        re.match(rf"(?:{'|'.join(map(re.escape, names[table]))})(?![0-9])", where)
+        is not None
+    )
+
+
+@contextmanager
+def _opened(database: Path) -> Iterator[sqlite3.Connection]:
+    db = sqlite3.connect(database)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+class _Table:
+    """One table of an open store; rows are dicts of columns."""
+
+    def __init__(self, db: sqlite3.Connection, name: str) -> None:
+        self._db, self._name = db, name
+        self._info = db.execute(f"PRAGMA table_info({name})").fetchall()
+        self.columns = [row[1] for row in self._info]
+        self._nullable = {row[1] for row in self._info if not row[3] and not row[5]}
+        self._keys = [row[1] for row in self._info if row[5]]
+        self._unique = {*self._keys}
+        for index in db.execute(f"PRAGMA index_list({name})").fetchall():
+            if index[2]:
+                columns = db.execute(f"PRAGMA index_info({index[1]})")
+                self._unique.update(row[2] for row in columns)
+
+    def make(
+        self, change: Change, part: float, leave: Collection[Any]
+    ) -> list[Any] | None:
+        rows = [row for row in self._rows(part) if self._first_key(row) not in leave]
+        if change.how == "deleted":
+            return self._delete(rows[0])
+        if change.how == "duplicated":
+            return self._duplicate(rows[0])
+        one, other = next(
+            (two for two in pairwise(rows) if self._matter(change, *two)),
+            (rows[0], None),
+        )
+        return self._change(change, one, other)
+
+    def _change(
+        self, change: Change, one: dict[str, Any], other: dict[str, Any] | None
+    ) -> list[Any] | None:
+        column, value = change.column, one[change.column]
+        if change.how == "changed":
+            try:
+                return self._set(column, one, _other(value))
+            except sqlite3.IntegrityError:
+                return self._set(column, one, _far(value))
+        if change.how == "swapped":
+            return None if other is None else self._swap(column, one, other)
+        empty = None if column in self._nullable else type(value)()
+        new = {
+            "emptied": empty,
+            "retyped": 7 if type(value) is bytes else b"7",
+            "copied": value if other is None else other[column],
+        }[change.how]
+        return None if new == value else self._set(column, one, new)
+
+    def _rows(self, part: float) -> list[dict[str, Any]]:
+        (count,) = self._db.execute(f"SELECT count(*) FROM {self._name}").fetchone()
+        order = TABLES[self._name]
+        query = f"SELECT * FROM {self._name} ORDER BY {order} LIMIT 400 OFFSET ?"
+        rows = self._db.execute(query, [int(count * part)]).fetchall()
+        return [dict(zip(self.columns, row, strict=True)) for row in rows]
+
+    @staticmethod
+    def _matter(change: Change, one: dict[str, Any], other: dict[str, Any]) -> bool:
+        """Return whether the change makes a difference to the first of two rows."""
+        value = one[change.column]
+        nothing = (None, 0, "", b"") if change.how == "emptied" else (None,)
+        return value not in nothing and value != other[change.column]
+
+    def _first_key(self, row: dict[str, Any]) -> Any:
+        return row[TABLES[self._name].split(",")[0]]
+
+    def _set(self, column: str, row: dict[str, Any], value: Any) -> list[Any]:
+        where = " AND ".join(f"{key} = ?" for key in self._keys)
+        query = f"UPDATE {self._name} SET {column} = ? WHERE {where}"
+        done = self._db.execute(query, [value, *(row[key] for key in self._keys)])
+        assert done.rowcount == 1
+        return [self._first_key(row), self._first_key({**row, column: value})]
+
+    def _swap(
+        self, column: str, one: dict[str, Any], other: dict[str, Any]
+    ) -> list[Any]:
+        away = {**one, column: _far(one[column])}
+        self._set(column, one, away[column])
+        self._set(column, other, one[column])
+        self._set(column, away if column in self._keys else one, other[column])
+        return [self._first_key(one), self._first_key(other)]
+
+    def _delete(self, row: dict[str, Any]) -> list[Any]:
+        where = " AND ".join(f"{key} = ?" for key in self._keys)
+        query = f"DELETE FROM {self._name} WHERE {where}"
+        self._db.execute(query, [row[key] for key in self._keys])
+        return [self._first_key(row)]
+
+    def _duplicate(self, row: dict[str, Any]) -> list[Any]:
+        copy = {
+            column: None
+            if column in self._unique & self._nullable
+            else _far(value)
+            if column in self._unique
+            else value
+            for column, value in row.items()
+        }
+        marks = ",".join("?" * len(copy))
+        query = f"INSERT INTO {self._name} VALUES ({marks})"
+        self._db.execute(query, [*copy.values()])
+        return [self._first_key(copy)]
+
+
+def _other(value: Any) -> Any:
+    """Return a value that is nearly the same."""
+    if value is None:
+        return 7
+    if isinstance(value, int):
+        return value + 1
+    half = len(value) // 2
+    if isinstance(value, bytes):
+        return value[:half] + bytes([value[half] ^ 1]) + value[half + 1 :]
+    return value[:half] + ("y" if value[half] == "x" else "x") + value[half + 1 :]
+
+
+def _far(value: Any) -> Any:
+    """Return a value that no other row has."""
+    return 1 << 40 if isinstance(value, int) else _other(value)
