@@ -63,6 +63,12 @@ UNSEEN = {
 _OF_VALUES = ("changed", "emptied", "retyped", "copied", "swapped")
 _OF_ROWS = ("deleted", "duplicated")
 _BUNDLE = 256
+_NOUNS = {
+    "entry_index": "index row",
+    "spool": "entr(?:y|ies)",
+    "vault": "vault row",
+}
+"""Tables whose rows a check may name as a range."""
 
 
 class Change(NamedTuple):
@@ -222,24 +228,21 @@ def is_named(change: Change, touched: Sequence[Any], report: CheckReport) -> boo
 
 
 def _names(table: str, key: Any, where: str) -> bool:
-    if table == "spool":
-        numbers = re.match("entr(?:y|ies) ([0-9]+)(?: to ([0-9]+))?", where)
+    if table in _NOUNS:
+        numbers = re.match(f"{_NOUNS[table]} ([0-9]+)(?: to ([0-9]+))?", where)
         if numbers is None:
             return False
         first, last = int(numbers[1]), int(numbers[2] or numbers[1])
-        return bool(first <= key + _BUNDLE and key - 1 <= last)
+        reach = _BUNDLE if table == "spool" else 0
+        return bool(first <= key + reach and key - reach // _BUNDLE <= last)
     names = {
         "checkpoints": (f"checkpoint {key}", f"cosignature {key}"),
         "cosignatures": (f"cosignature {key}", f"checkpoint {key}", "cosignatures"),
-        "entry_index": (f"index row {key}",),
         "head": ("head",),
         "objects": (f"{key}", f"object {key!r}", "objects"),
-        "vault": (f"vault row {key}",),
     }
-    return (
-        re.match(rf"(?:{'|'.join(map(re.escape, names[table]))})(?![0-9])", where)
-        is not None
-    )
+    either = "|".join(map(re.escape, names[table]))
+    return re.match(f"(?:{either})(?![0-9])", where) is not None
 
 
 @contextmanager
