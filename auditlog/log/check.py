@@ -405,8 +405,9 @@ class _Check:
         for path in sorted(missing):
             # Pruned meanwhile, by a running service that completed it.
             full = tile_path(*parse_tile_path(path)[:2])
-            if full == path or self._store.get(full) is None:
-                self._problem(path, "the tile is missing")
+            with self._naming(path):
+                if full == path or self._store.get(full) is None:
+                    self._problem(path, "the tile is missing")
 
     def _is_full(self, tile: Tile) -> bool:
         """Return whether the tree of the head has this tile with all its hashes."""
