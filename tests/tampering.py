@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
+from auditlog.core.tiles import parse_tile_path
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import Runtime
@@ -103,6 +104,24 @@ def build(directory: Path, decisions: int, others: int) -> None:
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
     _cosign(directory)
+    _drop_unsigned(directory)
+
+
+def _drop_unsigned(directory: Path) -> None:
+    """Remove partial tiles of trees that were never signed, which nobody can miss.
+
+    A sequencer in a hurry makes some: entries came in while it was at work.
+    """
+    with open_log(directory) as log:
+        tiles = {path: parse_tile_path(path) for path in log.store.object_paths()}
+        sizes = log.store.sizes(0, 1 << 30)
+        needed = {
+            (level, *divmod(size >> 8 * level, 256))
+            for size in sizes
+            for level in range(4)
+        }
+        partial = [path for path, tile in tiles.items() if tile.width < 256]
+        log.store.prune([path for path in partial if tuple(tiles[path]) not in needed])
 
 
 def _record(directory: Path, count: int, time: int) -> None:

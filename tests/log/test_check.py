@@ -80,8 +80,8 @@ ROWS = {
     ),
     "tile of an older checkpoint removed": (
         (
-            "DELETE FROM objects WHERE path = (SELECT path FROM objects WHERE "
-            "path LIKE 'tile/0/001.p/%' ORDER BY length(path), path LIMIT 1)"
+            "DELETE FROM objects WHERE path = (SELECT 'tile/0/001.p/' || "
+            "min(size - 256) FROM checkpoints WHERE size > 256)"
         ),
         "tile/0/001.p/[0-9]+ the tile is missing",
     ),
