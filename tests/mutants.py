@@ -36,10 +36,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     reach, seconds = _reach(session)
     running: dict[int, str] = {}
     ends: dict[str, int] = {}
-    chosen = os.environ.get("MUTANTS", "*")
+    chosen = os.environ.get("MUTANTS", "*").split(",")
     gc.collect()
     gc.freeze()  # or each child would copy what the collector looks at
-    names = [name for name in _mutants() if fnmatch.fnmatch(name, chosen)]
+    names = [name for name in _mutants() if _is_any(name, chosen)]
     for number, name in enumerate(names):
         tests = sorted(reach[name.partition("__mutmut_")[0]], key=seconds.__getitem__)
         if not tests:
@@ -54,6 +54,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         _reap(running, ends)
     session.testsfailed = _report(ends)
     return True
+
+
+def _is_any(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def _mutants() -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
+from auditlog.core.tiles import parse_tile_path
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import Runtime
@@ -63,6 +64,12 @@ UNSEEN = {
 _OF_VALUES = ("changed", "emptied", "retyped", "copied", "swapped")
 _OF_ROWS = ("deleted", "duplicated")
 _BUNDLE = 256
+_NOUNS = {
+    "entry_index": "index row",
+    "spool": "entr(?:y|ies)",
+    "vault": "vault row",
+}
+"""Tables whose rows a check may name as a range."""
 
 
 class Change(NamedTuple):
@@ -97,6 +104,24 @@ def build(directory: Path, decisions: int, others: int) -> None:
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
     _cosign(directory)
+    _drop_unsigned(directory)
+
+
+def _drop_unsigned(directory: Path) -> None:
+    """Remove partial tiles of trees that were never signed, which nobody can miss.
+
+    A sequencer in a hurry makes some: entries came in while it was at work.
+    """
+    with open_log(directory) as log:
+        tiles = {path: parse_tile_path(path) for path in log.store.object_paths()}
+        sizes = log.store.sizes(0, 1 << 30)
+        needed = {
+            (level, *divmod(size >> 8 * level, 256))
+            for size in sizes
+            for level in range(4)
+        }
+        partial = [path for path, tile in tiles.items() if tile.width < 256]
+        log.store.prune([path for path in partial if tuple(tiles[path]) not in needed])
 
 
 def _record(directory: Path, count: int, time: int) -> None:
@@ -222,24 +247,21 @@ def is_named(change: Change, touched: Sequence[Any], report: CheckReport) -> boo
 
 
 def _names(table: str, key: Any, where: str) -> bool:
-    if table == "spool":
-        numbers = re.match("entr(?:y|ies) ([0-9]+)(?: to ([0-9]+))?", where)
+    if table in _NOUNS:
+        numbers = re.match(f"{_NOUNS[table]} ([0-9]+)(?: to ([0-9]+))?", where)
         if numbers is None:
             return False
         first, last = int(numbers[1]), int(numbers[2] or numbers[1])
-        return bool(first <= key + _BUNDLE and key - 1 <= last)
+        reach = _BUNDLE if table == "spool" else 0
+        return bool(first <= key + reach and key - reach // _BUNDLE <= last)
     names = {
         "checkpoints": (f"checkpoint {key}", f"cosignature {key}"),
         "cosignatures": (f"cosignature {key}", f"checkpoint {key}", "cosignatures"),
-        "entry_index": (f"index row {key}",),
         "head": ("head",),
         "objects": (f"{key}", f"object {key!r}", "objects"),
-        "vault": (f"vault row {key}",),
     }
-    return (
-        re.match(rf"(?:{'|'.join(map(re.escape, names[table]))})(?![0-9])", where)
-        is not None
-    )
+    either = "|".join(map(re.escape, names[table]))
+    return re.match(f"(?:{either})(?![0-9])", where) is not None
 
 
 @contextmanager

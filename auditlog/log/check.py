@@ -110,6 +110,8 @@ class _Check:
             )
         self._ids: set[bytes] = set()
         self._uses: dict[bytes, list[str]] = {}
+        self._ranges: dict[tuple[str, str], tuple[int, int, int]] = {}
+        """First and last row, and position, of the newest problem of a kind."""
         self._departed = 0
         """Checkpoints whose root the entries do not give."""
 
@@ -166,6 +168,20 @@ class _Check:
         else:
             self._unchecked["problem beyond the first 1,000, not listed"] += 1
 
+    def _problem_at(self, kind: str, index: int, what: str) -> None:
+        """Add a problem with one row; neighbours with the same one become a range.
+
+        Or one bundle that was moved would fill the report, and hide what comes later.
+        """
+        first, last, place = self._ranges.get((kind, what), (index, index - 1, -1))
+        if index != last + 1 or place < 0:
+            first, place = index, len(self._problems)
+            self._problem(f"{kind} {index}", what)
+        else:
+            self._problems[place] = Problem(f"{kind} {first} to {index}", what)
+        if place < _MAX_PROBLEMS:
+            self._ranges[kind, what] = first, index, place
+
     def _published_sizes(self) -> list[int]:
         sizes: list[int] = []
         while found := self._store.sizes(sizes[-1] + 1 if sizes else 0, _CHUNK):
@@ -184,9 +200,9 @@ class _Check:
             if encoded is not None:
                 self._check_entry(index, encoded, row, stored)
         for row in rows.values():
-            self._problem(f"index row {row.index}", "belongs to no entry")
+            self._problem_at("index row", row.index or 0, "belongs to no entry")
         for index in vault:
-            self._problem(f"vault row {index}", "belongs to no entry")
+            self._problem_at("vault row", index, "belongs to no entry")
         leaves = [leaf_hash(entry or b"") for entry in entries]
         growth = grow(self._size, self._edge, leaves)
         self._size, self._edge = end, growth.edge
@@ -238,16 +254,15 @@ class _Check:
         row: IndexRow | None,
         stored: tuple[bytes, bytes] | None,
     ) -> None:
-        where = f"entry {index}"
         try:
             entry = parse_entry(encoded)
         except AuditLogError as error:
-            self._problem(where, str(error))
+            self._problem_at("entry", index, str(error))
             return
         if entry.source != self._log.origin:
-            self._problem(where, f"names {entry.source!r} as its log")
+            self._problem_at("entry", index, f"names {entry.source!r} as its log")
         if entry.id in self._ids:
-            self._problem(where, "has the id of an earlier entry")
+            self._problem_at("entry", index, "has the id of an earlier entry")
         self._ids.add(entry.id)
         try:
             self._completeness.note(index, entry)
@@ -257,12 +272,12 @@ class _Check:
             return
         if row != expected:
             what = "is missing" if row is None else "differs from the entry"
-            self._problem(f"index row {index}", what)
+            self._problem_at("index row", index, what)
         if entry.type == DECISION:
             self._decisions += 1
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
-            self._problem(f"vault row {index}", "belongs to no decision")
+            self._problem_at("vault row", index, "belongs to no decision")
 
     def _check_content(
         self,
@@ -273,10 +288,10 @@ class _Check:
     ) -> None:
         if "commitment" not in entry.data:
             if stored is not None:
-                self._problem(f"vault row {index}", "the decision has no commitment")
+                self._problem_at("vault row", index, "the decision has no commitment")
             return
         if stored is None:
-            self._problem(f"vault row {index}", "the stored content is missing")
+            self._problem_at("vault row", index, "the stored content is missing")
             return
         key_id, sealed = stored
         self._check_key(index, key_id, entry.time)
@@ -289,7 +304,7 @@ class _Check:
             plaintext = unseal(key, key_id, leaf_hash(encoded), sealed)
             verify_content(entry, unpack(plaintext))
         except AuditLogError as error:
-            self._problem(f"vault row {index}", str(error))
+            self._problem_at("vault row", index, str(error))
 
     def _check_key(self, index: int, key_id: bytes, time: int) -> None:
         """Hold the key of a vault row against what the store says it is for."""
@@ -302,7 +317,7 @@ class _Check:
         if (use := self._uses.get(key_id)) != expected:
             got = "a key that is not registered" if use is None else " ".join(use)
             what = f"sealed under {got}, expected the key of {' '.join(expected)}"
-            self._problem(f"vault row {index}", what)
+            self._problem_at("vault row", index, what)
 
     def _check_checkpoint(self, size: int) -> None:
         where = f"checkpoint {size}"
@@ -393,7 +408,7 @@ class _Check:
         now = self._store.size()
         for index in indices:
             if index >= now:
-                self._problem(f"{kind} row {index}", "belongs to no entry")
+                self._problem_at(f"{kind} row", index, "belongs to no entry")
 
     def _check_tiles(self) -> None:
         """Compare every stored tile; all that proofs need must be there."""
@@ -425,8 +440,9 @@ class _Check:
         for path in sorted(missing):
             # Pruned meanwhile, by a running service that completed it.
             full = tile_path(*parse_tile_path(path)[:2])
-            if full == path or self._store.get(full) is None:
-                self._problem(path, "the tile is missing")
+            with self._naming(path):
+                if full == path or self._store.get(full) is None:
+                    self._problem(path, "the tile is missing")
 
     def _emitters_checked(self) -> Iterator[EmitterReport]:
         for report in self._completeness.reports(self._alive, self._max_silence):

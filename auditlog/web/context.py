@@ -62,8 +62,8 @@ def _other(first: Exchange, item: Item, literal: ModelIdentity | None) -> Exchan
         secret=secret,
         sequence=item.sequence,
         time=item.time,
-        request=Body(secret, 0, 0, "omitted"),
-        response=Body(secret, 1, 0, "omitted"),
+        request=_omitted(secret, first.request),
+        response=_omitted(secret, first.response),
         context=dict(first.context),
     )
     model, facts, _ = item.decision.conclude() or (None, NOTHING, ())
@@ -71,6 +71,11 @@ def _other(first: Exchange, item: Item, literal: ModelIdentity | None) -> Exchan
         exchange.model, literal = model, None
     _settle(exchange, facts, literal)
     return exchange
+
+
+def _omitted(secret: bytes, body: Body) -> Body:
+    """Return a body of the same kind that is with another decision."""
+    return Body(secret, body.leaf, 0, "omitted", media_type=body.media_type)
 
 
 def _settle(exchange: Exchange, facts: Facts, literal: ModelIdentity | None) -> None:

@@ -64,7 +64,7 @@ def test_each_route_is_named_with_the_reason() -> None:
     }
     assert found["/score/{id}"] == [(True, "POST", "matched")]
     assert found["/both"] == [(True, "PUT", "matched"), (False, "GET", "method")]
-    assert found["/docs"] == [(False, "GET,HEAD", "method")]
+    assert found["/docs"] == [(False, "GET,HEAD", "documentation")]
     assert found["/audit/checkpoint"] == [(False, "GET", "auditlog's own")]
     assert found["/files/{path}"] == [(False, "*", "static files")]
     assert found["/tenants/{tenant}/x/{n}"] == [(True, "POST", "matched")]

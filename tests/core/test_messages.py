@@ -121,6 +121,14 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
         "expected the quorum 'g', got v, w",
     ),
     (
+        lambda: checkpoint.parse_policy(
+            W.replace("witness w", f"witness {LONG}")
+            + W2.replace("witness v", f"witness {LONG}")
+        ),
+        MalformedError,
+        f"policy line 2: expected an unused name, got '{'n' * 100}'",
+    ),
+    (
         lambda: checkpoint.parse_policy("quorum none\u00a0\n"),
         MalformedError,
         "policy line 1: expected an earlier name, got 'none\\xa0'",

@@ -80,8 +80,8 @@ ROWS = {
     ),
     "tile of an older checkpoint removed": (
         (
-            "DELETE FROM objects WHERE path = 'tile/0/001.p/' || (SELECT "
-            "size - 256 FROM checkpoints WHERE size > 256 ORDER BY size LIMIT 1)"
+            "DELETE FROM objects WHERE path = (SELECT 'tile/0/001.p/' || "
+            "min(size - 256) FROM checkpoints WHERE size > 256)"
         ),
         "tile/0/001.p/[0-9]+ the tile is missing",
     ),
@@ -95,7 +95,7 @@ ROWS = {
     ),
     "label of a key": (
         "UPDATE keys SET label = '1999-12-31'",
-        "vault row 5 sealed under epoch 1999-12-31, expected the key of epoch 20",
+        "vault row 1 to 150 sealed under epoch 1999-12-31, expected the key of epoch",
     ),
     "key that is not registered": (
         "UPDATE vault SET key_id = flip(key_id) WHERE idx = 5",
