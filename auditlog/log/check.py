@@ -268,7 +268,7 @@ class _Check:
             self._completeness.note(index, entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
-            self._problem(where, f"does not say what it must: {error}")
+            self._problem_at("entry", index, f"does not say what it must: {error}")
             return
         if row != expected:
             what = "is missing" if row is None else "differs from the entry"
