@@ -397,16 +397,17 @@ def current() -> Decision:
     """Return the decision of the request that is being answered.
 
     Works in ``async def`` and ``def`` handlers, in dependencies and behind any other
-    middleware. In a thread that you start yourself, pass the decision on.
+    middleware. In a thread that you start yourself, pass the decision on. Of a request
+    that is not captured it gives one that is not `recorded`.
 
     Raises:
-        AuditLogError: called outside a request that `AuditMiddleware` captures.
+        AuditLogError: called outside a request that passed `AuditMiddleware`.
     """
     decision = _CURRENT.get()
     if decision is None:
         raise AuditLogError(
-            "expected to be inside a request that AuditMiddleware captures, but there "
-            "is none here: is the middleware installed, and the route captured?"
+            "expected to be inside a request that passed AuditMiddleware, but there is "
+            "none here: is the middleware installed?"
         )
     return decision
 
