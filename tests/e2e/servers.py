@@ -63,9 +63,9 @@ def post(port: int, path: str, body: bytes = b'{"x":1}') -> tuple[int, str | Non
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request("POST", path, body, {"content-type": "application/json"})
-        response = connection.getresponse()
-        response.read()
-        return response.status, response.getheader("decision-id")
+        with connection.getresponse() as response:
+            response.read()
+            return response.status, response.getheader("decision-id")
     finally:
         connection.close()
 

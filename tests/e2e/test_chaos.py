@@ -103,16 +103,16 @@ class Load:
         with closing(connection):
             headers = {"content-type": "application/json"}
             connection.request("POST", f"/{endpoint}", b'{"x":1}', headers)
-            answer = connection.getresponse()
-            id_ = answer.getheader("decision-id")
-            if id_ is None:
-                return  # Refused, or not recorded: nothing was promised.
-            ended = False
-            try:
-                answer.read()
-                ended = True
-            finally:
-                self.seen.append(Seen(id_, endpoint, ended, self._promised))
+            with connection.getresponse() as answer:
+                id_ = answer.getheader("decision-id")
+                if id_ is None:
+                    return  # Refused, or not recorded: nothing was promised.
+                ended = False
+                try:
+                    answer.read()
+                    ended = True
+                finally:
+                    self.seen.append(Seen(id_, endpoint, ended, self._promised))
 
     def _leave(self) -> None:
         stream = Stream(self._port, "/endless")
