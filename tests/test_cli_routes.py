@@ -18,8 +18,8 @@ plain = FastAPI(openapi_url=None)
 async def score(id: str) -> str:
     return id
 
-@plain.get("/health")
-async def health() -> str:
+@plain.get("/facts")
+async def facts() -> str:
     return "well"
 
 added = FastAPI(openapi_url=None)
@@ -47,7 +47,7 @@ def test_it_prints_each_route_and_starts_nothing(here: Path) -> None:
     assert done.status == 0
     rows = [line.split("\t") for line in done.out.splitlines()]
     assert ["yes", "POST", "/score/{id}", "matched"] in rows
-    assert ["no", "GET", "/health", "method"] in rows
+    assert ["no", "GET", "/facts", "method"] in rows
     assert "1 of 2 are captured\n" in done.err
     assert "warning: the middleware is not installed" in done.err
     assert {path.name for path in here.iterdir()} <= {"service.py", "__pycache__"}
@@ -59,7 +59,7 @@ def test_it_uses_the_options_of_the_middleware_that_is_installed(here: Path) -> 
     assert "warning" not in added.err
     wrapped = _routes(here, "service:wrapped")
     assert "no\tPOST\t/score/{id}\tmethod\n" in wrapped.out
-    assert "yes\tGET\t/health\tmatched\n" in wrapped.out
+    assert "yes\tGET\t/facts\tmatched\n" in wrapped.out
 
 
 def test_without_one_it_uses_the_environment(here: Path) -> None:

@@ -7,6 +7,7 @@ lets `Routes` decide, so that what it says is what a request meets.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from auditlog.capture.foreign import finder_of
 from auditlog.capture.routers import Route, find_router, innermost
 from auditlog.capture.routes import NOT_DECISIONS, Routes
 
@@ -54,13 +55,20 @@ def survey(
     """
     routes = Routes(app, include=include, exclude=exclude)
     wanted = frozenset(method.upper() for method in methods)
+    return [row for one in _all(app) for row in _rows(one, routes, wanted)]
+
+
+def _all(app: Any) -> Iterator[_Found]:
+    if finder_of(app) is not None:
+        opaque = "as the framework's own router finds for each request"
+        yield _Found("", None, innermost(app), opaque)
+        return
     router = find_router(app)
     if router is None:
         opaque = "no router that is known: every path is one, globs look at the path"
-        found: Iterable[_Found] = [_Found("", None, innermost(app), opaque)]
+        yield _Found("", None, innermost(app), opaque)
     else:
-        found = _walk(router, "")
-    return [row for one in found for row in _rows(one, routes, wanted)]
+        yield from _walk(router, "")
 
 
 def _rows(

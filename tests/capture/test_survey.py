@@ -1,5 +1,6 @@
 """What `auditlog routes` says of an application is what its requests meet."""
 
+import importlib
 import re
 from typing import Any
 
@@ -77,6 +78,34 @@ def test_each_route_is_named_with_the_reason() -> None:
 def test_the_endpoint_is_named() -> None:
     (row,) = _by_template(application())["/tenants/{tenant}/x/{n}"]
     assert row.endpoint.endswith("test_survey.end")
+
+
+def test_a_probe_is_one_only_where_reads_are_captured() -> None:
+    app = Starlette(routes=[Route("/health", end, methods=["GET", "POST"])])
+    taken = {m for row in survey(app) if row.captured for m in row.methods}
+    assert taken == {"POST"}
+    (not_taken,) = survey(
+        Starlette(routes=[Route("/health", end)]), methods=["GET", "HEAD"]
+    )
+    assert (not_taken.captured, not_taken.why) == (False, "read by probes and monitors")
+    named = survey(app, methods=["GET"], include=["/h*"])
+    assert {m for row in named if row.captured for m in row.methods} == {"GET"}
+
+
+@pytest.mark.parametrize("framework", ["litestar", "quart", "django"])
+def test_other_frameworks_find_their_routes_themselves(framework: str) -> None:
+    (row,) = survey(_foreign(framework), include=["/score"])
+    assert (row.template, row.methods, row.captured) == ("", ("*",), True)
+    assert row.why.startswith("as the framework's own router finds for each request")
+
+
+def _foreign(framework: str) -> Any:
+    if framework == "litestar":
+        return importlib.import_module("litestar").Litestar([])
+    if framework == "quart":
+        return importlib.import_module("quart").Quart("app")
+    django = importlib.import_module("django.core.handlers.asgi")
+    return django.ASGIHandler.__new__(django.ASGIHandler)
 
 
 OPTIONS: list[dict[str, Any]] = [
