@@ -123,15 +123,19 @@ class Leaf:
     hash: bytes
 
 
-def pack(content: Content, compressor: zstandard.ZstdCompressor) -> bytes:
-    """Return the plaintext to seal."""
+def pack(
+    content: Content,
+    compressor: zstandard.ZstdCompressor,
+    compress_from: int = _WORTH_COMPRESSING,
+) -> bytes:
+    """Return the plaintext to seal; values of `compress_from` bytes are compressed."""
     parts = content.parts
     out = [b"%c%b%c" % (_VERSION, content.secret, len(parts))]
     for path, value, size, leaf_hash, chunk_hashes, coding in parts:
         data, flags = value, 0
         if coding is not None:
             data, flags = coding.encode(), _CODED
-        elif len(data) >= _WORTH_COMPRESSING:
+        elif len(data) >= compress_from:
             frame = compressor.compress(data)
             if len(frame) < len(data):
                 data, flags = frame, _ZSTD

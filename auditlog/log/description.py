@@ -18,10 +18,11 @@ from auditlog.log.entry_template import EntryTemplate, Variable
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.storage import IndexRow
 
-__all__ = ["Described", "Describer"]
+__all__ = ["SUBJECT_BYTES", "Described", "Describer"]
 
 _UNROUTED = OTHER
-_SUBJECT_BYTES = 16
+SUBJECT_BYTES = 16
+"""Of the tag in CloudEvents ``subject``: random where no subject is known."""
 _MAX_KINDS = 1024
 """Kinds of decisions remembered; some of what tells them apart comes from traffic."""
 
@@ -65,8 +66,12 @@ class Describer:
         self._models = declared | {ModelIdentity.parse(text).name for text in declared}
         self._kinds: dict[tuple[object, ...], _Kind] = {}
 
-    def describe(self, exchange: Exchange) -> Described:
+    def describe(self, exchange: Exchange, subject: bytes | None = None) -> Described:
         """Return the entry of an exchange, and the content its commitment covers.
+
+        Args:
+            exchange: what was captured.
+            subject: 16 random bytes, never used before; None draws them.
 
         Raises:
             MalformedError: what configuration and code say does not fit in an entry.
@@ -91,7 +96,7 @@ class Describer:
             exchange.duration,
             exchange.sequence,
             _commit(exchange, asked.raw, answered.raw, named),
-            os.urandom(_SUBJECT_BYTES),
+            subject or os.urandom(SUBJECT_BYTES),
         )
         entry = kind.template.format(variable)
         if len(entry) > MAX_ENTRY:

@@ -267,7 +267,7 @@ def _create(paths: Paths, origin: str | None) -> None:
     kek = base64.b64encode(os.urandom(_SEED_BYTES)).decode()
     _write_lines(paths.vault_key, [kek], 0o600)
     _write_lines(paths.vkeys, vkeys, 0o644)
-    if not paths.policy.exists():
+    if not paths.policy.exists() or _is_left_over(paths.policy):
         _write_lines(paths.policy, _first_policy(vkeys), 0o644)
     SqliteStore.create(paths.database, origin).close()
     _finish(paths)
@@ -280,6 +280,13 @@ def _first_policy(vkeys: list[str]) -> list[str]:
         *(f"log {vkey}" for vkey in vkeys),
         "quorum none",
     ]
+
+
+def _is_left_over(policy: Path) -> bool:
+    """Return whether a policy is as an `init` made it that died: its keys are gone."""
+    lines = _read_text(policy).splitlines()
+    keys = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
+    return lines == _first_policy(keys)
 
 
 def _write_lines(path: Path, lines: list[str], mode: int) -> None:

@@ -13,12 +13,13 @@ from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry
 from auditlog.core.sealing import seal
 from auditlog.log.content import pack
-from auditlog.log.description import Describer
+from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.storage import IndexRow, SpoolItem
 
 __all__ = ["EpochKeys", "Preparation", "epoch_of", "index_row", "plain_item"]
 
 _R_BYTES = 32
+_DRAWN_BYTES = _R_BYTES + SUBJECT_BYTES
 _ZSTD_LEVEL = -1
 """Half the time of level 1 on a body of 1 KiB, for a fifth more bytes."""
 _DAY = 86_400_000_000
@@ -33,13 +34,32 @@ class EpochKeys(Protocol):
 
 
 class Preparation:
-    """Turns exchanges of one emitter into sealed spool items. Single-threaded."""
+    """Turns exchanges of one emitter into sealed spool items. Single-threaded.
 
-    def __init__(self, describer: Describer, keys: EpochKeys) -> None:
-        """Take the describer of the emitter and the keyring of the log."""
+    Whoever gives up the interpreter lock while an event loop is busy waits up to 5 ms
+    for it. So randomness is drawn for a batch, and where somebody waits for the item
+    small bodies are not compressed: the library gives up the lock for each.
+    """
+
+    def __init__(
+        self, describer: Describer, keys: EpochKeys, *, compress_from: int = 96
+    ) -> None:
+        """Take the describer of the emitter and the keyring of the log.
+
+        Args:
+            describer: of the emitter.
+            keys: of the log.
+            compress_from: bytes of a value that is worth compressing.
+        """
         self._describer = describer
         self._keys = keys
+        self._compress_from = compress_from
         self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._drawn = b""
+
+    def begin(self, count: int) -> None:
+        """Draw the randomness of a batch of `count` exchanges, and keep no older."""
+        self._drawn = os.urandom(_DRAWN_BYTES * count)
 
     def prepare(self, exchange: Exchange) -> SpoolItem:
         """Return the entry of an exchange with its sealed content.
@@ -48,9 +68,12 @@ class Preparation:
             StorageError: there is no key to seal under now.
         """
         key_id, key = self._keys.epoch_key(epoch_of(exchange.time))
-        entry, row, content = self._describer.describe(exchange)
-        plaintext = pack(content, self._compressor)
-        r = os.urandom(_R_BYTES)
+        # Taken before it is used: nothing of it is ever used twice.
+        drawn = self._drawn[:_DRAWN_BYTES] or os.urandom(_DRAWN_BYTES)
+        self._drawn = self._drawn[_DRAWN_BYTES:]
+        r, subject = drawn[:_R_BYTES], drawn[_R_BYTES:]
+        entry, row, content = self._describer.describe(exchange, subject)
+        plaintext = pack(content, self._compressor, self._compress_from)
         sealed = seal(key, key_id, leaf_hash(entry), r, plaintext)
         return SpoolItem(entry, row, key_id, sealed)
 

@@ -301,7 +301,7 @@ class Recorder:
         attempt = 0
         while True:
             try:
-                ready = ready or [self._storing.prepare(one) for one in taken]
+                ready = ready or self._prepared(taken)
                 self._make_durable(ready)
             except StorageError as error:
                 self._complain(error, taken, attempt)
@@ -312,6 +312,10 @@ class Recorder:
             else:
                 self.failure = None
                 return True
+
+    def _prepared(self, taken: Sequence[_Waiting]) -> list[Ready]:
+        self._storing.begin(len(taken))
+        return [self._storing.prepare(one) for one in taken]
 
     def _make_durable(self, ready: Sequence[Ready]) -> None:
         """Accept ahead of the store while the store works and is not far behind."""

@@ -40,6 +40,8 @@ _log = logging.getLogger("auditlog")
 
 _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
+_COMPRESS_WAITING = 4096
+"""Bytes of a body that is compressed though an answer waits for it."""
 _SHARED = (
     *("depth", "durability", "on_failure", "models", "policy"),
     *("checkpoint_interval", "checkpoint_decisions", "anchor_interval", "metrics"),
@@ -76,7 +78,7 @@ class Runtime:
         self._acceptance = self._accept_ahead() if config.durability == "sync" else None
         storing = Storing(
             self._log.store,
-            Preparation(describer, self._log.keyring),
+            self._preparation(describer),
             self._emitter,
             self._log.origin,
             clock,
@@ -109,6 +111,12 @@ class Runtime:
         sync = self._config.on_failure == "closed"
         journal = Journal.create(self._log.paths.journals, id_, sync=sync)
         return Emitter(journal, id_)
+
+    def _preparation(self, describer: Describer) -> Preparation:
+        keyring = self._log.keyring
+        if self._config.durability == "sync":
+            return Preparation(describer, keyring, compress_from=_COMPRESS_WAITING)
+        return Preparation(describer, keyring)
 
     def _accept_ahead(self) -> AcceptanceFile | None:
         try:

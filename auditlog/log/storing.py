@@ -102,6 +102,10 @@ class Storing:
         """How many items are durable and not in the store yet."""
         return len(self._behind)
 
+    def begin(self, count: int) -> None:
+        """Get ready to prepare a batch of `count`."""
+        self._preparation.begin(count)
+
     def prepare(self, one: Submission | Dropped | Entry) -> Ready:
         """Return the item of one thing that waits; a gap where there can be none.
 

@@ -35,7 +35,7 @@ from auditlog.storage import (
     Query,
     SpoolItem,
 )
-from auditlog.storage.database import BUSY_SECONDS, Database, Kinds, checked
+from auditlog.storage.database import BUSY_SECONDS, Database, Kinds, checked, insert
 from auditlog.storage.files import (
     MOUNTS,
     FileLock,
@@ -61,11 +61,6 @@ _ROW: Kinds = (
     *(int, bytes, str, int, _MAYBE_BYTES, _MAYBE_INT),
     *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR),
 )
-
-_INSERT_BUNDLE = "INSERT INTO spool VALUES (?, ?, ?)"
-# The fields of an IndexRow are the columns of the table, in order.
-_INSERT_ROW = "INSERT INTO entry_index VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_SEALED = "INSERT INTO vault VALUES (?, ?, ?)"
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -215,11 +210,11 @@ class SqliteStore:
         bundles = _bundles([item.entry for item in items])
         with self._database.writing() as connection:
             first = _size(connection)
-            rows = ((index, *item.row[1:]) for index, item in enumerate(items, first))
-            sealed = _sealed_rows(items, first)
-            connection.executemany(_INSERT_BUNDLE, _numbered(bundles, first))
-            connection.executemany(_INSERT_ROW, rows)
-            connection.executemany(_INSERT_SEALED, sealed)
+            # The fields of an IndexRow are the columns of its table, in order.
+            rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
+            insert(connection, "spool", list(_numbered(bundles, first)))
+            insert(connection, "entry_index", rows)
+            insert(connection, "vault", list(_sealed_rows(items, first)))
         return first
 
     def size(self) -> int:

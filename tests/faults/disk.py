@@ -124,6 +124,8 @@ class Disk:
         self._root = str(root)
         self._directories = {self._root}
         self._files: dict[str, _File] = {}
+        self._synced: set[str] = set()
+        """Files of which each write is its own sync."""
         self._durable: dict[str, _File | None] = {}
         """Names that are sure to remain; a directory is None."""
 
@@ -159,15 +161,23 @@ class Disk:
     def _openat(self, call: Call, path: str) -> None:
         if "O_CREAT" in call.flags:
             self._files.setdefault(path, _File())
+        if "O_DSYNC" in call.flags:
+            self._synced.add(path)
         if "O_TRUNC" in call.flags:
             self._files[path].cut(0)
 
     def _write(self, call: Call, path: str) -> None:
         # All of ours append, or write new files from their first byte.
         self._files[path].write(len(self._files[path].volatile), call.data)
+        self._end_write(path)
 
     def _pwrite64(self, call: Call, path: str) -> None:
         self._files[path].write(int(call.flags.split(",")[-1]), call.data)
+        self._end_write(path)
+
+    def _end_write(self, path: str) -> None:
+        if path in self._synced:
+            self._files[path].end_sync()
 
     def _ftruncate(self, call: Call, path: str) -> None:
         self._files[path].cut(int(call.flags.split(",")[-1]))

@@ -338,6 +338,8 @@ def test_a_log_that_was_removed_and_restored_goes_on_after_a_restart(
         service.record()
         service.flush()
         with _removed(directory):
+            # What is accepted before it is noticed is gone with the rest.
+            time.sleep(0.05)
             _expect_promised(service, mode)
         # Another file is there now: what this process knows is not about it.
         _expect_promised(service, mode)

@@ -1,6 +1,7 @@
 """A log's directory is created whole or not at all, and opened only if complete."""
 
 import multiprocessing
+import shutil
 import stat
 from pathlib import Path
 
@@ -120,6 +121,26 @@ def test_the_policy_must_be_there_and_well_formed(tmp_path: Path) -> None:
         log.paths.policy.unlink()
         with pytest.raises(ConfigurationError, match="no policy file at"):
             log.policy()
+
+
+def test_a_policy_of_an_init_that_died_goes_with_its_keys(tmp_path: Path) -> None:
+    directory = tmp_path / "audit"
+    create_log(config_of(directory)).close()
+    policy = directory / "policy"
+    left_over = policy.read_text()
+    shutil.rmtree(directory)
+    directory.mkdir()
+    policy.write_text(left_over)
+    with create_log(config_of(directory)) as log:
+        assert [key.verifier.vkey for key in log.policy().logs] == list(log.vkeys)
+
+
+def test_a_policy_that_was_there_first_stays(tmp_path: Path) -> None:
+    directory = tmp_path / "audit"
+    directory.mkdir()
+    (directory / "policy").write_text("# whom we believe\nquorum none\n")
+    create_log(config_of(directory)).close()
+    assert (directory / "policy").read_text() == "# whom we believe\nquorum none\n"
 
 
 def _start(directory: Path, results: "multiprocessing.Queue[str]") -> None:

@@ -139,6 +139,7 @@ def test_after_a_sync_that_failed_there_is_no_room_any_more(
 
     assert file.append(ITEMS[:1])
     with monkeypatch.context() as patch:
+        patch.setattr(acceptance_module, "_SYNCED", 0)
         patch.setattr(acceptance_module, "sync_data", fail)
         with pytest.raises(StorageError, match="Input/output error"):
             file.append(ITEMS[1:2])
