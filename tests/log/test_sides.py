@@ -185,7 +185,9 @@ def test_deflate_that_is_text_is_not_undone() -> None:
         b"\x04x\x158\xd1\x81\x02:@\x01H\x00\x04\xd0\x81\x02\x17'''2@\x07(\x00\x04b\x01"
     )
     assert coded.decode()
-    assert decode(coded, "deflate").split() == [b"[", b"1", b"]"]
+    decoded = decode(coded, "deflate")
+    assert decoded is not None
+    assert decoded.split() == [b"[", b"1", b"]"]
     entry, content = describe(body_of(0, coded, coding="deflate"), body_of(1, JSON))
     assert entry.data["request"]["split"] == "none"
     assert "request:decoded" not in holds(entry, content)
