@@ -29,7 +29,7 @@ def decode(body: bytes, header: str) -> bytes | None:
     A decoded body has at most 8 MiB, and at most 64 KiB more than 100 times what was
     sent; so has each step on the way to it.
     """
-    names = [name.strip().lower() for name in header.split(",")]
+    names = [name.strip(" \t").lower() for name in header.split(",")]
     names = [name for name in names if name not in {"", "identity"}]
     if not body or not 0 < len(names) <= _MAX_CODINGS:
         return None

@@ -36,7 +36,7 @@ class ModelIdentity:
         if self.digest is not None and not _is_digest(self.digest):
             raise ConfigurationError(
                 "a model's digest is 'sha256:' and 64 lower-case hex digits, "
-                f"got {self.digest!r}"
+                f"got {_describe(self.digest)}"
             )
 
     @classmethod
@@ -56,8 +56,15 @@ def _check_text(what: str, text: object) -> None:
         return
     raise ConfigurationError(
         f"a model's {what} is a string of 1 to {_MODEL_TEXT} printable characters, "
-        f"got {text!r:.80}"
+        f"got {_describe(text)}"
     )
+
+
+def _describe(value: object) -> str:
+    # Never the value: handlers and callables may take it from the request.
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters"
+    return "None" if value is None else type(value).__name__
 
 
 def _is_digest(digest: object) -> bool:

@@ -100,7 +100,7 @@ def media_type_name(header: str | None) -> tuple[str, bytes | None]:
     """Return what an entry says of a Content-Type, and the literal if it is hidden.
 
     Args:
-        header: the header's value as sent; None where there was none.
+        header: the header's value as sent, as Latin-1; None where there was none.
 
     Returns:
         A member of `MEDIA_TYPES` and None, `NO_MEDIA_TYPE` and None, or `OTHER` and
@@ -108,10 +108,11 @@ def media_type_name(header: str | None) -> tuple[str, bytes | None]:
     """
     if header is None:
         return NO_MEDIA_TYPE, None
-    name = header.partition(";")[0].strip().lower()
+    # Only what HTTP calls white space, as in `is_json`: NBSP is part of another name.
+    name = header.partition(";")[0].strip(" \t").lower()
     if name in MEDIA_TYPES:
         return name, None
-    return OTHER, header.encode("utf-8", "replace")
+    return OTHER, header.encode("latin-1", "replace")
 
 
 def method_name(method: str) -> str:

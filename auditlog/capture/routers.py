@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-__all__ = ["Plan", "Route", "find_router", "innermost", "match_app", "route_path"]
+__all__ = [
+    "Plan",
+    "Route",
+    "find_router",
+    "innermost",
+    "match_app",
+    "own_default",
+    "route_path",
+]
 
 _MAX_NESTING = 64
 _REST = "/{path}"
@@ -84,11 +92,22 @@ def match_app(app: Any, scope: dict[str, Any], prefix: str) -> Route | None:
         return Route(prefix + _REST, innermost(app), opaque=True)
     if getattr(router, "root_path", ""):
         scope["root_path"] = router.root_path
+    is_partial = False
     for route in router.routes:
         match, child_scope = route.matches(scope)
         if match.name == "FULL":
             return _descend(route, {**scope, **child_scope}, prefix)
-    return None
+        is_partial = is_partial or match.name == "PARTIAL"
+    # A wrong method is refused by the route itself, before any default.
+    default = None if is_partial else own_default(router)
+    return None if default is None else Route(None, default)
+
+
+def own_default(router: Any) -> Any | None:
+    """Return the application's own answer where no route matches; None if it is 404."""
+    default = getattr(getattr(router, "router", router), "default", None)
+    module = getattr(getattr(default, "__func__", default), "__module__", None)
+    return None if module in _STOCK else default
 
 
 def _descend(route: Any, scope: dict[str, Any], prefix: str) -> Route | None:
@@ -196,6 +215,8 @@ class Plan:
             yield from self._steps_of(route, prefix)
 
     def _watch(self, owner: Any) -> None:
+        if own_default(owner) is not None:
+            raise _NotPlainError
         self._lists.append((owner, owner.routes, len(owner.routes)))
 
     def _steps_of(self, route: Any, prefix: str) -> Iterator[_Step]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from auditlog.capture.foreign import finder_of
-from auditlog.capture.routers import Route, find_router, innermost
+from auditlog.capture.routers import Route, find_router, innermost, own_default
 from auditlog.capture.routes import NOT_DECISIONS, Routes
 
 __all__ = ["SurveyedRoute", "survey"]
@@ -125,6 +125,10 @@ def _is_taken(method: str, wanted: frozenset[str]) -> bool:
 def _walk(router: Any, prefix: str) -> Iterator[_Found]:
     for route in router.routes:
         yield from _found(route, prefix)
+    default = own_default(router)
+    if default is not None:
+        opaque = "answers where no route matches; globs look at the path"
+        yield _Found("", None, default, opaque)
 
 
 def _found(route: Any, prefix: str) -> Iterator[_Found]:

@@ -306,7 +306,8 @@ class Decision(msgspec.Struct, eq=False):
             n: 1 to 1,000.
 
         Raises:
-            ConfigurationError: `n` is anything else, or it was split before.
+            ConfigurationError: `n` is anything else, or it was split before, or is one
+                of a batch.
             AuditLogError: under ``closed``, an item cannot be numbered, or the answer
                 has ended. Under ``open`` it stays unrecorded then, which is logged.
         """
@@ -315,9 +316,10 @@ class Decision(msgspec.Struct, eq=False):
                 f"expected to split into 1 to {MAX_ITEMS} decisions"
             )
         with _LOCK:
-            if self._batch is not None:
-                raise ConfigurationError("expected to split a decision once, got twice")
             before = self._known()
+            if before.has("annotations", BATCH):
+                # One of a batch would number decisions that nobody submits.
+                raise ConfigurationError("expected to split a decision once, got twice")
             said = {BATCH: {"size": n}}
             self._facts = before.plus("annotations", said, limit=_WITH_OURS)
             batch = self._batch = Batch()

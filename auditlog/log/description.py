@@ -189,12 +189,16 @@ def _context(exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]) -> list[
     context = [*{**dict(hidden), **exchange.context}.items()]
     context.append(("target", exchange.target))
     if exchange.request.coding is not None:
-        context.append(("request.encoding", exchange.request.coding.encode()))
+        context.append(("request.encoding", _literal(exchange.request.coding)))
     if exchange.response.coding is not None:
-        context.append(("response.encoding", exchange.response.coding.encode()))
+        context.append(("response.encoding", _literal(exchange.response.coding)))
     return [
         Part(f"context/{name}", value, len(value)) for name, value in sorted(context)
     ]
+
+
+def _literal(header: str) -> bytes:
+    return header.encode("latin-1", "replace")  # how it was decoded
 
 
 @lru_cache(maxsize=4096)

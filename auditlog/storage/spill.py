@@ -76,7 +76,8 @@ class SpillFile:
             return
         self._tail += data
         while len(self._tail) >= _BLOCK and not self._refused:
-            block, self._tail = self._tail[:_BLOCK], self._tail[_BLOCK:]
+            block = self._tail[:_BLOCK]
+            del self._tail[:_BLOCK]  # in place: a copy of the rest costs its square
             self._refused = not self._writer.take(self, block)
             self._taken += not self._refused
 

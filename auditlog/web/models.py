@@ -20,7 +20,10 @@ from auditlog.web.asgi import Scope
 __all__ = ["ModelSource", "ModelSources", "Named", "header_name", "value_of"]
 
 ModelSource = Callable[[Scope], "str | ModelIdentity | None"]
-"""Names the model of a request that ends: ``name``, ``name@version`` or an identity."""
+"""Names the model of a request that ends: ``name``, ``name@version`` or an identity.
+
+From code or configuration, never from the request: without the option `models` it
+stands in clear."""
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
 _MAX_KNOWN = 1024

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from sys import modules
@@ -49,11 +50,21 @@ class Faults:
         self._said: set[str] = set()
 
     def say(self, what: str, error: Exception) -> None:
-        """Log that `what` happened, unless it was said before."""
+        """Log that `what` happened, unless it was said before.
+
+        What a foreign exception says may hold what a client sent: only its kind and
+        its place are logged.
+        """
         if what not in self._said:
             self._said.add(what)
+            why = error if isinstance(error, AuditLogError) else _place(error)
             kind = type(error).__name__
-            _log.error("auditlog: %s (said once): %s: %s", what, kind, error)
+            _log.error("auditlog: %s (said once): %s: %s", what, kind, why)
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "nowhere"
 
 
 class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):

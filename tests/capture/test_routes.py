@@ -550,3 +550,16 @@ def test_a_custom_convertor_with_groups_does_not_confuse_the_plan() -> None:
         assert template(app, "/y") == "/y"
     finally:
         del CONVERTOR_TYPES["pair"]
+
+
+def test_who_answers_where_no_route_matches_decides_too() -> None:
+    inner = Router([Route("/x", end, methods=POST)], default=raw_app)
+    app = Starlette(routes=[Mount("/in", inner), Route("/y", end, methods=POST)])
+    assert Routes(app).find(http_scope("/in/other")) == (None, raw_app, False)
+    assert template(app, "/in/x") == "/in/x"
+    assert Routes(app).find(http_scope("/in/x", "PUT")) is None, "refused with 405"
+    assert Routes(app).find(http_scope("/other")) is None, "answered with 404"
+    api = FastAPI()
+    api.router.default = raw_app
+    assert Routes(api).find(http_scope("/other")) == (None, raw_app, False)
+    assert Routes(api, exclude=["/oth*"]).find(http_scope("/other")) is None

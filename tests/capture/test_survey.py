@@ -153,3 +153,11 @@ def test_a_host_has_no_template_of_its_own() -> None:
     inner = Starlette(routes=[Route("/x", end, methods=["POST"])])
     app = Starlette(routes=[Host("a.example", app=inner), Mount("/m", app=inner)])
     assert list(_by_template(app)) == ["/x", "/m/x"]
+
+
+def test_an_application_that_answers_where_no_route_matches_is_listed() -> None:
+    app = Starlette(routes=[Route("/score", end, methods=["POST"])])
+    app.router.default = raw
+    _, row = survey(app)
+    assert row.captured
+    assert row.why.startswith("answers where no route matches")

@@ -48,9 +48,9 @@ def test_the_last_model_wins_whole() -> None:
         ("", None, None, "model's name is a string of 1 to 256"),
         (None, None, None, "model's name is a string of 1 to 256 .* got None"),
         ("m", "", None, "model's version is a string of 1 to 256"),
-        ("m", 3, None, "model's version is a string of 1 to 256 .* got 3"),
-        ("m\x00", None, None, "printable"),
-        ("m", None, "sha256:xyz", "64 lower-case hex digits, got 'sha256:xyz'"),
+        ("m", 3, None, "model's version is a string of 1 to 256 .* got int"),
+        ("m\x00", None, None, "printable characters, got a text of 2 characters$"),
+        ("m", None, "sha256:xyz", "hex digits, got a text of 10 characters$"),
         ("m", None, "sha512:" + "0" * 64, "'sha256:' and 64"),
     ],
 )
@@ -291,6 +291,15 @@ def test_a_split_is_done_once() -> None:
     decision.split(2)
     with pytest.raises(ConfigurationError, match="split a decision once, got twice"):
         decision.split(2)
+
+
+def test_one_of_a_batch_is_not_split_again() -> None:
+    numbers = Numbers()
+    _, second = Decision(ID, numbers.number).split(2)
+    given = len(numbers.given)
+    with pytest.raises(ConfigurationError, match="split a decision once, got twice"):
+        second.split(2)
+    assert len(numbers.given) == given, "a number that nobody would submit"
 
 
 def test_a_split_after_the_end_gives_out_no_number(

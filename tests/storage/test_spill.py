@@ -50,6 +50,14 @@ def test_what_is_added_is_read(tmp_path: Path, step: int) -> None:
     assert spill.read() == data, "it may be read again"
 
 
+def test_a_body_in_one_message_is_cut_where_it_is(tmp_path: Path) -> None:
+    spill, data = open_in(tmp_path), bytes(8 << 20)
+    buffer = spill._tail
+    spill.add(data)
+    assert spill._tail is buffer, "a copy of the rest for each block: 27 s for 64 MiB"
+    assert spill.read() == data
+
+
 def test_less_than_a_block_touches_no_disk(tmp_path: Path) -> None:
     spill = open_in(tmp_path / "missing")
     spill.add(DATA[: BLOCK - 1])

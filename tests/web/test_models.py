@@ -151,6 +151,20 @@ def test_a_callable_that_fails_is_admitted_in_the_decision(
         "annotations": b'{"auditlog.faults":["model callable: LookupError"]}'
     }
     assert caplog.text.count("the model callable failed (said once)") == 1
+    assert "LookupError: " in caplog.text
+    assert "test_models.py, line " in caplog.text
+    assert "secret of the operator" not in caplog.text
+
+
+def test_what_a_callable_takes_from_a_request_is_not_logged(
+    runtime: FakeRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = AuditMiddleware(
+        answering(), runtime=runtime, model=lambda scope: "CANARY\x01" + scope["path"]
+    )
+    call(app)
+    assert "a model's name is a string of 1 to 256 printable" in caplog.text
+    assert "CANARY" not in caplog.text
 
 
 def test_a_callable_is_not_asked_where_the_handler_knows(runtime: FakeRuntime) -> None:
