@@ -19,6 +19,8 @@ __all__ = ["Emitter", "gap_entry", "recovery_entries", "spans"]
 
 _ENTROPY_BYTES = 10
 _ID_BYTES = 16
+_MAX_RANGES = 1000
+"""In one beat, which must fit into an entry however many streams are open."""
 
 
 class Emitter:
@@ -97,7 +99,7 @@ class Emitter:
         It must reach the spool after every number that it does not name.
         """
         following, numbers = self.state()
-        ranges = [list(span) for span in spans(numbers)]
+        ranges = [list(span) for span in _coarse(spans(numbers))]
         data = {"next": following, "open": ranges, "state": "beat"}
         return self._entry(source, time, data)
 
@@ -119,6 +121,12 @@ def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number))
     return found
+
+
+def _coarse(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return few ranges that cover these: to call more open than are claims less."""
+    kept, rest = ranges[: _MAX_RANGES - 1], ranges[_MAX_RANGES - 1 :]
+    return [*kept, (rest[0][0], rest[-1][1])] if rest else kept
 
 
 def recovery_entries(

@@ -292,7 +292,7 @@ class Recorder:
     def _compact(self) -> None:
         try:
             self._emitter.compact()
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - the next one may work
             _log.warning("auditlog: the journal could not be compacted: %s", error)
 
     def _store(self, taken: Sequence[_Waiting]) -> bool:
@@ -303,7 +303,7 @@ class Recorder:
             try:
                 ready = ready or self._prepared(taken)
                 self._make_durable(ready)
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would go on
                 self._complain(error, taken, attempt)
                 if self._stopping:
                     return False
@@ -327,10 +327,13 @@ class Recorder:
             self._behind_since = math.inf
 
     def _complain(
-        self, error: StorageError, taken: Sequence[_Waiting], attempt: int
+        self, cause: Exception, taken: Sequence[_Waiting], attempt: int
     ) -> None:
+        error = cause if isinstance(cause, StorageError) else _fault(cause)
         if attempt == 0:
-            _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
+            foreign = None if error is cause else cause
+            said = "auditlog: decisions cannot be stored, retrying: %s"
+            _log.error(said, error, exc_info=foreign)
             self._storing.observer.error("store")
         self.failure = error
         with self._lock:
@@ -338,3 +341,8 @@ class Recorder:
         for one in (*taken, *waiting):
             if isinstance(one, _Submitted):
                 one.tell(error)
+
+
+def _fault(cause: Exception) -> StorageError:
+    """Return what those who wait are told of a fault of ours."""
+    return StorageError(f"a fault of auditlog's own: {type(cause).__name__}")

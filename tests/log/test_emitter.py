@@ -53,6 +53,18 @@ def test_a_beat_names_what_is_open(emitter: Emitter) -> None:
     assert data["open"] == [[1, 2], [4, 5]]
 
 
+def test_a_beat_fits_into_an_entry_however_many_streams_are_open(
+    emitter: Emitter,
+) -> None:
+    _issue(emitter, 12_000)
+    emitter.settle(range(0, 12_000, 2))
+    entry = emitter.beat_entry(ORIGIN, now_us())
+    format_entry(entry)
+    covered = {n for first, last in entry.data["open"] for n in range(first, last + 1)}
+    assert covered >= set(range(1, 12_000, 2)), "it must not claim what is open"
+    assert entry.data["open"][:2] == [[1, 1], [3, 3]]
+
+
 def test_start_and_stop_frame_the_numbers(emitter: Emitter) -> None:
     start = emitter.start_entry(ORIGIN, now_us())
     _issue(emitter, 2)

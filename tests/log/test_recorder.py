@@ -12,6 +12,7 @@ import pytest
 from auditlog.capture.body import Body
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import format_id, parse_entry
+from auditlog.log.amendment import aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log
 from auditlog.log.emitter import Emitter
@@ -270,6 +271,51 @@ def test_submitting_never_waits_for_the_disk(
     assert verdicts == [[]] * 100
     spool.gate.set()
     assert recorder.flush(5)
+
+
+def test_a_fault_of_ours_does_not_end_the_thread(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody else would tell those who wait, or ever store a decision again."""
+
+    def no_memory(items: Sequence[SpoolItem]) -> int:
+        raise MemoryError
+
+    recorder = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "append", no_memory)
+        recorder.start()
+        verdict = _submit(recorder, emitter)
+        _wait_until(lambda: bool(verdict))
+        assert str(verdict[0]) == "a fault of auditlog's own: MemoryError"
+        assert not recorder.ready()
+    assert recorder.flush(5)
+    assert [data["sequence"] for data in _data(log)] == [0]
+    assert "Traceback" in caplog.text
+
+
+def test_an_entry_whose_id_is_taken_stops_no_other(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = make()
+    recorder.start()
+    decision = exchange(0).id
+    assert recorder.amend(aftermath_entry(decision, "answer_withheld", ORIGIN, 1))
+    assert recorder.flush(5)
+    assert recorder.amend(aftermath_entry(decision, "error_after_response", ORIGIN, 2))
+    verdict = _submit(recorder, emitter)
+    assert recorder.flush(5)
+    assert verdict == [None]
+    assert [data.get("kind") for data in _data(log)] == ["answer_withheld", None]
+    assert "an entry cannot be recorded" in caplog.text
 
 
 # --- ahead of the store ---------------------------------------------------------------
