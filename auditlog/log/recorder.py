@@ -104,6 +104,8 @@ class Recorder:
         self._gate = threading.Lock()
         self._gate.acquire()
         # Written by the recorder's thread only.
+        self._gave_up = False
+        """Whether something was left to recovery, because we had to stop."""
         self._behind_since = math.inf
         """When the store fell behind, on the monotonic clock."""
         self.failure: AuditLogError | None = None
@@ -186,7 +188,10 @@ class Recorder:
             self._gate.release()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything submitted is in the store; return whether it is."""
+        """Wait until everything submitted is in the store; return whether it is.
+
+        Once a stop has had to give something up, it never is.
+        """
         deadline = time.monotonic() + timeout
         with self._progress:
             self._flushing += 1
@@ -199,7 +204,7 @@ class Recorder:
                     self._progress.wait(min(remaining, 0.05))
             finally:
                 self._flushing -= 1
-        return True
+        return not self._gave_up
 
     def stop(self, timeout: float) -> bool:
         """Flush, end the thread, and return whether everything is in the store."""
@@ -210,7 +215,7 @@ class Recorder:
         self._thread.join(timeout)
         # Something may have come in, and been accepted, since the flush.
         ended = not self._thread.is_alive() and not self._storing.behind
-        return flushed and ended
+        return flushed and ended and not self._gave_up
 
     def _run(self) -> None:
         while self._work(self._take()):
@@ -306,6 +311,7 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - nobody else would go on
                 self._complain(error, taken, attempt)
                 if self._stopping:
+                    self._gave_up = True
                     return False
                 time.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1

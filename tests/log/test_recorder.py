@@ -243,10 +243,34 @@ def test_a_stop_while_the_disk_fails_leaves_the_numbers_to_recovery(
     recorder.start()
     _submit(recorder, emitter)
     assert not recorder.stop(0.5)
+    assert not recorder.flush(0.1), "what a stop gave up is not durable"
     emitter.close()
     (journal,) = abandoned(log.paths.journals)
     with journal:
         assert [record.sequence for record in journal.records] == [0]
+
+
+def test_what_comes_in_while_it_stops_and_is_given_up_is_no_clean_stop(
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = make()
+    recorder.start()
+    flush = recorder.flush
+
+    def flush_and_go_on(timeout: float) -> bool:
+        flushed = flush(timeout)
+        spool.fail_before = 10**9
+        _submit(recorder, emitter)
+        _wait_until(lambda: recorder.failure is not None)
+        return flushed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "flush", flush_and_go_on)
+        assert not recorder.stop(5)
+    assert emitter.state() == (1, [0])
 
 
 def test_what_comes_after_the_stop_is_told_so_and_left_to_recovery(
