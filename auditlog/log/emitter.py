@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from auditlog.core.record import DECISION, Entry, format_time
@@ -131,7 +131,7 @@ def _coarse(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def recovery_entries(
     journal: AbandonedJournal, logged: Sequence[int], source: str, time: int
-) -> list[Entry]:
+) -> Iterator[Entry]:
     """Admit what a dead emitter left behind.
 
     A journalled number that never reached the spool becomes an interrupted decision
@@ -144,13 +144,14 @@ def recovery_entries(
         source: the log's origin.
         time: now, microseconds since the epoch.
 
-    Returns:
+    Yields:
         Decisions first, then gaps. The same journal gives the same ids each time, so
         that nothing is admitted twice when an answer of the store was lost.
     """
     present = set(logged)
     lost = [record for record in journal.records if record.sequence not in present]
-    entries = [_interrupted(journal.emitter, record, source) for record in lost]
+    for record in lost:
+        yield _interrupted(journal.emitter, record, source)
     known = present | {record.sequence for record in lost}
     following = max(known, default=journal.base - 1) + 1
     holes = [n for n in range(journal.base, following) if n not in known]
@@ -160,8 +161,7 @@ def recovery_entries(
         gap = gap_entry(journal.emitter, first, last, reason, source, oldest, time)
         named = f"{journal.emitter.hex()} {first} {last} {reason}".encode()
         entropy = hashlib.sha256(named).digest()[:_ENTROPY_BYTES]
-        entries.append(replace(gap, id=new_id(oldest, entropy)))
-    return entries
+        yield replace(gap, id=new_id(oldest, entropy))
 
 
 def gap_entry(

@@ -113,7 +113,7 @@ def test_compaction_keeps_the_open_numbers(tmp_path: Path) -> None:
 def _recover(directory: Path, logged: list[int]) -> list[dict[str, object]]:
     (journal,) = abandoned(directory)
     with journal:
-        entries = recovery_entries(journal, logged, ORIGIN, now_us())
+        entries = list(recovery_entries(journal, logged, ORIGIN, now_us()))
         for entry in entries:
             format_entry(entry)
         return [{"type": entry.type, **entry.data} for entry in entries]

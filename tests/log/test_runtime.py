@@ -6,23 +6,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from auditlog.core.errors import ConfigurationError, PendingError, StorageError
-from auditlog.core.record import format_id, parse_entry
+from auditlog.core.record import Entry, format_id, parse_entry
 from auditlog.log.check import check_log
-from auditlog.log.directory import create_log, open_log
+from auditlog.log.description import Describer
+from auditlog.log.directory import LogDirectory, create_log, open_log
+from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.reader import Reader
-from auditlog.log.runtime import Runtime, runtime_for
+from auditlog.log.runtime import Runtime, recover, runtime_for
+from auditlog.storage import SpoolItem
+from auditlog.storage.acceptance import AcceptanceFile
+from auditlog.storage.journal import Journal
 from tests.harness import check_whole_log
-from tests.log.builders import config_of, exchange, gap_items
+from tests.log.builders import config_of, exchange, gap_items, now_us
 
 ROOT = Path(__file__).parents[2]
+DEAD = bytes(range(16))
+GAP = "auditlog.gap.v1"
 
 
 def _record(runtime: Runtime, **fields: Any) -> str:
@@ -194,6 +202,105 @@ def test_what_a_killed_process_had_accepted_is_stored_once(directory: Path) -> N
     assert states[4:7] == ["interrupted", "interrupted", "unclean-stop"]
     assert states[7:] == ["start", "stop"] * 2
     assert not list((directory / "journal").glob("*.accepted"))
+
+
+@pytest.fixture
+def left(directory: Path) -> Iterator[LogDirectory]:
+    """Return a log, and what a dead process left: an accepted decision, and a file."""
+    with create_log(config_of(directory)) as log:
+        Journal.create(log.paths.journals, DEAD).abandon()
+        yield log
+
+
+def _accept(log: LogDirectory, *items: SpoolItem) -> None:
+    file = AcceptanceFile.create(log.paths.journals, DEAD)
+    assert file.append(items)
+    file.close(clean=False)
+
+
+def _decision(log: LogDirectory, emitter: bytes = DEAD) -> SpoolItem:
+    describer = Describer(log.origin, emitter, depth=1)
+    return Preparation(describer, log.keyring).prepare(exchange(0))
+
+
+def test_an_accepted_item_is_stored_as_it_is(left: LogDirectory) -> None:
+    item = _decision(left)
+    _accept(left, item)
+    assert recover(left, now_us()) == 1
+    assert left.store.read(0, 1) == [item.entry]
+
+
+def _other_origin(log: LogDirectory) -> SpoolItem:
+    return plain_item(Entry(new_id(1), GAP, "log.example/other", 1, {}))
+
+
+def _mismatch(log: LogDirectory) -> SpoolItem:
+    item = _decision(log)
+    return item._replace(row=item.row._replace(outcome="rejected"))
+
+
+FOREIGN: dict[str, Callable[[LogDirectory], SpoolItem]] = {
+    "no entry": lambda log: _decision(log)._replace(entry=b"{}"),
+    "an entry that is too long": lambda log: _decision(log)._replace(
+        entry=b"x" * 70_000
+    ),
+    "a row of another entry": _mismatch,
+    "another log": _other_origin,
+    "another emitter": lambda log: _decision(log, bytes(16)),
+    "content without its key": lambda log: _decision(log)._replace(key_id=None),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_no_process_of_ours_accepted_is_refused(
+    left: LogDirectory, what: str
+) -> None:
+    """Whole frames with a right checksum: nothing of it comes into the log."""
+    _accept(left, _decision(left), FOREIGN[what](left))
+    with pytest.raises(StorageError, match=r"accepted holds an item that no process"):
+        recover(left, now_us())
+    assert left.store.size() == 0
+    assert len(list(left.paths.journals.glob(f"{DEAD.hex()}.*"))) == 2
+
+
+def test_very_many_numbers_are_admitted_in_many_appends(
+    left: LogDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One append takes 64 MiB: after a long outage of the store there is more."""
+    emitter = os.urandom(16)
+    journal = Journal.create(left.paths.journals, emitter)
+    for number in range(2500):
+        journal.opened(number, new_id(now_us()), now_us())
+    journal.abandon()
+    appended: list[int] = []
+    append = left.store.append
+
+    def count(items: Sequence[SpoolItem]) -> int:
+        appended.append(len(items))
+        return append(items)
+
+    monkeypatch.setattr(left.store, "append", count)
+    assert recover(left, now_us()) == 2
+    assert max(appended) == 1024
+    assert len(left.store.sequences(emitter)) == 2500
+
+
+def test_an_owner_that_stores_to_the_last_moment_does_not_stop_recovery(
+    left: LogDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that timed out leaves a thread whose append may still come to its end."""
+    items = [_decision(left), plain_item(Entry(new_id(2), GAP, left.origin, 2, {}))]
+    _accept(left, *items)
+    append = left.store.append
+
+    def append_after(given: Sequence[SpoolItem]) -> int:
+        monkeypatch.undo()
+        append(items[:1])
+        return append(given)
+
+    monkeypatch.setattr(left.store, "append", append_after)
+    assert recover(left, now_us()) == 1
+    assert left.store.read(0, 2) == [item.entry for item in items]
 
 
 def test_two_that_start_at_once_recover_once(directory: Path) -> None:
