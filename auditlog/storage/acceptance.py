@@ -128,6 +128,7 @@ class AcceptanceFile:
         self._inode = os.fstat(fd).st_ino
         self._seed = crc32(emitter)
         self._closing = threading.Lock()
+        self._ended = False
         # Guarded by _closing: a thread that hangs in a stop may still append.
         self._fd: int | None = fd
         self._round = 1
@@ -151,6 +152,9 @@ class AcceptanceFile:
             if written != len(frame):
                 raise StorageError(f"cannot write {self._path}: disk full")
             self._check_in_place()
+            if self._ended:
+                # Whoever recovers may have read the file before this was in it.
+                raise StorageError(f"{self._path} was left to others meanwhile")
             self._failed = False
             self._end = end
         return True
@@ -174,6 +178,7 @@ class AcceptanceFile:
 
     def close(self, *, clean: bool) -> None:
         """See `Acceptance.close`."""
+        self._ended = True
         # Who hangs in a system call keeps the descriptor; the process is ending.
         if not self._closing.acquire(timeout=_CLOSE_SECONDS):
             return

@@ -1,6 +1,8 @@
 """The acceptance file: durable ahead of the store, read back by whoever comes next."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,27 @@ def test_after_a_sync_that_failed_there_is_no_room_any_more(
             file.append(ITEMS[1:2])
     file.clear()
     assert not file.append(ITEMS[2:3])
+
+
+def test_what_hangs_while_the_file_is_left_to_others_does_not_count(
+    file: AcceptanceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start may have read the file before the write was done."""
+    hanging, go = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        hanging.set()
+        go.wait(10)
+
+    monkeypatch.setattr(acceptance_module, "sync_data", hang)
+    with ThreadPoolExecutor(1) as pool:
+        appending = pool.submit(file.append, ITEMS[:1])
+        assert hanging.wait(10)
+        file.close(clean=False)
+        go.set()
+        with pytest.raises(StorageError, match="was left to others meanwhile"):
+            appending.result(10)
+    assert not file.append(ITEMS[:1])
 
 
 def test_another_emitters_file_is_not_believed(
