@@ -18,6 +18,7 @@ from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import Entry
 from auditlog.log.emitter import Emitter
+from auditlog.log.ranges import Ranges
 from auditlog.log.storing import Dropped, Ready, Storing
 
 __all__ = ["OnAccepted", "Recorder"]
@@ -94,6 +95,8 @@ class Recorder:
         # Guarded by _lock; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._dropped: dict[str, Ranges] = {}
+        """Numbers without a decision, by reason; in the log after what waits."""
         self._full = False
         self._stopping = False
         self._flushing = 0
@@ -158,12 +161,8 @@ class Recorder:
     def admit(self, sequence: int, reason: str) -> None:
         """Name a number of ours by a gap: there will be no decision for it."""
         with self._lock:
-            last = self._waiting[-1] if self._waiting else None
-            # Under overload there may be millions: they share one gap.
-            if isinstance(last, Dropped) and last[1:] == (sequence - 1, reason):
-                self._waiting[-1] = Dropped(last.first, sequence, reason)
-            else:
-                self._waiting.append(Dropped(sequence, sequence, reason))
+            # Under overload there may be millions, in any order: they share few gaps.
+            self._dropped.setdefault(reason, Ranges()).add(sequence, sequence)
             self._rouse()
 
     def add_entry(self, entry: Entry) -> None:
@@ -197,7 +196,7 @@ class Recorder:
             self._flushing += 1
             self._rouse()
             try:
-                while self._busy or self._waiting or self._storing.behind:
+                while self._busy or self._pending() or self._storing.behind:
                     remaining = deadline - time.monotonic()
                     if remaining <= 0 or not self._thread.is_alive():
                         return False
@@ -254,9 +253,12 @@ class Recorder:
     def _begin(self) -> bool:
         """Return whether there is something to do; if not, others wake us."""
         with self._lock:
-            self._busy = bool(self._waiting or self._stopping or self._is_due())
+            self._busy = bool(self._pending() or self._stopping or self._is_due())
             self._idle = not self._busy
             return self._busy
+
+    def _pending(self) -> bool:
+        return bool(self._waiting or self._dropped)
 
     def _sleep(self) -> None:
         """Wait to be woken, or until what is behind should be stored."""
@@ -283,16 +285,30 @@ class Recorder:
 
     def _next_batch(self) -> list[_Waiting]:
         """Take from the queue what fits into one transaction."""
+        dropped = self._take_dropped() if self._dropped else []
+        limit = _BATCH - len(dropped)
         taken: list[_Waiting] = []
         size = 0
-        while self._waiting and len(taken) < _BATCH and size < _BATCH_BYTES:
+        while self._waiting and len(taken) < limit and size < _BATCH_BYTES:
             one = self._waiting.popleft()
             if isinstance(one, _Submitted):
                 # What is spilled comes back into memory to be sealed.
                 size += one.exchange.kept_bytes
                 self._waiting_bytes -= one.held_bytes
             taken.append(one)
-        return taken
+        return [*taken, *dropped]
+
+    def _take_dropped(self) -> list[Dropped]:
+        """Take ranges of dropped numbers, at most a quarter of a batch."""
+        every = [
+            Dropped(first, last, reason)
+            for reason, numbers in self._dropped.items()
+            for first, last in numbers.spans()
+        ]
+        self._dropped = {}
+        for first, last, reason in every[_BATCH // 4 :]:
+            self._dropped.setdefault(reason, Ranges()).add(first, last)
+        return every[: _BATCH // 4]
 
     def _compact(self) -> None:
         try:

@@ -108,6 +108,10 @@ def _submit(recorder: Recorder, emitter: Emitter, **fields: Any) -> list[Any]:
     return verdict
 
 
+def _issue(emitter: Emitter) -> int:
+    return emitter.issue(exchange(0).id, now_us())
+
+
 def _data(log: LogDirectory) -> list[dict[str, Any]]:
     entries = log.store.read(0, log.store.size())
     return [parse_entry(entry).data for entry in entries]
@@ -173,6 +177,33 @@ def test_what_does_not_fit_in_memory_becomes_a_gap(
     gap = _data(log)[-1]
     assert (gap["from"], gap["to"], gap["reason"]) == (2, 4, "overload")
     assert emitter.state() == (5, [])
+
+
+def test_what_is_dropped_in_any_order_takes_no_memory_and_shares_a_gap(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    """The store is away for long, and requests end in another order than they came."""
+    recorder = make()
+    numbers = [_issue(emitter) for _ in range(4000)]
+    for number in [*numbers[::2], *numbers[1::2]]:
+        recorder.admit(number, "overload")
+    assert len(recorder._waiting) == 0
+    recorder.start()
+    assert recorder.flush(5)
+    assert [(one["from"], one["to"]) for one in _data(log)] == [(0, 3999)]
+    assert emitter.state() == (4000, [])
+
+
+def test_very_many_ranges_of_dropped_numbers_are_all_named(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make()
+    for number in [_issue(emitter) for _ in range(3000)][::2]:
+        recorder.admit(number, "overload")
+    recorder.start()
+    assert recorder.flush(5)
+    assert sorted(one["from"] for one in _data(log)) == list(range(0, 3000, 2))
+    assert emitter.state()[1] == list(range(1, 3000, 2))
 
 
 def test_bodies_that_wait_are_bounded_in_bytes(
