@@ -13,9 +13,10 @@ here, and the store is filled behind, many decisions at a time.
 
 CRC-32 covers what precedes it; that of a frame also covers the emitter. Frames follow
 each other from the header on. Once all of them are in the store, the file is used from
-its start again, in the next *round*: a frame of an earlier round than the first one's
+its start again, in the next *round*: a frame of an earlier round than the newest one
 is what was left there, and in the store already. So nothing is ever written to forget
-an item, and whoever reads compares with the store.
+an item, and whoever reads compares with the store. A frame that is damaged costs no
+other: the next whole one is found by its CRC.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 from zlib import crc32
@@ -56,6 +57,8 @@ _HEADER = struct.Struct(">9s16sI")
 _FRAME = struct.Struct(">QI")
 _CRC = struct.Struct(">I")
 _NAME = re.compile(r"([0-9a-f]{32})\.accepted", re.ASCII)
+_START = re.compile(rb"(?=\0{3}.{5}\0)", re.DOTALL)
+"""How a frame begins: a round below 2^40, and a length below 2^24."""
 _CAPACITY = 1 << 20
 """Bytes; some 600 decisions of 1 KiB each way."""
 _PIECE = 1 << 18
@@ -263,22 +266,48 @@ def _format_frame(seed: int, round_: int, items: Sequence[SpoolItem]) -> bytes:
 
 
 def _parse(data: bytes, emitter: bytes, path: Path) -> list[SpoolItem]:
-    # Nothing was accepted before the header was synced with the whole file.
-    if not data.startswith(_format_header(emitter)):
-        return []
+    _check_version(data, path)
+    frames = list(_frames(data, crc32(emitter)))
+    newest = max((round_ for _, round_, _ in frames), default=0)
     items: list[SpoolItem] = []
-    at, round_ = _HEADER.size, None
-    while (frame := _parse_frame(data, at, crc32(emitter))) is not None:
-        number, payload = frame
-        if round_ not in (None, number):
-            break
+    for at, round_, payload in frames:
+        # Of an earlier one the store has everything.
+        if round_ != newest:
+            continue
         try:
             items += _decode(payload)
         except msgspec.MsgspecError as error:
             raise StorageError(f"{path} holds no items at byte {at}: {error}") from None
-        round_ = number
-        at += _FRAME.size + len(payload) + _CRC.size
     return items
+
+
+def _check_version(data: bytes, path: Path) -> None:
+    # Of a damaged header nothing is believed: frames have checksums of their own.
+    if len(data) < _HEADER.size:
+        return
+    magic, _, crc = _HEADER.unpack_from(data)
+    whole = crc == crc32(data[: _HEADER.size - _CRC.size])
+    if whole and magic[:-1] == _MAGIC[:-1] and magic != _MAGIC:
+        raise StorageError(
+            f"{path} has format version {magic[-1]}, this auditlog knows "
+            f"{_MAGIC[-1]}: start the release that wrote it, or a newer one"
+        )
+
+
+def _frames(data: bytes, seed: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield position, round and payload of each whole frame, of any round.
+
+    What was accepted after a frame that is damaged is accepted all the same.
+    """
+    at, end = _HEADER.size, len(data.rstrip(b"\0")) + _CRC.size
+    while at < end:
+        frame = _parse_frame(data, at, seed)
+        if frame is not None:
+            yield at, *frame
+            at += _FRAME.size + len(frame[1]) + _CRC.size
+        else:
+            found = _START.search(data, at + 1)
+            at = end if found is None else found.start()
 
 
 def _parse_frame(data: bytes, at: int, seed: int) -> tuple[int, bytes] | None:

@@ -4,6 +4,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from auditlog.storage import IndexRow, SpoolItem
 from auditlog.storage import acceptance as acceptance_module
 from auditlog.storage.acceptance import (
     AcceptanceFile,
+    _format_frame,
     _parse,
     accepted_items,
     remove_accepted,
@@ -22,6 +24,7 @@ from auditlog.storage.acceptance import (
 ID = bytes(range(16))
 OTHER = bytes(range(16, 32))
 CAPACITY = 1 << 20
+HEADER = 29
 
 
 def _item(number: int, size: int = 300) -> SpoolItem:
@@ -191,13 +194,43 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @given(st.integers(min_value=0, max_value=8000), st.integers(1, 255))
-def test_a_damaged_byte_costs_what_is_after_it_and_adds_nothing(
+def test_a_damaged_byte_costs_its_own_frame_and_adds_nothing(
     written: bytes, position: int, change: int
 ) -> None:
     data = bytearray(written)
     data[position] ^= change
     found = _parse(bytes(data), ID, Path("damaged"))
-    assert found == ITEMS[: len(found)]
+    at, lost = HEADER, []
+    for item in ITEMS[:10]:
+        size = len(_format_frame(0, 1, [item]))
+        lost += [item] * (at <= position < at + size)
+        at += size
+    assert found == [item for item in ITEMS[:10] if item not in lost]
+
+
+def test_a_torn_first_frame_of_a_round_brings_nothing_new(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    for one in ITEMS[:5]:
+        assert file.append([one])
+    path = tmp_path / f"{ID.hex()}.accepted"
+    with path.open("r+b") as stream:
+        stream.seek(HEADER)
+        stream.write(_format_frame(crc32(ID), 2, ITEMS[5:6])[:100])
+    # They were in the store before the second round began.
+    assert accepted_items(tmp_path, ID) == ITEMS[1:5]
+
+
+def test_a_file_of_a_later_release_is_refused(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    """To take it for an empty one would lose what it holds."""
+    path = tmp_path / f"{ID.hex()}.accepted"
+    head = b"alogacpt\x02" + ID
+    with path.open("r+b") as stream:
+        stream.write(head + crc32(head).to_bytes(4))
+    with pytest.raises(StorageError, match="has format version 2, this auditlog knows"):
+        accepted_items(tmp_path, ID)
 
 
 def test_a_frame_that_holds_no_items_is_refused(
