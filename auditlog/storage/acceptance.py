@@ -116,13 +116,12 @@ class AcceptanceFile:
                 for _ in range(_CAPACITY // _PIECE - 1):
                     write_all(fd, bytes(_PIECE))
                 sync_file(fd)
+                sync_directory(directory)
             except BaseException:
                 close_own(fd)
                 path.unlink(missing_ok=True)
                 raise
-        made = cls(path, fd, emitter)
-        sync_directory(directory)
-        return made
+        return cls(path, fd, emitter)
 
     def __init__(self, path: Path, fd: int, emitter: bytes) -> None:
         """Take over an open and empty file; use `create`."""
@@ -132,6 +131,7 @@ class AcceptanceFile:
         self._seed = crc32(emitter)
         self._closing = threading.Lock()
         self._ended = False
+        self._pid = os.getpid()
         # Guarded by _closing: a thread that hangs in a stop may still append.
         self._fd: int | None = fd
         self._round = 1
@@ -144,7 +144,7 @@ class AcceptanceFile:
         frame = _format_frame(self._seed, self._round, items)
         with self._closing:
             fd, end = self._fd, self._end + len(frame)
-            if fd is None or self._failed or end > _CAPACITY:
+            if fd is None or self._failed or end > _CAPACITY or self._is_inherited():
                 return False
             # After a failed sync, a later one may succeed and mean nothing.
             self._failed = True
@@ -161,6 +161,10 @@ class AcceptanceFile:
             self._failed = False
             self._end = end
         return True
+
+    def _is_inherited(self) -> bool:
+        # In a child made by fork the descriptor is closed, and may be a stranger's.
+        return self._pid != os.getpid()
 
     def _check_in_place(self) -> None:
         # What is written to a file that has lost its name is gone with the process.
@@ -189,7 +193,7 @@ class AcceptanceFile:
             fd, self._fd = self._fd, None
         finally:
             self._closing.release()
-        if fd is not None:
+        if fd is not None and not self._is_inherited():
             close_own(fd)
             if clean:
                 _remove(self._path)

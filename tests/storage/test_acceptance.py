@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zlib import crc32
@@ -20,6 +21,7 @@ from auditlog.storage.acceptance import (
     accepted_items,
     remove_accepted,
 )
+from tests.faults.stores import acknowledged_by, no_more_files_open
 
 ID = bytes(range(16))
 OTHER = bytes(range(16, 32))
@@ -116,6 +118,34 @@ def test_a_file_that_cannot_be_made_whole_is_none(
     with pytest.raises(StorageError, match="disk full"):
         AcceptanceFile.create(tmp_path, ID)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_whose_name_is_not_durable_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise StorageError(f"cannot sync the directory {path}")
+
+    monkeypatch.setattr(acceptance_module, "sync_directory", fail)
+    with no_more_files_open(), pytest.raises(StorageError, match="cannot sync"):
+        AcceptanceFile.create(tmp_path, ID)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_leaves_its_parents_file_alone(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    def work(say: Callable[[str], None]) -> None:
+        strangers = [os.open(tmp_path, os.O_RDONLY) for _ in range(50)]
+        assert not file.append(ITEMS[1:2])
+        file.close(clean=True)
+        for fd in strangers:
+            os.fstat(fd)
+        say("done")
+
+    assert acknowledged_by(work) == ["done"]
+    assert file.append(ITEMS[:1])
+    assert accepted_items(tmp_path, ID) == ITEMS[:1]
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved"])
