@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from auditlog.core.errors import StorageError
 from auditlog.core.record import DECISION, Entry, format_time
 from auditlog.log.identity import new_id
 from auditlog.storage.journal import AbandonedJournal, Journal, JournalRecord
@@ -35,15 +36,27 @@ class Emitter:
         self._journal = journal
         self._lock = threading.Lock()
         self._next = 0
+        self._ended = False
         self._open: dict[int, tuple[bytes, int]] = {}
 
     def issue(self, id_: bytes, time: int) -> int:
-        """Return the next number, for decision `id_`; to be journalled next."""
+        """Return the next number, for decision `id_`; to be journalled next.
+
+        Raises:
+            StorageError: there is none after `end`.
+        """
         with self._lock:
+            if self._ended:
+                raise StorageError("the log has been stopped in this process")
             sequence = self._next
             self._next += 1
             self._open[sequence] = (id_, time)
         return sequence
+
+    def end(self) -> None:
+        """Issue no more numbers: those of the stop are all that there are."""
+        with self._lock:
+            self._ended = True
 
     def put_on_record(self, sequence: int, id_: bytes, time: int) -> None:
         """Journal a number that was issued; takes microseconds.

@@ -162,9 +162,6 @@ class Runtime:
             StorageError: this runtime has stopped; or, under ``on_failure = closed``,
                 the number cannot be journalled.
         """
-        if self._stopping.is_set():
-            # No number after those that the stop has named.
-            raise StorageError("the log has been stopped in this process")
         sequence = self._emitter.issue(id_, time_us)
         try:
             self._emitter.put_on_record(sequence, id_, time_us)
@@ -212,6 +209,7 @@ class Runtime:
             return
         deadline = time.monotonic() + timeout
         self._stopping.set()
+        self._emitter.end()
         _RUNTIMES.forget(self._config)
         stop = self._emitter.stop_entry
         if self._recorder.flush(timeout):

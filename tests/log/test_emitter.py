@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditlog.core.errors import StorageError
 from auditlog.core.record import format_entry
 from auditlog.log.emitter import Emitter, recovery_entries, spans
 from auditlog.log.identity import new_id
@@ -76,6 +77,15 @@ def test_start_and_stop_frame_the_numbers(emitter: Emitter) -> None:
     assert start.type == stop.type == "auditlog.emitter.v1"
     format_entry(start)
     format_entry(stop)
+
+
+def test_after_the_end_there_are_no_numbers(emitter: Emitter) -> None:
+    """Or one could be issued between the word of the stop and the journal's end."""
+    _issue(emitter, 2)
+    emitter.end()
+    with pytest.raises(StorageError, match="has been stopped in this process"):
+        _issue(emitter, 1)
+    assert emitter.stop_entry(ORIGIN, now_us()).data["next"] == 2
 
 
 def test_a_clean_end_leaves_no_journal(tmp_path: Path) -> None:

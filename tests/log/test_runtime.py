@@ -90,6 +90,22 @@ def test_a_stop_leaves_everything_signed_and_no_journal(
     assert list((directory / "journal").glob("*.journal")) == []
 
 
+def test_a_thread_that_the_stop_overtakes_gets_no_number(
+    runtime: Runtime, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in no entry and in no journal."""
+    issue = runtime._emitter.issue
+
+    def overtaken(id_: bytes, time: int) -> int:
+        runtime.stop()
+        return issue(id_, time)
+
+    monkeypatch.setattr(runtime._emitter, "issue", overtaken)
+    with pytest.raises(StorageError, match="has been stopped in this process"):
+        _record(runtime)
+    assert _states(directory) == ["start", "stop"]
+
+
 def test_a_runtime_can_be_started_again_after_a_stop(directory: Path) -> None:
     for _ in range(3):
         runtime = runtime_for(config_of(directory))
