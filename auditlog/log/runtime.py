@@ -29,7 +29,7 @@ from auditlog.log.amendment import Aftermath, aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
-from auditlog.log.leader import Leader
+from auditlog.log.leader import Leader, time_left
 from auditlog.log.preparation import Preparation, index_row, plain_item
 from auditlog.log.recorder import OnAccepted, Recorder
 from auditlog.log.storing import Storing
@@ -57,8 +57,6 @@ _SHARED = (
     *("checkpoint_interval", "checkpoint_decisions", "anchor_interval", "metrics"),
 )
 """Options of the log rather than of one application."""
-_LEAST_SECONDS = 0.5
-"""What each step of a stop gets, however late it is."""
 
 
 class Runtime:
@@ -214,7 +212,7 @@ class Runtime:
         stop = self._emitter.stop_entry
         if self._recorder.flush(timeout):
             self._recorder.add_entry(stop(self._log.origin, self._now()))
-        stopped = self._recorder.stop(_left(deadline))
+        stopped = self._recorder.stop(time_left(deadline))
         if not stopped:
             _log.error("auditlog: some decisions are not on disk; see the journal")
         try:
@@ -224,7 +222,7 @@ class Runtime:
             self._emitter.close(clean=stopped)
         except StorageError as error:
             _log.error("auditlog: the journal could not be closed: %s", error)
-        self._leader.stop(_left(deadline))
+        self._leader.stop(time_left(deadline))
         self._log.close()
 
     def _beat(self) -> None:
@@ -331,10 +329,6 @@ def _missing(log: LogDirectory, items: Sequence[SpoolItem]) -> list[SpoolItem]:
 def _append(log: LogDirectory, items: Sequence[SpoolItem]) -> None:
     if items:
         log.store.append(items)
-
-
-def _left(deadline: float) -> float:
-    return max(_LEAST_SECONDS, deadline - time.monotonic())
 
 
 def _announce(log: LogDirectory, config: Config) -> None:

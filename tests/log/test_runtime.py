@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -88,6 +89,31 @@ def test_a_stop_leaves_everything_signed_and_no_journal(
     assert _states(directory)[0] == "start"
     assert _states(directory)[-1] == "stop"
     assert list((directory / "journal").glob("*.journal")) == []
+
+
+def test_a_stop_keeps_its_time_beside_a_witness_that_hangs(
+    runtime: Runtime, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs is what asks: the lock of whoever asks is held for as long."""
+    asking, answered = threading.Event(), threading.Event()
+    given: list[float] = []
+
+    def hang(*, timeout: float) -> None:
+        given.append(timeout)
+        asking.set()
+        answered.wait(timeout)
+
+    # Whoever takes over the lead asks too.
+    _wait_for_level(runtime, _record(runtime), "included")
+    monkeypatch.setattr(runtime._leader._anchoring, "ask", hang)
+    monkeypatch.setattr(runtime._leader._anchoring, "due", lambda: True)
+    assert asking.wait(10)
+    threads = runtime._leader._threads
+    runtime.stop(1)
+    assert any(thread.is_alive() for thread in threads)
+    assert given == [10], "nobody asks a second time"
+    answered.set()
+    assert _states(directory) == ["start", "completed", "stop"]
 
 
 def test_a_thread_that_the_stop_overtakes_gets_no_number(
