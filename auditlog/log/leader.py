@@ -78,7 +78,7 @@ class Leader:
         if not self._wake.is_set():
             self._wake.set()
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float, *, last_words: bool = True) -> bool:
         """Sequence and witness what is left, and give the lead away.
 
         A process that does not lead waits a moment for the lead, because the one
@@ -86,18 +86,26 @@ class Leader:
 
         Args:
             timeout: seconds for all of it, each step at least half of one.
+            last_words: false where the store is known to hang.
+
+        Returns:
+            Whether nobody of ours is at the store any more.
         """
         deadline = time.monotonic() + timeout
         self._stopping.set()
         self._wake.set()
         for thread in self._threads:
             thread.join(time_left(deadline))
-        if self._wait_for_lead(min(_LAST_WORDS_SECONDS, time_left(deadline))):
+        # In a system call; and with it whoever else wants to write.
+        hangs = self._threads[0].is_alive()
+        last_words = last_words and not hangs
+        if last_words and self._wait_for_lead(min(_LAST_WORDS_SECONDS, time_left(deadline))):
             self._step()
             # A thread that is still there is asking, and gets no answer either.
             if not any(thread.is_alive() for thread in self._threads):
                 self._ask(min(_ASK_SECONDS, time_left(deadline)))
         self._resign()
+        return not hangs
 
     def _wait_for_lead(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds

@@ -216,6 +216,11 @@ class Recorder:
         ended = not self._thread.is_alive() and not self._storing.behind
         return flushed and ended and not self._gave_up
 
+    @property
+    def hangs(self) -> bool:
+        """Whether, after `stop`, the thread still is in a system call."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while self._work(self._take()):
             with self._progress:

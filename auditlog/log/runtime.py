@@ -201,7 +201,8 @@ class Runtime:
         """Make everything durable, sequenced, signed and witnessed; end the threads.
 
         Args:
-            timeout: seconds for all of it, unless a thread hangs in a system call.
+            timeout: seconds for all of it. Where a thread hangs in a system call, what
+                it holds is left as it is.
         """
         if self._stopping.is_set():
             return
@@ -222,8 +223,9 @@ class Runtime:
             self._emitter.close(clean=stopped)
         except StorageError as error:
             _log.error("auditlog: the journal could not be closed: %s", error)
-        self._leader.stop(time_left(deadline))
-        self._log.close()
+        hangs = self._recorder.hangs
+        if self._leader.stop(time_left(deadline), last_words=not hangs) and not hangs:
+            self._log.close()
 
     def _beat(self) -> None:
         while not self._stopping.wait(_BEAT_SECONDS):

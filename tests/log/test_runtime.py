@@ -1,6 +1,7 @@
 """One log, several processes: who leads, who recovers, what a stop leaves."""
 
 import base64
+import fcntl
 import os
 import signal
 import subprocess
@@ -114,6 +115,28 @@ def test_a_stop_keeps_its_time_beside_a_witness_that_hangs(
     assert given == [10], "nobody asks a second time"
     answered.set()
     assert _states(directory) == ["start", "completed", "stop"]
+
+
+@pytest.mark.parametrize("durability", ["spool", "sync"])
+def test_a_stop_returns_while_another_process_hangs_in_a_transaction(
+    directory: Path, durability: str
+) -> None:
+    """Such as one that was stopped by a debugger: nobody can write until it goes on."""
+    runtime = Runtime(config_of(directory, durability=durability))
+    assert runtime.flush(10)
+    lock = os.open(directory / "log.sqlite3.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    id_ = _record(runtime)
+    stopping = threading.Thread(target=runtime.stop, args=(0.5,), daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
+    os.close(lock)
+    runtime._recorder._thread.join(10)
+    runtime._leader._threads[0].join(10)
+    Runtime(config_of(directory)).stop()
+    log = check_whole_log(directory)
+    assert [one["id"] for one in log.decisions] == [id_]
 
 
 def test_a_thread_that_the_stop_overtakes_gets_no_number(
