@@ -99,7 +99,9 @@ class Leader:
         # In a system call; and with it whoever else wants to write.
         hangs = self._threads[0].is_alive()
         last_words = last_words and not hangs
-        if last_words and self._wait_for_lead(min(_LAST_WORDS_SECONDS, time_left(deadline))):
+        if last_words and self._wait_for_lead(
+            min(_LAST_WORDS_SECONDS, time_left(deadline))
+        ):
             self._step()
             # A thread that is still there is asking, and gets no answer either.
             if not any(thread.is_alive() for thread in self._threads):
