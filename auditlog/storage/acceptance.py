@@ -141,6 +141,9 @@ class AcceptanceFile:
 
     def append(self, items: Sequence[SpoolItem]) -> bool:
         """See `Acceptance.append`."""
+        # Cheaper than to find out from a frame of them.
+        if sum(len(one.entry) + len(one.sealed or b"") for one in items) > _CAPACITY:
+            return False
         frame = _format_frame(self._seed, self._round, items)
         with self._closing:
             fd, end = self._fd, self._end + len(frame)

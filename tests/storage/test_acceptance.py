@@ -88,6 +88,16 @@ def test_the_file_never_grows_and_says_when_it_is_full(
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_is_far_too_large_is_not_even_framed(
+    file: AcceptanceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of large bodies would cost a tenth of a second each, for nothing."""
+    framed: list[object] = []
+    monkeypatch.setattr(acceptance_module, "_format_frame", framed.append)
+    assert not file.append([_item(0, CAPACITY)])
+    assert framed == []
+
+
 def test_closing_clean_leaves_nothing(file: AcceptanceFile, tmp_path: Path) -> None:
     assert file.append(ITEMS[:1])
     file.close(clean=True)
