@@ -202,6 +202,7 @@ def test_what_hangs_while_the_file_is_left_to_others_does_not_count(
         hanging.set()
         go.wait(10)
 
+    monkeypatch.setattr(acceptance_module, "_SYNCED", 0)
     monkeypatch.setattr(acceptance_module, "sync_data", hang)
     with ThreadPoolExecutor(1) as pool:
         appending = pool.submit(file.append, ITEMS[:1])
