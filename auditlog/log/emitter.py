@@ -8,9 +8,10 @@ import base64
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from auditlog.core.errors import StorageError
 from auditlog.core.record import DECISION, Entry, format_time
 from auditlog.log.identity import new_id
 from auditlog.storage.journal import AbandonedJournal, Journal, JournalRecord
@@ -19,6 +20,8 @@ __all__ = ["Emitter", "gap_entry", "recovery_entries", "spans"]
 
 _ENTROPY_BYTES = 10
 _ID_BYTES = 16
+_MAX_RANGES = 1000
+"""In one beat, which must fit into an entry however many streams are open."""
 
 
 class Emitter:
@@ -33,15 +36,27 @@ class Emitter:
         self._journal = journal
         self._lock = threading.Lock()
         self._next = 0
+        self._ended = False
         self._open: dict[int, tuple[bytes, int]] = {}
 
     def issue(self, id_: bytes, time: int) -> int:
-        """Return the next number, for decision `id_`; to be journalled next."""
+        """Return the next number, for decision `id_`; to be journalled next.
+
+        Raises:
+            StorageError: there is none after `end`.
+        """
         with self._lock:
+            if self._ended:
+                raise StorageError("the log has been stopped in this process")
             sequence = self._next
             self._next += 1
             self._open[sequence] = (id_, time)
         return sequence
+
+    def end(self) -> None:
+        """Issue no more numbers: those of the stop are all that there are."""
+        with self._lock:
+            self._ended = True
 
     def put_on_record(self, sequence: int, id_: bytes, time: int) -> None:
         """Journal a number that was issued; takes microseconds.
@@ -97,7 +112,7 @@ class Emitter:
         It must reach the spool after every number that it does not name.
         """
         following, numbers = self.state()
-        ranges = [list(span) for span in spans(numbers)]
+        ranges = [list(span) for span in _coarse(spans(numbers))]
         data = {"next": following, "open": ranges, "state": "beat"}
         return self._entry(source, time, data)
 
@@ -121,9 +136,15 @@ def spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
+def _coarse(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return few ranges that cover these: to call more open than are claims less."""
+    kept, rest = ranges[: _MAX_RANGES - 1], ranges[_MAX_RANGES - 1 :]
+    return [*kept, (rest[0][0], rest[-1][1])] if rest else kept
+
+
 def recovery_entries(
     journal: AbandonedJournal, logged: Sequence[int], source: str, time: int
-) -> list[Entry]:
+) -> Iterator[Entry]:
     """Admit what a dead emitter left behind.
 
     A journalled number that never reached the spool becomes an interrupted decision
@@ -136,13 +157,14 @@ def recovery_entries(
         source: the log's origin.
         time: now, microseconds since the epoch.
 
-    Returns:
+    Yields:
         Decisions first, then gaps. The same journal gives the same ids each time, so
         that nothing is admitted twice when an answer of the store was lost.
     """
     present = set(logged)
     lost = [record for record in journal.records if record.sequence not in present]
-    entries = [_interrupted(journal.emitter, record, source) for record in lost]
+    for record in lost:
+        yield _interrupted(journal.emitter, record, source)
     known = present | {record.sequence for record in lost}
     following = max(known, default=journal.base - 1) + 1
     holes = [n for n in range(journal.base, following) if n not in known]
@@ -152,8 +174,7 @@ def recovery_entries(
         gap = gap_entry(journal.emitter, first, last, reason, source, oldest, time)
         named = f"{journal.emitter.hex()} {first} {last} {reason}".encode()
         entropy = hashlib.sha256(named).digest()[:_ENTROPY_BYTES]
-        entries.append(replace(gap, id=new_id(oldest, entropy)))
-    return entries
+        yield replace(gap, id=new_id(oldest, entropy))
 
 
 def gap_entry(

@@ -26,7 +26,7 @@ from auditlog.log.state import state_of
 from auditlog.metrics import SILENT, Observer
 from auditlog.storage.files import FileLock
 
-__all__ = ["Leader", "make_checkpoint"]
+__all__ = ["Leader", "make_checkpoint", "time_left"]
 
 _log = logging.getLogger("auditlog")
 
@@ -36,6 +36,8 @@ _ASK_SECONDS = 10.0
 _OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
 _FIRST_ASK_SECONDS = 3.0
+_LEAST_SECONDS = 0.5
+"""What each step of a stop gets, however late it is."""
 
 
 class Leader:
@@ -76,20 +78,36 @@ class Leader:
         if not self._wake.is_set():
             self._wake.set()
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float, *, last_words: bool = True) -> bool:
         """Sequence and witness what is left, and give the lead away.
 
         A process that does not lead waits a moment for the lead, because the one
         that has it may be about to stop without having seen our last entries.
+
+        Args:
+            timeout: seconds for all of it, each step at least half of one.
+            last_words: false where the store is known to hang.
+
+        Returns:
+            Whether nobody of ours is at the store any more.
         """
+        deadline = time.monotonic() + timeout
         self._stopping.set()
         self._wake.set()
         for thread in self._threads:
-            thread.join(timeout)
-        if self._wait_for_lead(_LAST_WORDS_SECONDS):
+            thread.join(time_left(deadline))
+        # In a system call; and with it whoever else wants to write.
+        hangs = self._threads[0].is_alive()
+        last_words = last_words and not hangs
+        if last_words and self._wait_for_lead(
+            min(_LAST_WORDS_SECONDS, time_left(deadline))
+        ):
             self._step()
-            self._ask(_ASK_SECONDS)
+            # A thread that is still there is asking, and gets no answer either.
+            if not any(thread.is_alive() for thread in self._threads):
+                self._ask(min(_ASK_SECONDS, time_left(deadline)))
         self._resign()
+        return not hangs
 
     def _wait_for_lead(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -225,6 +243,15 @@ class Leader:
         _log.critical("auditlog: HALTED, nothing is signed any more: %s", error)
         self._halted.set()
         self._resign()
+
+
+def time_left(deadline: float) -> float:
+    """Return the seconds that a step of a stop may take.
+
+    Args:
+        deadline: of the whole stop, on the monotonic clock.
+    """
+    return max(_LEAST_SECONDS, deadline - time.monotonic())
 
 
 def make_checkpoint(log: LogDirectory, *, timeout: float = 10.0) -> bytes:

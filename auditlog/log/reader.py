@@ -136,7 +136,11 @@ class Reader:
         item = find_accepted(journals, raw)
         if item is not None:
             return DecisionView(id_, item.row, item.entry, "accepted")
-        if find_open(journals, raw):
+        is_open = find_open(journals, raw)
+        if self._store.by_id(raw) is not None:
+            # It came into the store, and left the files, while we looked.
+            return self.decision(id_)
+        if is_open:
             return DecisionView(id_, None, None, "opened")
         msg = f"no decision {id_} in log {self.origin}"
         raise NotFoundError(msg)

@@ -18,6 +18,7 @@ from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import Entry
 from auditlog.log.emitter import Emitter
+from auditlog.log.ranges import Ranges
 from auditlog.log.storing import Dropped, Ready, Storing
 
 __all__ = ["OnAccepted", "Recorder"]
@@ -94,6 +95,8 @@ class Recorder:
         # Guarded by _lock; in the order in which it is to stand in the log.
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._dropped: dict[str, Ranges] = {}
+        """Numbers without a decision, by reason; in the log after what waits."""
         self._full = False
         self._stopping = False
         self._flushing = 0
@@ -104,6 +107,8 @@ class Recorder:
         self._gate = threading.Lock()
         self._gate.acquire()
         # Written by the recorder's thread only.
+        self._gave_up = False
+        """Whether something was left to recovery, because we had to stop."""
         self._behind_since = math.inf
         """When the store fell behind, on the monotonic clock."""
         self.failure: AuditLogError | None = None
@@ -156,12 +161,8 @@ class Recorder:
     def admit(self, sequence: int, reason: str) -> None:
         """Name a number of ours by a gap: there will be no decision for it."""
         with self._lock:
-            last = self._waiting[-1] if self._waiting else None
-            # Under overload there may be millions: they share one gap.
-            if isinstance(last, Dropped) and last[1:] == (sequence - 1, reason):
-                self._waiting[-1] = Dropped(last.first, sequence, reason)
-            else:
-                self._waiting.append(Dropped(sequence, sequence, reason))
+            # Under overload there may be millions, in any order: they share few gaps.
+            self._dropped.setdefault(reason, Ranges()).add(sequence, sequence)
             self._rouse()
 
     def add_entry(self, entry: Entry) -> None:
@@ -186,20 +187,23 @@ class Recorder:
             self._gate.release()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything submitted is in the store; return whether it is."""
+        """Wait until everything submitted is in the store; return whether it is.
+
+        Once a stop has had to give something up, it never is.
+        """
         deadline = time.monotonic() + timeout
         with self._progress:
             self._flushing += 1
             self._rouse()
             try:
-                while self._busy or self._waiting or self._storing.behind:
+                while self._busy or self._pending() or self._storing.behind:
                     remaining = deadline - time.monotonic()
                     if remaining <= 0 or not self._thread.is_alive():
                         return False
                     self._progress.wait(min(remaining, 0.05))
             finally:
                 self._flushing -= 1
-        return True
+        return not self._gave_up
 
     def stop(self, timeout: float) -> bool:
         """Flush, end the thread, and return whether everything is in the store."""
@@ -210,7 +214,12 @@ class Recorder:
         self._thread.join(timeout)
         # Something may have come in, and been accepted, since the flush.
         ended = not self._thread.is_alive() and not self._storing.behind
-        return flushed and ended
+        return flushed and ended and not self._gave_up
+
+    @property
+    def hangs(self) -> bool:
+        """Whether, after `stop`, the thread still is in a system call."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         while self._work(self._take()):
@@ -249,9 +258,12 @@ class Recorder:
     def _begin(self) -> bool:
         """Return whether there is something to do; if not, others wake us."""
         with self._lock:
-            self._busy = bool(self._waiting or self._stopping or self._is_due())
+            self._busy = bool(self._pending() or self._stopping or self._is_due())
             self._idle = not self._busy
             return self._busy
+
+    def _pending(self) -> bool:
+        return bool(self._waiting or self._dropped)
 
     def _sleep(self) -> None:
         """Wait to be woken, or until what is behind should be stored."""
@@ -278,21 +290,35 @@ class Recorder:
 
     def _next_batch(self) -> list[_Waiting]:
         """Take from the queue what fits into one transaction."""
+        dropped = self._take_dropped() if self._dropped else []
+        limit = _BATCH - len(dropped)
         taken: list[_Waiting] = []
         size = 0
-        while self._waiting and len(taken) < _BATCH and size < _BATCH_BYTES:
+        while self._waiting and len(taken) < limit and size < _BATCH_BYTES:
             one = self._waiting.popleft()
             if isinstance(one, _Submitted):
                 # What is spilled comes back into memory to be sealed.
                 size += one.exchange.kept_bytes
                 self._waiting_bytes -= one.held_bytes
             taken.append(one)
-        return taken
+        return [*taken, *dropped]
+
+    def _take_dropped(self) -> list[Dropped]:
+        """Take ranges of dropped numbers, at most a quarter of a batch."""
+        every = [
+            Dropped(first, last, reason)
+            for reason, numbers in self._dropped.items()
+            for first, last in numbers.spans()
+        ]
+        self._dropped = {}
+        for first, last, reason in every[_BATCH // 4 :]:
+            self._dropped.setdefault(reason, Ranges()).add(first, last)
+        return every[: _BATCH // 4]
 
     def _compact(self) -> None:
         try:
             self._emitter.compact()
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - the next one may work
             _log.warning("auditlog: the journal could not be compacted: %s", error)
 
     def _store(self, taken: Sequence[_Waiting]) -> bool:
@@ -303,9 +329,10 @@ class Recorder:
             try:
                 ready = ready or self._prepared(taken)
                 self._make_durable(ready)
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would go on
                 self._complain(error, taken, attempt)
                 if self._stopping:
+                    self._gave_up = True
                     return False
                 time.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
@@ -327,10 +354,13 @@ class Recorder:
             self._behind_since = math.inf
 
     def _complain(
-        self, error: StorageError, taken: Sequence[_Waiting], attempt: int
+        self, cause: Exception, taken: Sequence[_Waiting], attempt: int
     ) -> None:
+        error = cause if isinstance(cause, StorageError) else _fault(cause)
         if attempt == 0:
-            _log.error("auditlog: decisions cannot be stored, retrying: %s", error)
+            foreign = None if error is cause else cause
+            said = "auditlog: decisions cannot be stored, retrying: %s"
+            _log.error(said, error, exc_info=foreign)
             self._storing.observer.error("store")
         self.failure = error
         with self._lock:
@@ -338,3 +368,8 @@ class Recorder:
         for one in (*taken, *waiting):
             if isinstance(one, _Submitted):
                 one.tell(error)
+
+
+def _fault(cause: Exception) -> StorageError:
+    """Return what those who wait are told of a fault of ours."""
+    return StorageError(f"a fault of auditlog's own: {type(cause).__name__}")

@@ -6,27 +6,35 @@ sequences and asks witnesses. Leadership is a hint that saves work; the fence is
 compare-and-swap in `Sequencer`.
 """
 
+import base64
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
-from auditlog.core.errors import ConfigurationError, StorageError
-from auditlog.core.record import DECISION, format_id
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    ConflictError,
+    StorageError,
+)
+from auditlog.core.record import DECISION, format_id, parse_entry
 from auditlog.log.amendment import Aftermath, aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter, recovery_entries
-from auditlog.log.leader import Leader
-from auditlog.log.preparation import Preparation, plain_item
+from auditlog.log.leader import Leader, time_left
+from auditlog.log.preparation import Preparation, index_row, plain_item
 from auditlog.log.recorder import OnAccepted, Recorder
 from auditlog.log.storing import Storing
 from auditlog.metrics import SILENT, Observer, observer_for
+from auditlog.storage import SpoolItem
 from auditlog.storage.acceptance import (
     AcceptanceFile,
     accepted_items,
@@ -42,13 +50,13 @@ _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
 _COMPRESS_WAITING = 4096
 """Bytes of a body that is compressed though an answer waits for it."""
+_RECOVERY_BATCH = 1024
+"""Entries in one append: as many of the largest size as the store takes."""
 _SHARED = (
     *("depth", "durability", "on_failure", "models", "policy"),
     *("checkpoint_interval", "checkpoint_decisions", "anchor_interval", "metrics"),
 )
 """Options of the log rather than of one application."""
-_LEAST_SECONDS = 0.5
-"""What each step of a stop gets, however late it is."""
 
 
 class Runtime:
@@ -152,9 +160,6 @@ class Runtime:
             StorageError: this runtime has stopped; or, under ``on_failure = closed``,
                 the number cannot be journalled.
         """
-        if self._stopping.is_set():
-            # No number after those that the stop has named.
-            raise StorageError("the log has been stopped in this process")
         sequence = self._emitter.issue(id_, time_us)
         try:
             self._emitter.put_on_record(sequence, id_, time_us)
@@ -196,17 +201,19 @@ class Runtime:
         """Make everything durable, sequenced, signed and witnessed; end the threads.
 
         Args:
-            timeout: seconds for all of it, unless a thread hangs in a system call.
+            timeout: seconds for all of it. Where a thread hangs in a system call, what
+                it holds is left as it is.
         """
         if self._stopping.is_set():
             return
         deadline = time.monotonic() + timeout
         self._stopping.set()
+        self._emitter.end()
         _RUNTIMES.forget(self._config)
         stop = self._emitter.stop_entry
         if self._recorder.flush(timeout):
             self._recorder.add_entry(stop(self._log.origin, self._now()))
-        stopped = self._recorder.stop(_left(deadline))
+        stopped = self._recorder.stop(time_left(deadline))
         if not stopped:
             _log.error("auditlog: some decisions are not on disk; see the journal")
         try:
@@ -216,8 +223,9 @@ class Runtime:
             self._emitter.close(clean=stopped)
         except StorageError as error:
             _log.error("auditlog: the journal could not be closed: %s", error)
-        self._leader.stop(_left(deadline))
-        self._log.close()
+        hangs = self._recorder.hangs
+        if self._leader.stop(time_left(deadline), last_words=not hangs) and not hangs:
+            self._log.close()
 
     def _beat(self) -> None:
         while not self._stopping.wait(_BEAT_SECONDS):
@@ -261,28 +269,68 @@ def recover(log: LogDirectory, now: int, observer: Observer = SILENT) -> int:
 
 def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
     """Admit what one journal names; return how many decisions were interrupted."""
-    _store_accepted(log, journal.emitter)
+    accepted = accepted_items(log.paths.journals, journal.emitter)
+    for item in accepted:
+        _check_accepted(log, journal.emitter, item)
+    _store_missing(log, accepted)
     logged = log.store.sequences(journal.emitter)
     entries = recovery_entries(journal, logged, log.origin, now)
-    # What was appended by somebody who died before the journal was gone.
-    missing = [entry for entry in entries if log.store.by_id(entry.id) is None]
-    if missing:
-        log.store.append([plain_item(entry) for entry in missing])
+    stored = _store_missing(log, map(plain_item, entries))
     remove_accepted(log.paths.journals, journal.emitter)
     journal.remove()
-    return sum(1 for entry in missing if entry.type == DECISION)
+    return stored
 
 
-def _store_accepted(log: LogDirectory, emitter: bytes) -> None:
-    """Bring into the store what a dead emitter had accepted ahead of it."""
-    accepted = accepted_items(log.paths.journals, emitter)
-    missing = [item for item in accepted if log.store.by_id(item.row.id) is None]
-    if missing:
-        log.store.append(missing)
+def _check_accepted(log: LogDirectory, emitter: bytes, item: SpoolItem) -> None:
+    """Refuse what no process of ours would have accepted.
+
+    Raises:
+        StorageError: naming the file, and what to do.
+    """
+    try:
+        entry = parse_entry(item.entry)
+        whose = entry.data.get("emitter", base64.b64encode(emitter).decode())
+        ours = (
+            entry.source == log.origin
+            and whose == base64.b64encode(emitter).decode()
+            and index_row(entry) == item.row
+            and (item.key_id is None) == (item.sealed is None)
+        )
+    except (AuditLogError, KeyError, TypeError, ValueError):
+        ours = False
+    if not ours:
+        raise StorageError(
+            f"{log.paths.journals}/{emitter.hex()}.accepted holds an item that no "
+            "process of this log accepted: restore the file, or move it away to admit "
+            "what it holds as interrupted"
+        )
 
 
-def _left(deadline: float) -> float:
-    return max(_LEAST_SECONDS, deadline - time.monotonic())
+def _store_missing(log: LogDirectory, items: Iterable[SpoolItem]) -> int:
+    """Append what is not in the log, in order; return how many decisions that were.
+
+    A batch at a time: after a long outage of the store there may be very many.
+    """
+    decisions, left = 0, iter(items)
+    while batch := list(islice(left, _RECOVERY_BATCH)):
+        missing = _missing(log, batch)
+        try:
+            _append(log, missing)
+        except ConflictError:
+            # Whoever left them may have ended its last append just now.
+            missing = _missing(log, batch)
+            _append(log, missing)
+        decisions += sum(1 for item in missing if item.row.type == DECISION)
+    return decisions
+
+
+def _missing(log: LogDirectory, items: Sequence[SpoolItem]) -> list[SpoolItem]:
+    return [item for item in items if log.store.by_id(item.row.id) is None]
+
+
+def _append(log: LogDirectory, items: Sequence[SpoolItem]) -> None:
+    if items:
+        log.store.append(items)
 
 
 def _announce(log: LogDirectory, config: Config) -> None:

@@ -191,7 +191,9 @@ class Storing:
         except ConflictError as error:
             number = one.item.row.sequence
             if number is None:
-                raise
+                # Such as a second word on what followed a decision: the first counts.
+                _log.error("auditlog: an entry cannot be recorded: %s", error)
+                return
             _log.error("auditlog: number %d cannot be recorded: %s", number, error)
             if one.submission is not None:
                 one.submission.tell(error)

@@ -13,9 +13,10 @@ here, and the store is filled behind, many decisions at a time.
 
 CRC-32 covers what precedes it; that of a frame also covers the emitter. Frames follow
 each other from the header on. Once all of them are in the store, the file is used from
-its start again, in the next *round*: a frame of an earlier round than the first one's
+its start again, in the next *round*: a frame of an earlier round than the newest one
 is what was left there, and in the store already. So nothing is ever written to forget
-an item, and whoever reads compares with the store.
+an item, and whoever reads compares with the store. A frame that is damaged costs no
+other: the next whole one is found by its CRC.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 from zlib import crc32
@@ -56,6 +57,8 @@ _HEADER = struct.Struct(">9s16sI")
 _FRAME = struct.Struct(">QI")
 _CRC = struct.Struct(">I")
 _NAME = re.compile(r"([0-9a-f]{32})\.accepted", re.ASCII)
+_START = re.compile(rb"(?=\0{3}.{5}\0)", re.DOTALL)
+"""How a frame begins: a round below 2^40, and a length below 2^24."""
 _CAPACITY = 1 << 20
 """Bytes; some 600 decisions of 1 KiB each way."""
 _PIECE = 1 << 18
@@ -113,13 +116,12 @@ class AcceptanceFile:
                 for _ in range(_CAPACITY // _PIECE - 1):
                     write_all(fd, bytes(_PIECE))
                 sync_file(fd)
+                sync_directory(directory)
             except BaseException:
                 close_own(fd)
                 path.unlink(missing_ok=True)
                 raise
-        made = cls(path, fd, emitter)
-        sync_directory(directory)
-        return made
+        return cls(path, fd, emitter)
 
     def __init__(self, path: Path, fd: int, emitter: bytes) -> None:
         """Take over an open and empty file; use `create`."""
@@ -128,6 +130,8 @@ class AcceptanceFile:
         self._inode = os.fstat(fd).st_ino
         self._seed = crc32(emitter)
         self._closing = threading.Lock()
+        self._ended = False
+        self._pid = os.getpid()
         # Guarded by _closing: a thread that hangs in a stop may still append.
         self._fd: int | None = fd
         self._round = 1
@@ -137,10 +141,13 @@ class AcceptanceFile:
 
     def append(self, items: Sequence[SpoolItem]) -> bool:
         """See `Acceptance.append`."""
+        # Cheaper than to find out from a frame of them.
+        if sum(len(one.entry) + len(one.sealed or b"") for one in items) > _CAPACITY:
+            return False
         frame = _format_frame(self._seed, self._round, items)
         with self._closing:
             fd, end = self._fd, self._end + len(frame)
-            if fd is None or self._failed or end > _CAPACITY:
+            if fd is None or self._failed or end > _CAPACITY or self._is_inherited():
                 return False
             # After a failed sync, a later one may succeed and mean nothing.
             self._failed = True
@@ -151,9 +158,16 @@ class AcceptanceFile:
             if written != len(frame):
                 raise StorageError(f"cannot write {self._path}: disk full")
             self._check_in_place()
+            if self._ended:
+                # Whoever recovers may have read the file before this was in it.
+                raise StorageError(f"{self._path} was left to others meanwhile")
             self._failed = False
             self._end = end
         return True
+
+    def _is_inherited(self) -> bool:
+        # In a child made by fork the descriptor is closed, and may be a stranger's.
+        return self._pid != os.getpid()
 
     def _check_in_place(self) -> None:
         # What is written to a file that has lost its name is gone with the process.
@@ -174,6 +188,7 @@ class AcceptanceFile:
 
     def close(self, *, clean: bool) -> None:
         """See `Acceptance.close`."""
+        self._ended = True
         # Who hangs in a system call keeps the descriptor; the process is ending.
         if not self._closing.acquire(timeout=_CLOSE_SECONDS):
             return
@@ -181,7 +196,7 @@ class AcceptanceFile:
             fd, self._fd = self._fd, None
         finally:
             self._closing.release()
-        if fd is not None:
+        if fd is not None and not self._is_inherited():
             close_own(fd)
             if clean:
                 _remove(self._path)
@@ -258,22 +273,48 @@ def _format_frame(seed: int, round_: int, items: Sequence[SpoolItem]) -> bytes:
 
 
 def _parse(data: bytes, emitter: bytes, path: Path) -> list[SpoolItem]:
-    # Nothing was accepted before the header was synced with the whole file.
-    if not data.startswith(_format_header(emitter)):
-        return []
+    _check_version(data, path)
+    frames = list(_frames(data, crc32(emitter)))
+    newest = max((round_ for _, round_, _ in frames), default=0)
     items: list[SpoolItem] = []
-    at, round_ = _HEADER.size, None
-    while (frame := _parse_frame(data, at, crc32(emitter))) is not None:
-        number, payload = frame
-        if round_ not in (None, number):
-            break
+    for at, round_, payload in frames:
+        # Of an earlier one the store has everything.
+        if round_ != newest:
+            continue
         try:
             items += _decode(payload)
         except msgspec.MsgspecError as error:
             raise StorageError(f"{path} holds no items at byte {at}: {error}") from None
-        round_ = number
-        at += _FRAME.size + len(payload) + _CRC.size
     return items
+
+
+def _check_version(data: bytes, path: Path) -> None:
+    # Of a damaged header nothing is believed: frames have checksums of their own.
+    if len(data) < _HEADER.size:
+        return
+    magic, _, crc = _HEADER.unpack_from(data)
+    whole = crc == crc32(data[: _HEADER.size - _CRC.size])
+    if whole and magic[:-1] == _MAGIC[:-1] and magic != _MAGIC:
+        raise StorageError(
+            f"{path} has format version {magic[-1]}, this auditlog knows "
+            f"{_MAGIC[-1]}: start the release that wrote it, or a newer one"
+        )
+
+
+def _frames(data: bytes, seed: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield position, round and payload of each whole frame, of any round.
+
+    What was accepted after a frame that is damaged is accepted all the same.
+    """
+    at, end = _HEADER.size, len(data.rstrip(b"\0")) + _CRC.size
+    while at < end:
+        frame = _parse_frame(data, at, seed)
+        if frame is not None:
+            yield at, *frame
+            at += _FRAME.size + len(frame[1]) + _CRC.size
+        else:
+            found = _START.search(data, at + 1)
+            at = end if found is None else found.start()
 
 
 def _parse_frame(data: bytes, at: int, seed: int) -> tuple[int, bytes] | None:

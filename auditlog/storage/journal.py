@@ -60,6 +60,8 @@ _BODY_BYTES = _RECORD.size - _CRC_BYTES
 _ID_BYTES = 16
 _NAME = re.compile(r"([0-9a-f]{32})\.journal", re.ASCII)
 _COMPACT_BYTES = 1 << 20
+_FULL_BYTES = 1 << 24
+"""Bytes that an owner writes at most; some 460,000 numbers. It must stay readable."""
 _MAX_BYTES = 1 << 28
 _LOCK_SECONDS = 10.0
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
@@ -120,6 +122,8 @@ class Journal:
         # Guarded by _moving; read without it by `opened`.
         self._generation = 0
         self._compact_at = _COMPACT_BYTES
+        # Near enough where threads write at once.
+        self._room = _FULL_BYTES - _HEADER.size
         weakref.finalize(self, _close_of, os.getpid(), fd)
 
     def opened(self, sequence: int, id_: bytes, time: int) -> None:
@@ -136,6 +140,9 @@ class Journal:
         if self._pid != os.getpid():
             raise StorageError(f"{self._path} is closed, or of another process")
         record = _format_record(self._seed, sequence, id_, time)
+        if self._room < len(record):
+            raise StorageError(f"{self._path} is full: too many numbers are open")
+        self._room -= len(record)
         generation = self._generation
         self._write(record)
         if generation != self._generation:
@@ -183,6 +190,7 @@ class Journal:
                 close_own(new)
             size = os.fstat(self._fd).st_size
             self._compact_at = max(_COMPACT_BYTES, 2 * size)
+            self._room = _FULL_BYTES - size
             sync_directory(self._path.parent)
 
     def _move(self, new: int, next_: int) -> None:

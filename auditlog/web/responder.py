@@ -301,7 +301,11 @@ class Responder(msgspec.Struct, eq=False):
             return self._submit(exchange) or needed
         accepted = waiters.add()
         refused = self._submit(exchange, partial(waiters.tell, accepted))
-        return refused if refused is not None else await accepted
+        if refused is None:
+            return await accepted
+        # Or it would look as if somebody had waited in vain.
+        accepted.cancel()
+        return refused
 
     def _note(self, error: Exception) -> None:
         self.tap.faulty = True

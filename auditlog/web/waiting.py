@@ -32,10 +32,19 @@ class Waiters:
         # Appended to by any thread, emptied by the loop's.
         self._told: deque[tuple[Waiter, AuditLogError | None]] = deque()
         self._is_woken = False
+        self._hangs = False
+        """Whether somebody has waited in vain, and nobody was told since."""
 
     def add(self) -> Waiter:
-        """Return what is done when `tell` was called for it, or nobody did for long."""
+        """Return what is done when `tell` was called for it, or nobody did for long.
+
+        Once one has waited in vain, nobody waits until somebody is told again: a disk
+        that hangs delays those who are there when it begins to, and no later ones.
+        """
         waiter: Waiter = self.loop.create_future()
+        if self._hangs:
+            waiter.set_result(_in_vain())
+            return waiter
         self._deadlines.append((self.loop.time() + _HOLD_SECONDS, waiter))
         if self._timer is None:
             self._timer = self.loop.call_later(_HOLD_SECONDS, self._give_up)
@@ -54,7 +63,7 @@ class Waiters:
                 _log.debug("auditlog: nobody waits for a decision any more")
 
     def _settle(self) -> None:
-        self._is_woken = False
+        self._is_woken = self._hangs = False
         while self._told:
             waiter, error = self._told.popleft()
             if not waiter.done():
@@ -71,7 +80,12 @@ class Waiters:
         ):
             _, waiter = self._deadlines.popleft()
             if not waiter.done():
-                text = f"expected acceptance within {_HOLD_SECONDS:.0f} s"
-                waiter.set_result(StorageError(f"{text}, got no answer"))
+                self._hangs = True
+                waiter.set_result(_in_vain())
         if self._deadlines:
             self._timer = self.loop.call_at(self._deadlines[0][0], self._give_up)
+
+
+def _in_vain() -> StorageError:
+    text = f"expected acceptance within {_HOLD_SECONDS:.0f} s"
+    return StorageError(f"{text}, got no answer")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditlog.core.errors import StorageError
 from auditlog.core.record import format_entry
 from auditlog.log.emitter import Emitter, recovery_entries, spans
 from auditlog.log.identity import new_id
@@ -53,6 +54,18 @@ def test_a_beat_names_what_is_open(emitter: Emitter) -> None:
     assert data["open"] == [[1, 2], [4, 5]]
 
 
+def test_a_beat_fits_into_an_entry_however_many_streams_are_open(
+    emitter: Emitter,
+) -> None:
+    _issue(emitter, 12_000)
+    emitter.settle(range(0, 12_000, 2))
+    entry = emitter.beat_entry(ORIGIN, now_us())
+    format_entry(entry)
+    covered = {n for first, last in entry.data["open"] for n in range(first, last + 1)}
+    assert covered >= set(range(1, 12_000, 2)), "it must not claim what is open"
+    assert entry.data["open"][:2] == [[1, 1], [3, 3]]
+
+
 def test_start_and_stop_frame_the_numbers(emitter: Emitter) -> None:
     start = emitter.start_entry(ORIGIN, now_us())
     _issue(emitter, 2)
@@ -64,6 +77,15 @@ def test_start_and_stop_frame_the_numbers(emitter: Emitter) -> None:
     assert start.type == stop.type == "auditlog.emitter.v1"
     format_entry(start)
     format_entry(stop)
+
+
+def test_after_the_end_there_are_no_numbers(emitter: Emitter) -> None:
+    """Or one could be issued between the word of the stop and the journal's end."""
+    _issue(emitter, 2)
+    emitter.end()
+    with pytest.raises(StorageError, match="has been stopped in this process"):
+        _issue(emitter, 1)
+    assert emitter.stop_entry(ORIGIN, now_us()).data["next"] == 2
 
 
 def test_a_clean_end_leaves_no_journal(tmp_path: Path) -> None:
@@ -101,7 +123,7 @@ def test_compaction_keeps_the_open_numbers(tmp_path: Path) -> None:
 def _recover(directory: Path, logged: list[int]) -> list[dict[str, object]]:
     (journal,) = abandoned(directory)
     with journal:
-        entries = recovery_entries(journal, logged, ORIGIN, now_us())
+        entries = list(recovery_entries(journal, logged, ORIGIN, now_us()))
         for entry in entries:
             format_entry(entry)
         return [{"type": entry.type, **entry.data} for entry in entries]

@@ -18,6 +18,7 @@ from auditlog.core.note import split_unverified_note
 from auditlog.core.record import format_id, parse_id
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
+from auditlog.log import reader as reader_module
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.identity import new_id
@@ -83,6 +84,21 @@ def test_a_decision_that_is_only_journalled_is_opened(tmp_path: Path) -> None:
         with pytest.raises(PendingError, match="is opened, but not in the log yet"):
             Reader(log).receipt(format_id(id_))
         journal.close_clean()
+
+
+def test_what_comes_into_the_store_during_a_look_up_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its acceptance file may be used again, before we come to read it."""
+    with create_log(config_of(tmp_path / "audit")) as log:
+        (item,) = gap_items(1)
+
+        def stored_meanwhile(*_: object) -> None:
+            log.store.append([item])
+
+        monkeypatch.setattr(reader_module, "find_accepted", stored_meanwhile)
+        view = Reader(log).decision(format_id(item.row.id))
+    assert (view.level, view.entry) == ("accepted", item.entry)
 
 
 def test_an_accepted_entry_has_no_receipt_yet(tmp_path: Path) -> None:

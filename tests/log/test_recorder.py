@@ -12,6 +12,7 @@ import pytest
 from auditlog.capture.body import Body
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import format_id, parse_entry
+from auditlog.log.amendment import aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log
 from auditlog.log.emitter import Emitter
@@ -107,6 +108,10 @@ def _submit(recorder: Recorder, emitter: Emitter, **fields: Any) -> list[Any]:
     return verdict
 
 
+def _issue(emitter: Emitter) -> int:
+    return emitter.issue(exchange(0).id, now_us())
+
+
 def _data(log: LogDirectory) -> list[dict[str, Any]]:
     entries = log.store.read(0, log.store.size())
     return [parse_entry(entry).data for entry in entries]
@@ -172,6 +177,33 @@ def test_what_does_not_fit_in_memory_becomes_a_gap(
     gap = _data(log)[-1]
     assert (gap["from"], gap["to"], gap["reason"]) == (2, 4, "overload")
     assert emitter.state() == (5, [])
+
+
+def test_what_is_dropped_in_any_order_takes_no_memory_and_shares_a_gap(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    """The store is away for long, and requests end in another order than they came."""
+    recorder = make()
+    numbers = [_issue(emitter) for _ in range(4000)]
+    for number in [*numbers[::2], *numbers[1::2]]:
+        recorder.admit(number, "overload")
+    assert len(recorder._waiting) == 0
+    recorder.start()
+    assert recorder.flush(5)
+    assert [(one["from"], one["to"]) for one in _data(log)] == [(0, 3999)]
+    assert emitter.state() == (4000, [])
+
+
+def test_very_many_ranges_of_dropped_numbers_are_all_named(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    recorder = make()
+    for number in [_issue(emitter) for _ in range(3000)][::2]:
+        recorder.admit(number, "overload")
+    recorder.start()
+    assert recorder.flush(5)
+    assert sorted(one["from"] for one in _data(log)) == list(range(0, 3000, 2))
+    assert emitter.state()[1] == list(range(1, 3000, 2))
 
 
 def test_bodies_that_wait_are_bounded_in_bytes(
@@ -242,10 +274,34 @@ def test_a_stop_while_the_disk_fails_leaves_the_numbers_to_recovery(
     recorder.start()
     _submit(recorder, emitter)
     assert not recorder.stop(0.5)
+    assert not recorder.flush(0.1), "what a stop gave up is not durable"
     emitter.close()
     (journal,) = abandoned(log.paths.journals)
     with journal:
         assert [record.sequence for record in journal.records] == [0]
+
+
+def test_what_comes_in_while_it_stops_and_is_given_up_is_no_clean_stop(
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = make()
+    recorder.start()
+    flush = recorder.flush
+
+    def flush_and_go_on(timeout: float) -> bool:
+        flushed = flush(timeout)
+        spool.fail_before = 10**9
+        _submit(recorder, emitter)
+        _wait_until(lambda: recorder.failure is not None)
+        return flushed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "flush", flush_and_go_on)
+        assert not recorder.stop(5)
+    assert emitter.state() == (1, [0])
 
 
 def test_what_comes_after_the_stop_is_told_so_and_left_to_recovery(
@@ -270,6 +326,51 @@ def test_submitting_never_waits_for_the_disk(
     assert verdicts == [[]] * 100
     spool.gate.set()
     assert recorder.flush(5)
+
+
+def test_a_fault_of_ours_does_not_end_the_thread(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody else would tell those who wait, or ever store a decision again."""
+
+    def no_memory(items: Sequence[SpoolItem]) -> int:
+        raise MemoryError
+
+    recorder = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "append", no_memory)
+        recorder.start()
+        verdict = _submit(recorder, emitter)
+        _wait_until(lambda: bool(verdict))
+        assert str(verdict[0]) == "a fault of auditlog's own: MemoryError"
+        assert not recorder.ready()
+    assert recorder.flush(5)
+    assert [data["sequence"] for data in _data(log)] == [0]
+    assert "Traceback" in caplog.text
+
+
+def test_an_entry_whose_id_is_taken_stops_no_other(
+    log: LogDirectory,
+    make: Callable[..., Recorder],
+    emitter: Emitter,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = make()
+    recorder.start()
+    decision = exchange(0).id
+    assert recorder.amend(aftermath_entry(decision, "answer_withheld", ORIGIN, 1))
+    assert recorder.flush(5)
+    assert recorder.amend(aftermath_entry(decision, "error_after_response", ORIGIN, 2))
+    verdict = _submit(recorder, emitter)
+    assert recorder.flush(5)
+    assert verdict == [None]
+    assert [data.get("kind") for data in _data(log)] == ["answer_withheld", None]
+    assert "an entry cannot be recorded" in caplog.text
 
 
 # --- ahead of the store ---------------------------------------------------------------

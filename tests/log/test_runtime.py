@@ -1,28 +1,38 @@
 """One log, several processes: who leads, who recovers, what a stop leaves."""
 
 import base64
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from auditlog.core.errors import ConfigurationError, PendingError, StorageError
-from auditlog.core.record import format_id, parse_entry
+from auditlog.core.record import Entry, format_id, parse_entry
 from auditlog.log.check import check_log
-from auditlog.log.directory import create_log, open_log
+from auditlog.log.description import Describer
+from auditlog.log.directory import LogDirectory, create_log, open_log
+from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.reader import Reader
-from auditlog.log.runtime import Runtime, runtime_for
+from auditlog.log.runtime import Runtime, recover, runtime_for
+from auditlog.storage import SpoolItem
+from auditlog.storage.acceptance import AcceptanceFile
+from auditlog.storage.journal import Journal
 from tests.harness import check_whole_log
-from tests.log.builders import config_of, exchange, gap_items
+from tests.log.builders import config_of, exchange, gap_items, now_us
 
 ROOT = Path(__file__).parents[2]
+DEAD = bytes(range(16))
+GAP = "auditlog.gap.v1"
 
 
 def _record(runtime: Runtime, **fields: Any) -> str:
@@ -80,6 +90,69 @@ def test_a_stop_leaves_everything_signed_and_no_journal(
     assert _states(directory)[0] == "start"
     assert _states(directory)[-1] == "stop"
     assert list((directory / "journal").glob("*.journal")) == []
+
+
+def test_a_stop_keeps_its_time_beside_a_witness_that_hangs(
+    runtime: Runtime, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs is what asks: the lock of whoever asks is held for as long."""
+    asking, answered = threading.Event(), threading.Event()
+    given: list[float] = []
+
+    def hang(*, timeout: float) -> None:
+        given.append(timeout)
+        asking.set()
+        answered.wait(timeout)
+
+    # Whoever takes over the lead asks too.
+    _wait_for_level(runtime, _record(runtime), "included")
+    monkeypatch.setattr(runtime._leader._anchoring, "ask", hang)
+    monkeypatch.setattr(runtime._leader._anchoring, "due", lambda: True)
+    assert asking.wait(10)
+    threads = runtime._leader._threads
+    runtime.stop(1)
+    assert any(thread.is_alive() for thread in threads)
+    assert given == [10], "nobody asks a second time"
+    answered.set()
+    assert _states(directory) == ["start", "completed", "stop"]
+
+
+@pytest.mark.parametrize("durability", ["spool", "sync"])
+def test_a_stop_returns_while_another_process_hangs_in_a_transaction(
+    directory: Path, durability: str
+) -> None:
+    """Such as one that was stopped by a debugger: nobody can write until it goes on."""
+    runtime = Runtime(config_of(directory, durability=durability))
+    assert runtime.flush(10)
+    lock = os.open(directory / "log.sqlite3.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    id_ = _record(runtime)
+    stopping = threading.Thread(target=runtime.stop, args=(0.5,), daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
+    os.close(lock)
+    runtime._recorder._thread.join(10)
+    runtime._leader._threads[0].join(10)
+    Runtime(config_of(directory)).stop()
+    log = check_whole_log(directory)
+    assert [one["id"] for one in log.decisions] == [id_]
+
+
+def test_a_thread_that_the_stop_overtakes_gets_no_number(
+    runtime: Runtime, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in no entry and in no journal."""
+    issue = runtime._emitter.issue
+
+    def overtaken(id_: bytes, time: int) -> int:
+        runtime.stop()
+        return issue(id_, time)
+
+    monkeypatch.setattr(runtime._emitter, "issue", overtaken)
+    with pytest.raises(StorageError, match="has been stopped in this process"):
+        _record(runtime)
+    assert _states(directory) == ["start", "stop"]
 
 
 def test_a_runtime_can_be_started_again_after_a_stop(directory: Path) -> None:
@@ -194,6 +267,105 @@ def test_what_a_killed_process_had_accepted_is_stored_once(directory: Path) -> N
     assert states[4:7] == ["interrupted", "interrupted", "unclean-stop"]
     assert states[7:] == ["start", "stop"] * 2
     assert not list((directory / "journal").glob("*.accepted"))
+
+
+@pytest.fixture
+def left(directory: Path) -> Iterator[LogDirectory]:
+    """Return a log, and what a dead process left: an accepted decision, and a file."""
+    with create_log(config_of(directory)) as log:
+        Journal.create(log.paths.journals, DEAD).abandon()
+        yield log
+
+
+def _accept(log: LogDirectory, *items: SpoolItem) -> None:
+    file = AcceptanceFile.create(log.paths.journals, DEAD)
+    assert file.append(items)
+    file.close(clean=False)
+
+
+def _decision(log: LogDirectory, emitter: bytes = DEAD) -> SpoolItem:
+    describer = Describer(log.origin, emitter, depth=1)
+    return Preparation(describer, log.keyring).prepare(exchange(0))
+
+
+def test_an_accepted_item_is_stored_as_it_is(left: LogDirectory) -> None:
+    item = _decision(left)
+    _accept(left, item)
+    assert recover(left, now_us()) == 1
+    assert left.store.read(0, 1) == [item.entry]
+
+
+def _other_origin(log: LogDirectory) -> SpoolItem:
+    return plain_item(Entry(new_id(1), GAP, "log.example/other", 1, {}))
+
+
+def _mismatch(log: LogDirectory) -> SpoolItem:
+    item = _decision(log)
+    return item._replace(row=item.row._replace(outcome="rejected"))
+
+
+FOREIGN: dict[str, Callable[[LogDirectory], SpoolItem]] = {
+    "no entry": lambda log: _decision(log)._replace(entry=b"{}"),
+    "an entry that is too long": lambda log: _decision(log)._replace(
+        entry=b"x" * 70_000
+    ),
+    "a row of another entry": _mismatch,
+    "another log": _other_origin,
+    "another emitter": lambda log: _decision(log, bytes(16)),
+    "content without its key": lambda log: _decision(log)._replace(key_id=None),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_no_process_of_ours_accepted_is_refused(
+    left: LogDirectory, what: str
+) -> None:
+    """Whole frames with a right checksum: nothing of it comes into the log."""
+    _accept(left, _decision(left), FOREIGN[what](left))
+    with pytest.raises(StorageError, match=r"accepted holds an item that no process"):
+        recover(left, now_us())
+    assert left.store.size() == 0
+    assert len(list(left.paths.journals.glob(f"{DEAD.hex()}.*"))) == 2
+
+
+def test_very_many_numbers_are_admitted_in_many_appends(
+    left: LogDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One append takes 64 MiB: after a long outage of the store there is more."""
+    emitter = os.urandom(16)
+    journal = Journal.create(left.paths.journals, emitter)
+    for number in range(2500):
+        journal.opened(number, new_id(now_us()), now_us())
+    journal.abandon()
+    appended: list[int] = []
+    append = left.store.append
+
+    def count(items: Sequence[SpoolItem]) -> int:
+        appended.append(len(items))
+        return append(items)
+
+    monkeypatch.setattr(left.store, "append", count)
+    assert recover(left, now_us()) == 2
+    assert max(appended) == 1024
+    assert len(left.store.sequences(emitter)) == 2500
+
+
+def test_an_owner_that_stores_to_the_last_moment_does_not_stop_recovery(
+    left: LogDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that timed out leaves a thread whose append may still come to its end."""
+    items = [_decision(left), plain_item(Entry(new_id(2), GAP, left.origin, 2, {}))]
+    _accept(left, *items)
+    append = left.store.append
+
+    def append_after(given: Sequence[SpoolItem]) -> int:
+        monkeypatch.undo()
+        append(items[:1])
+        return append(given)
+
+    monkeypatch.setattr(left.store, "append", append_after)
+    assert recover(left, now_us()) == 1
+    assert left.store.read(0, 2) == [item.entry for item in items]
 
 
 def test_two_that_start_at_once_recover_once(directory: Path) -> None:

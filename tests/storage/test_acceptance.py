@@ -1,7 +1,11 @@
 """The acceptance file: durable ahead of the store, read back by whoever comes next."""
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -12,14 +16,17 @@ from auditlog.storage import IndexRow, SpoolItem
 from auditlog.storage import acceptance as acceptance_module
 from auditlog.storage.acceptance import (
     AcceptanceFile,
+    _format_frame,
     _parse,
     accepted_items,
     remove_accepted,
 )
+from tests.faults.stores import acknowledged_by, no_more_files_open
 
 ID = bytes(range(16))
 OTHER = bytes(range(16, 32))
 CAPACITY = 1 << 20
+HEADER = 29
 
 
 def _item(number: int, size: int = 300) -> SpoolItem:
@@ -81,6 +88,16 @@ def test_the_file_never_grows_and_says_when_it_is_full(
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_is_far_too_large_is_not_even_framed(
+    file: AcceptanceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of large bodies would cost a tenth of a second each, for nothing."""
+    framed: list[object] = []
+    monkeypatch.setattr(acceptance_module, "_format_frame", framed.append)
+    assert not file.append([_item(0, CAPACITY)])
+    assert framed == []
+
+
 def test_closing_clean_leaves_nothing(file: AcceptanceFile, tmp_path: Path) -> None:
     assert file.append(ITEMS[:1])
     file.close(clean=True)
@@ -111,6 +128,34 @@ def test_a_file_that_cannot_be_made_whole_is_none(
     with pytest.raises(StorageError, match="disk full"):
         AcceptanceFile.create(tmp_path, ID)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_whose_name_is_not_durable_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise StorageError(f"cannot sync the directory {path}")
+
+    monkeypatch.setattr(acceptance_module, "sync_directory", fail)
+    with no_more_files_open(), pytest.raises(StorageError, match="cannot sync"):
+        AcceptanceFile.create(tmp_path, ID)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_leaves_its_parents_file_alone(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    def work(say: Callable[[str], None]) -> None:
+        strangers = [os.open(tmp_path, os.O_RDONLY) for _ in range(50)]
+        assert not file.append(ITEMS[1:2])
+        file.close(clean=True)
+        for fd in strangers:
+            os.fstat(fd)
+        say("done")
+
+    assert acknowledged_by(work) == ["done"]
+    assert file.append(ITEMS[:1])
+    assert accepted_items(tmp_path, ID) == ITEMS[:1]
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved"])
@@ -147,6 +192,28 @@ def test_after_a_sync_that_failed_there_is_no_room_any_more(
     assert not file.append(ITEMS[2:3])
 
 
+def test_what_hangs_while_the_file_is_left_to_others_does_not_count(
+    file: AcceptanceFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start may have read the file before the write was done."""
+    hanging, go = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        hanging.set()
+        go.wait(10)
+
+    monkeypatch.setattr(acceptance_module, "_SYNCED", 0)
+    monkeypatch.setattr(acceptance_module, "sync_data", hang)
+    with ThreadPoolExecutor(1) as pool:
+        appending = pool.submit(file.append, ITEMS[:1])
+        assert hanging.wait(10)
+        file.close(clean=False)
+        go.set()
+        with pytest.raises(StorageError, match="was left to others meanwhile"):
+            appending.result(10)
+    assert not file.append(ITEMS[:1])
+
+
 def test_another_emitters_file_is_not_believed(
     file: AcceptanceFile, tmp_path: Path
 ) -> None:
@@ -168,13 +235,43 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @given(st.integers(min_value=0, max_value=8000), st.integers(1, 255))
-def test_a_damaged_byte_costs_what_is_after_it_and_adds_nothing(
+def test_a_damaged_byte_costs_its_own_frame_and_adds_nothing(
     written: bytes, position: int, change: int
 ) -> None:
     data = bytearray(written)
     data[position] ^= change
     found = _parse(bytes(data), ID, Path("damaged"))
-    assert found == ITEMS[: len(found)]
+    at, lost = HEADER, []
+    for item in ITEMS[:10]:
+        size = len(_format_frame(0, 1, [item]))
+        lost += [item] * (at <= position < at + size)
+        at += size
+    assert found == [item for item in ITEMS[:10] if item not in lost]
+
+
+def test_a_torn_first_frame_of_a_round_brings_nothing_new(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    for one in ITEMS[:5]:
+        assert file.append([one])
+    path = tmp_path / f"{ID.hex()}.accepted"
+    with path.open("r+b") as stream:
+        stream.seek(HEADER)
+        stream.write(_format_frame(crc32(ID), 2, ITEMS[5:6])[:100])
+    # They were in the store before the second round began.
+    assert accepted_items(tmp_path, ID) == ITEMS[1:5]
+
+
+def test_a_file_of_a_later_release_is_refused(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    """To take it for an empty one would lose what it holds."""
+    path = tmp_path / f"{ID.hex()}.accepted"
+    head = b"alogacpt\x02" + ID
+    with path.open("r+b") as stream:
+        stream.write(head + crc32(head).to_bytes(4))
+    with pytest.raises(StorageError, match="has format version 2, this auditlog knows"):
+        accepted_items(tmp_path, ID)
 
 
 def test_a_frame_that_holds_no_items_is_refused(

@@ -62,6 +62,26 @@ def recovered(directory: Path) -> AbandonedJournal:
     return found
 
 
+def test_a_journal_never_grows_beyond_what_can_be_read_and_compacted(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store is away nothing settles, however many requests come."""
+    monkeypatch.setattr(journal_module, "_FULL_BYTES", HEADER + 100 * RECORD)
+    monkeypatch.setattr(journal_module, "_MAX_BYTES", HEADER + 100 * RECORD)
+    journal = Journal.create(directory, EMITTER)
+    open_all(journal, *range(100))
+    with pytest.raises(StorageError, match="is full: too many numbers are open"):
+        open_all(journal, 100)
+    assert path_of(directory).stat().st_size == HEADER + 100 * RECORD
+    journal.compact([record(7)], 100)
+    open_all(journal, *range(101, 200))
+    with pytest.raises(StorageError, match="is full"):
+        open_all(journal, 200)
+    journal.abandon()
+    with recovered(directory) as found:
+        assert [one.sequence for one in found.records] == [7, *range(101, 200)]
+
+
 # --- writing --------------------------------------------------------------------------
 
 

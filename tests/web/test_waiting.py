@@ -82,6 +82,33 @@ def test_who_is_not_told_gives_up_and_later_word_changes_nothing(
     assert not waiters._deadlines
 
 
+def test_after_one_has_waited_in_vain_nobody_waits_until_somebody_is_told(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs would else delay every answer by ten seconds."""
+    monkeypatch.setattr(waiting, "_HOLD_SECONDS", 0.02)
+    waiters = Waiters(loop)
+
+    async def main() -> None:
+        first = waiters.add()
+        late = "expected acceptance within 0 s, got no answer"
+        assert str(await first) == late
+        second = waiters.add()
+        assert second.done()
+        assert str(second.result()) == late
+        # The disk answers again: of both, and then of the next.
+        waiters.tell(first, None)
+        waiters.tell(second, None)
+        await asyncio.sleep(0)
+        third = waiters.add()
+        assert not third.done()
+        waiters.tell(third, None)
+        assert await third is None
+
+    loop.run_until_complete(main())
+    assert not waiters._deadlines
+
+
 def test_an_answer_that_was_cancelled_hurts_nobody(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
