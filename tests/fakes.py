@@ -186,7 +186,16 @@ class MemoryStore:
     def cosigned_sizes(self) -> list[int]:
         return sorted({size for size, _ in self.lines})
 
+    def holes(self) -> list[tuple[int, int]]:
+        return []
+
+    def schema_changes(self) -> list[str]:
+        return []
+
     # Where keys are
+
+    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
+        return [(key_id, *key) for key_id, key in self.keys.items()]
 
     def key_slot(self, kind: str, label: str) -> tuple[bytes, int] | None:
         for key_id, (slot, *named) in self.keys.items():

@@ -96,6 +96,10 @@ def directory_of(store: Any, path: Path) -> LogDirectory:
     paths = Paths(path)
     paths.keyring.parent.mkdir(exist_ok=True)
     keyring = Keyring(paths.keyring, KEK, store)
+    vkeys = [one.vkey for one in VERIFIERS]
+    paths.vkeys.write_text("".join(f"{vkey}\n" for vkey in vkeys))
+    lines = [*(f"log {vkey}" for vkey in vkeys), "quorum none"]
+    paths.policy.write_text("".join(f"{line}\n" for line in lines))
     return LogDirectory(paths, ORIGIN, SIGNERS, store, keyring, paths.policy)
 
 
