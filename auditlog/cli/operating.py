@@ -15,7 +15,7 @@ from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.reader import Reader
-from auditlog.log.runtime import recover
+from auditlog.log.recovery import recover
 from auditlog.log.tokens import create_token, list_tokens, revoke_token, token_id
 
 __all__ = [

@@ -2,23 +2,22 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from auditlog.core.errors import AuditLogError
 
-if TYPE_CHECKING:
-    from auditlog.log.decision import Decision
-
 __all__ = ["Batch", "Item", "Numbering"]
+
+_Decision = TypeVar("_Decision")
 
 Numbering = Callable[[bytes, int], int]
 """Numbers and journals a decision, given its id and a time in microseconds."""
 
 
-class Item(NamedTuple):
+class Item(NamedTuple, Generic[_Decision]):
     """One more decision of a request."""
 
-    decision: "Decision"
+    decision: _Decision
     id: bytes
     """UUIDv7, 16 bytes."""
     sequence: int
@@ -26,7 +25,7 @@ class Item(NamedTuple):
     """As numbered, microseconds since the epoch."""
 
 
-class Batch:
+class Batch(Generic[_Decision]):
     """The decisions of one request, but for the first.
 
     A number that was given out is in what `close` returns: there is no moment in
@@ -39,11 +38,11 @@ class Batch:
         """Begin with nothing."""
         # Its own, for a number may have to wait for the disk.
         self._lock = threading.Lock()
-        self._items: list[Item] = []
+        self._items: list[Item[_Decision]] = []
         self._closed = False
 
     def add(
-        self, decision: "Decision", id_: bytes, time: int, number: Numbering
+        self, decision: _Decision, id_: bytes, time: int, number: Numbering
     ) -> None:
         """Number one more decision.
 
@@ -56,7 +55,7 @@ class Batch:
                 raise AuditLogError("expected the answer to go on, but it has ended")
             self._items.append(Item(decision, id_, number(id_, time), time))
 
-    def close(self) -> tuple[Item, ...]:
+    def close(self) -> tuple[Item[_Decision], ...]:
         """Return what was numbered; from now on nothing is."""
         with self._lock:
             self._closed = True

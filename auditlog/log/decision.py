@@ -78,7 +78,7 @@ class Said(NamedTuple):
 
     model: ModelIdentity | None
     facts: Facts
-    items: tuple[Item, ...]
+    items: "tuple[Item[Decision], ...]"
     """Further decisions of a batch, to be submitted with this one."""
 
 
@@ -99,7 +99,7 @@ class Decision(msgspec.Struct, eq=False):
     _model: ModelIdentity | None = None
     # Both guarded by _LOCK, both None where a handler says nothing, as most do.
     _facts: Facts | None = None
-    _batch: Batch | None = None
+    _batch: "Batch[Decision] | None" = None
     _ended: bool = False
 
     @property
@@ -328,7 +328,9 @@ class Decision(msgspec.Struct, eq=False):
             batch.close()
         return [self, *self._further(batch, before, n)]
 
-    def _further(self, batch: Batch, before: Facts, n: int) -> Iterator["Decision"]:
+    def _further(
+        self, batch: "Batch[Decision]", before: Facts, n: int
+    ) -> Iterator["Decision"]:
         """Number decisions 1 to n - 1 of a batch."""
         number = self._number
         time = int.from_bytes(self._raw[:_TIME_BYTES]) * 1000

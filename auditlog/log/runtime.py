@@ -6,43 +6,36 @@ sequences and asks witnesses. Leadership is a hint that saves work; the fence is
 compare-and-swap in `Sequencer`.
 """
 
-import base64
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import (
-    AuditLogError,
     ConfigurationError,
-    ConflictError,
     StorageError,
 )
-from auditlog.core.record import DECISION, format_id, parse_entry
+from auditlog.core.record import format_id
 from auditlog.log.amendment import Aftermath, aftermath_entry
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
-from auditlog.log.emitter import Emitter, recovery_entries
+from auditlog.log.emitter import Emitter
 from auditlog.log.leader import Leader, time_left
-from auditlog.log.preparation import Preparation, index_row, plain_item
+from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import OnAccepted, Recorder
+from auditlog.log.recovery import recover
 from auditlog.log.storing import Storing
-from auditlog.metrics import SILENT, Observer, observer_for
-from auditlog.storage import SpoolItem
+from auditlog.metrics import observer_for
 from auditlog.storage.acceptance import (
     AcceptanceFile,
-    accepted_items,
-    remove_accepted,
 )
-from auditlog.storage.journal import AbandonedJournal, Journal, abandoned
+from auditlog.storage.journal import Journal
 
-__all__ = ["Runtime", "recover", "runtime_for"]
+__all__ = ["Runtime", "runtime_for"]
 
 _log = logging.getLogger("auditlog")
 
@@ -50,8 +43,6 @@ _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
 _COMPRESS_WAITING = 4096
 """Bytes of a body that is compressed though an answer waits for it."""
-_RECOVERY_BATCH = 1024
-"""Entries in one append: as many of the largest size as the store takes."""
 _SHARED = (
     *("depth", "durability", "on_failure", "models", "policy"),
     *("checkpoint_interval", "checkpoint_decisions", "anchor_interval", "metrics"),
@@ -236,101 +227,6 @@ class Runtime:
 
     def _now(self) -> int:
         return int(self._clock() * 1_000_000)
-
-
-def recover(log: LogDirectory, now: int, observer: Observer = SILENT) -> int:
-    """Admit in the log what processes that died without a stop left open.
-
-    The lock on each journal makes this happen once, whoever starts first; if we die
-    half-way, the numbers already admitted are in the log and are skipped next time.
-
-    Args:
-        log: the opened log.
-        now: microseconds since the epoch.
-        observer: is told how many decisions were interrupted.
-
-    Returns:
-        How many dead emitters were closed.
-    """
-    with ExitStack() as locks:
-        # All of them, or a failure would leave the others locked for ever.
-        journals = [
-            locks.enter_context(journal) for journal in abandoned(log.paths.journals)
-        ]
-        for journal in journals:
-            interrupted = _recover_one(log, journal, now)
-            observer.recovered(interrupted)
-            _log.warning(
-                "auditlog: a process ended without a stop; %d decisions interrupted",
-                interrupted,
-            )
-    return len(journals)
-
-
-def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
-    """Admit what one journal names; return how many decisions were interrupted."""
-    accepted = accepted_items(log.paths.journals, journal.emitter)
-    for item in accepted:
-        _check_accepted(log, journal.emitter, item)
-    _store_missing(log, accepted)
-    logged = log.store.sequences(journal.emitter)
-    entries = recovery_entries(journal, logged, log.origin, now)
-    stored = _store_missing(log, map(plain_item, entries))
-    remove_accepted(log.paths.journals, journal.emitter)
-    journal.remove()
-    return stored
-
-
-def _check_accepted(log: LogDirectory, emitter: bytes, item: SpoolItem) -> None:
-    """Refuse what no process of ours would have accepted.
-
-    Raises:
-        StorageError: naming the file, and what to do.
-    """
-    try:
-        entry = parse_entry(item.entry)
-        whose = entry.data.get("emitter", base64.b64encode(emitter).decode())
-        ours = (
-            entry.source == log.origin
-            and whose == base64.b64encode(emitter).decode()
-            and index_row(entry) == item.row
-            and (item.key_id is None) == (item.sealed is None)
-        )
-    except (AuditLogError, KeyError, TypeError, ValueError):
-        ours = False
-    if not ours:
-        raise StorageError(
-            f"{log.paths.journals}/{emitter.hex()}.accepted holds an item that no "
-            "process of this log accepted: restore the file, or move it away to admit "
-            "what it holds as interrupted"
-        )
-
-
-def _store_missing(log: LogDirectory, items: Iterable[SpoolItem]) -> int:
-    """Append what is not in the log, in order; return how many decisions that were.
-
-    A batch at a time: after a long outage of the store there may be very many.
-    """
-    decisions, left = 0, iter(items)
-    while batch := list(islice(left, _RECOVERY_BATCH)):
-        missing = _missing(log, batch)
-        try:
-            _append(log, missing)
-        except ConflictError:
-            # Whoever left them may have ended its last append just now.
-            missing = _missing(log, batch)
-            _append(log, missing)
-        decisions += sum(1 for item in missing if item.row.type == DECISION)
-    return decisions
-
-
-def _missing(log: LogDirectory, items: Sequence[SpoolItem]) -> list[SpoolItem]:
-    return [item for item in items if log.store.by_id(item.row.id) is None]
-
-
-def _append(log: LogDirectory, items: Sequence[SpoolItem]) -> None:
-    if items:
-        log.store.append(items)
 
 
 def _announce(log: LogDirectory, config: Config) -> None:

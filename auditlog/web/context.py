@@ -6,7 +6,7 @@ import msgspec
 
 from auditlog.capture.exchange import Body, Exchange, ModelIdentity
 from auditlog.log.batch import Item
-from auditlog.log.decision import BATCH, Said
+from auditlog.log.decision import BATCH, Decision, Said
 from auditlog.log.said import NOTHING, Facts
 from auditlog.web.models import Named
 
@@ -46,14 +46,16 @@ def fill(exchange: Exchange, said: Said | None, named: Named) -> list[Exchange]:
     return others
 
 
-def _with_items(facts: Facts, further: tuple[Item, ...]) -> Facts:
+def _with_items(facts: Facts, further: tuple[Item[Decision], ...]) -> Facts:
     """Name in the first of a batch all others; who is missing was not recorded."""
     batch = facts.get("annotations", BATCH)
     batch["items"] = [item.decision.id for item in further]
     return facts.plus("annotations", {BATCH: batch}, limit=_OURS)
 
 
-def _other(first: Exchange, item: Item, literal: ModelIdentity | None) -> Exchange:
+def _other(
+    first: Exchange, item: Item[Decision], literal: ModelIdentity | None
+) -> Exchange:
     """Return the exchange of one more decision; the bodies are with the first."""
     secret = os.urandom(_SECRET_BYTES)
     exchange = msgspec.structs.replace(

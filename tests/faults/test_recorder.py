@@ -18,7 +18,7 @@ from auditlog.log.description import Describer
 from auditlog.log.emitter import Emitter
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import Recorder
-from auditlog.log.runtime import recover
+from auditlog.log.recovery import recover
 from auditlog.log.storing import Storing
 from auditlog.storage.journal import Journal
 from tests.fakes import MemoryStore

@@ -15,7 +15,7 @@ from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import Emitter
 from auditlog.log.preparation import Preparation
-from auditlog.log.runtime import recover
+from auditlog.log.recovery import recover
 from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
 from tests.fakes import MemoryStore

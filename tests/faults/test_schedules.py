@@ -32,7 +32,7 @@ from auditlog.log.emitter import Emitter
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import _Submitted
-from auditlog.log.runtime import recover
+from auditlog.log.recovery import recover
 from auditlog.log.storing import Ready, Storing
 from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal

@@ -25,7 +25,8 @@ from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import create_log, ensure_log, open_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.leader import make_checkpoint
-from auditlog.log.runtime import Runtime, recover
+from auditlog.log.recovery import recover
+from auditlog.log.runtime import Runtime
 from auditlog.storage.journal import Journal
 from tests.command import auditlog
 from tests.faults.logs import ITEMS, DiskLog, directory_of, sequencer_of

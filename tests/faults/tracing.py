@@ -19,7 +19,8 @@ from auditlog.core.record import format_id
 from auditlog.log.check import check_log
 from auditlog.log.directory import ensure_log
 from auditlog.log.leader import make_checkpoint
-from auditlog.log.runtime import Runtime, recover
+from auditlog.log.recovery import recover
+from auditlog.log.runtime import Runtime
 from tests.conftest import IN_CI
 from tests.faults.logs import in_the_log
 from tests.faults.stores import acknowledged_by

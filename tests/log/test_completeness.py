@@ -24,7 +24,8 @@ from auditlog.log.directory import open_log
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
 from auditlog.log.ranges import Ranges
-from auditlog.log.runtime import Runtime, recover
+from auditlog.log.recovery import recover
+from auditlog.log.runtime import Runtime
 from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
 EMITTER = bytes(range(16))

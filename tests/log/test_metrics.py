@@ -15,7 +15,8 @@ from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.core.record import parse_id
 from auditlog.log.directory import open_log
 from auditlog.log.identity import new_id
-from auditlog.log.runtime import Runtime, recover
+from auditlog.log.recovery import recover
+from auditlog.log.runtime import Runtime
 from auditlog.log.state import state_of
 from auditlog.metrics import SILENT, LogState, exposition, observer_for
 from auditlog.storage import Cosignature

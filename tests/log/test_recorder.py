@@ -19,7 +19,7 @@ from auditlog.log.emitter import Emitter
 from auditlog.log.preparation import Preparation
 from auditlog.log.reader import Reader
 from auditlog.log.recorder import Recorder
-from auditlog.log.runtime import recover
+from auditlog.log.recovery import recover
 from auditlog.log.storing import Storing
 from auditlog.storage import SpoolItem
 from auditlog.storage.acceptance import (

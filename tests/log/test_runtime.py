@@ -23,7 +23,8 @@ from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.reader import Reader
-from auditlog.log.runtime import Runtime, recover, runtime_for
+from auditlog.log.recovery import recover
+from auditlog.log.runtime import Runtime, runtime_for
 from auditlog.storage import SpoolItem
 from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
