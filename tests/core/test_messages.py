@@ -1416,7 +1416,7 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: shown(make_decision(split={"request": "sse"}), "request/age"),
         VerificationError,
-        "expected no 'request/age' of a request split as sse",
+        "expected no 'request/age' of a request split as sse, got 2 bytes",
     ),
     (
         lambda: shown(

@@ -98,8 +98,9 @@ def directory_of(store: Any, path: Path) -> LogDirectory:
     keyring = Keyring(paths.keyring, KEK, store)
     vkeys = [one.vkey for one in VERIFIERS]
     paths.vkeys.write_text("".join(f"{vkey}\n" for vkey in vkeys))
-    lines = [*(f"log {vkey}" for vkey in vkeys), "quorum none"]
-    paths.policy.write_text("".join(f"{line}\n" for line in lines))
+    if not paths.policy.exists():
+        lines = [*(f"log {vkey}" for vkey in vkeys), "quorum none"]
+        paths.policy.write_text("".join(f"{line}\n" for line in lines))
     return LogDirectory(paths, ORIGIN, SIGNERS, store, keyring, paths.policy)
 
 
