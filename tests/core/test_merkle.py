@@ -318,6 +318,13 @@ class TestInclusionRefusals:
             verify_inclusion(0, MAX_SIZE, B, proof, root)
 
 
+def test_at_equal_sizes_equal_bytes_are_enough_whatever_their_length() -> None:
+    """As transparency-dev/merkle has it: there is nothing to compute a root from."""
+    verify_consistency(3, b"root", 3, b"root", ())
+    with pytest.raises(VerificationError):
+        verify_consistency(3, b"root", 3, b"roof", ())
+
+
 class TestConsistencyRefusals:
     """From the first two leaves to the first three; the proof is (C)."""
 
