@@ -38,14 +38,24 @@ from auditlog.core.opening import content_of
 from auditlog.core.record import Entry
 from auditlog.core.sealing import padme_length
 
-__all__ = ["Content", "Leaf", "Part", "leaves_of", "pack", "unpack", "verify_content"]
+__all__ = [
+    "WORTH_COMPRESSING",
+    "Content",
+    "Leaf",
+    "Part",
+    "leaves_of",
+    "pack",
+    "unpack",
+    "verify_content",
+]
 
 _VERSION = 1
 _ZSTD, _CAPPED, _CHUNKED, _CODED = 1, 2, 4, 8
 _FLAGS = frozenset({0, 1, 2, 3, 6, 7, 8})
 """Sums of flags that can stand together."""
 _HASH = 32
-_WORTH_COMPRESSING = 96
+WORTH_COMPRESSING = 96
+"""Bytes of a value from which compressing it is worth while."""
 _MAX_VALUE = 1 << 30
 _HEAD = struct.Struct(">BQI")
 
@@ -126,7 +136,7 @@ class Leaf:
 def pack(
     content: Content,
     compressor: zstandard.ZstdCompressor,
-    compress_from: int = _WORTH_COMPRESSING,
+    compress_from: int = WORTH_COMPRESSING,
 ) -> bytes:
     """Return the plaintext to seal; values of `compress_from` bytes are compressed."""
     parts = content.parts

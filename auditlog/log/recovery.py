@@ -78,11 +78,10 @@ def _check_accepted(log: LogDirectory, emitter: bytes, item: SpoolItem) -> None:
         StorageError: naming the file, and what to do.
     """
     try:
-        entry = parse_entry(item.entry)
-        whose = entry.data.get("emitter", base64.b64encode(emitter).decode())
+        entry, name = parse_entry(item.entry), base64.b64encode(emitter).decode()
         ours = (
             entry.source == log.origin
-            and whose == base64.b64encode(emitter).decode()
+            and entry.data.get("emitter", name) == name
             and index_row(entry) == item.row
             and (item.key_id is None) == (item.sealed is None)
         )

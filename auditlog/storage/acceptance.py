@@ -38,7 +38,6 @@ from auditlog.storage.files import (
     close_own,
     open_own,
     storage_errors,
-    sync_data,
     sync_directory,
     sync_file,
     write_all,
@@ -154,7 +153,7 @@ class AcceptanceFile:
             with storage_errors(f"write {self._path}"):
                 written = os.pwrite(fd, frame, self._end)
                 if not _SYNCED:
-                    sync_data(fd)
+                    sync_file(fd)
             if written != len(frame):
                 raise StorageError(f"cannot write {self._path}: disk full")
             self._check_in_place()

@@ -29,7 +29,6 @@ __all__ = [
     "read_secret",
     "refuse_network_filesystem",
     "storage_errors",
-    "sync_data",
     "sync_directory",
     "sync_file",
     "try_lock",
@@ -117,18 +116,6 @@ def sync_file(fd: int) -> None:
         os.fsync(fd)
     else:
         fcntl.fcntl(fd, full)
-
-
-def sync_data(fd: int) -> None:
-    """Make what was written within the length of an open file durable.
-
-    Raises:
-        OSError: it is unknown whether it is.
-    """
-    if hasattr(fcntl, "F_FULLFSYNC") or not hasattr(os, "fdatasync"):
-        sync_file(fd)
-    else:
-        os.fdatasync(fd)
 
 
 def sync_directory(path: Path) -> None:

@@ -185,7 +185,7 @@ def test_after_a_sync_that_failed_there_is_no_room_any_more(
     assert file.append(ITEMS[:1])
     with monkeypatch.context() as patch:
         patch.setattr(acceptance_module, "_SYNCED", 0)
-        patch.setattr(acceptance_module, "sync_data", fail)
+        patch.setattr(acceptance_module, "sync_file", fail)
         with pytest.raises(StorageError, match="Input/output error"):
             file.append(ITEMS[1:2])
     file.clear()
@@ -203,7 +203,7 @@ def test_what_hangs_while_the_file_is_left_to_others_does_not_count(
         go.wait(10)
 
     monkeypatch.setattr(acceptance_module, "_SYNCED", 0)
-    monkeypatch.setattr(acceptance_module, "sync_data", hang)
+    monkeypatch.setattr(acceptance_module, "sync_file", hang)
     with ThreadPoolExecutor(1) as pool:
         appending = pool.submit(file.append, ITEMS[:1])
         assert hanging.wait(10)
