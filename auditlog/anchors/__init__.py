@@ -1,1 +1,1 @@
-"""Systems outside the operator's reach: one file each, it asks and checks."""
+"""Systems outside the operator's reach: one room each, it asks and checks."""

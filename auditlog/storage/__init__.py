@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 __all__ = [
+    "AttestationRow",
+    "Attestations",
     "Cosignature",
     "Head",
     "HeadState",
@@ -180,6 +182,49 @@ class Publication(Protocol):
 
     def cosignatures(self, size: int) -> list[Cosignature]:
         """Return the lines stored for the checkpoint of exactly `size`, by key."""
+
+
+class AttestationRow(NamedTuple):
+    """What an anchor gave for a published checkpoint, so far."""
+
+    size: int
+    """Size of the checkpoint."""
+    anchor: str
+    """The operator's name for the anchor."""
+    kind: str
+    """``rfc3161``, ``evm`` or ``ots``."""
+    state: str
+    """``pending`` or ``final``."""
+    evidence: bytes
+    """Canonical JSON; with a `batch` where it was anchored with other logs."""
+    submitted: int
+    """Microseconds since the epoch."""
+    updated: int
+    """Microseconds since the epoch, of the newest change."""
+
+
+class Attestations(Protocol):
+    """What anchors gave, one row for each (checkpoint, anchor)."""
+
+    def put_attestation(self, row: AttestationRow) -> None:
+        """Store a row durably, in place of an older one of its size and anchor.
+
+        Raises:
+            ConflictError: a final one with other evidence stands there, or no
+                checkpoint of this size is published.
+        """
+
+    def attestations(self, size: int) -> list[AttestationRow]:
+        """Return the rows of the checkpoint of exactly `size`, by anchor."""
+
+    def attestations_by(self, anchor: str, *, state: str) -> list[AttestationRow]:
+        """Return the rows of one anchor in one state, by size ascending."""
+
+    def anchored(self, size: int) -> tuple[int, bytes] | None:
+        """Return the smallest checkpoint of at least `size` with a final row."""
+
+    def attested_sizes(self) -> list[int]:
+        """Return the sizes for which rows are stored, ascending."""
 
 
 class Vault(Protocol):

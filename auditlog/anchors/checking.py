@@ -1,0 +1,57 @@
+"""Checks any attestation offline: evidence and trust in, a time out.
+
+Pure: nothing here, and nothing it loads, opens a file or a connection or looks at a
+clock. What a kind needs beyond the standard library and `cryptography` is loaded when
+its first evidence comes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from auditlog.anchors.attestation import Bound
+from auditlog.anchors.batch import anchored_digest, parse_path
+from auditlog.anchors.evm import check as evm
+from auditlog.anchors.ots import check as ots
+from auditlog.anchors.rfc3161 import check as rfc3161
+from auditlog.anchors.trust import Trust
+from auditlog.core.errors import MalformedError
+
+__all__ = ["KINDS", "check_attestation"]
+
+KINDS = ("evm", "ots", "rfc3161")
+
+
+def check_attestation(
+    kind: str, digest: bytes, evidence: Mapping[str, Any], trust: Trust
+) -> Bound:
+    """Return the time before which a digest existed, by the evidence of one anchor.
+
+    Args:
+        kind: one of `KINDS`.
+        digest: 32 bytes, see `auditlog.anchors.attestation.anchor_digest`.
+        evidence: of a final attestation, as JSON.
+        trust: whom the verifier believes; nothing is believed because the evidence
+            says so.
+
+    Raises:
+        MalformedError: the kind is unknown, or the evidence does not follow its format.
+        VerificationError: the evidence proves nothing about this digest.
+        UntrustedError: it may, by a party that the trust file does not name.
+        AuditLogError: this installation cannot check the kind.
+    """
+    if not isinstance(evidence, Mapping):
+        raise MalformedError("expected evidence as a JSON object")
+    own = {name: value for name, value in evidence.items() if name != "batch"}
+    if "batch" in evidence:
+        digest = anchored_digest(digest, parse_path(evidence["batch"]))
+    match kind:
+        case "evm":
+            return evm.check(digest, own, trust)
+        case "ots":
+            return ots.check(digest, own, trust)
+        case "rfc3161":
+            return rfc3161.check(digest, own, trust)
+        case _:
+            raise MalformedError(
+                f"expected an anchor of kind {', '.join(KINDS)}, got {kind[:40]!r}"
+            )

@@ -1,0 +1,1 @@
+"""A contract on an EVM chain: asked by `anchor`, checked by `check`."""

@@ -1,0 +1,1 @@
+"""OpenTimestamps: asked by `anchor`, checked by `check`."""
