@@ -1,7 +1,7 @@
-"""A service, its log and a witness, each with a directory and a process of its own.
+"""A service, its log and three witnesses, each with a directory and process of its own.
 
-The witness belongs to somebody else: the operator has the log's keys and not the
-witness's. On one machine that is make-believe; the directories show who holds what.
+The witnesses belong to others: the operator has the log's keys and none of theirs. On
+one machine that is make-believe; the directories show who holds what.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,34 @@ from demo_service.processes import Processes, free_port, run
 
 __all__ = [
     "ORIGIN",
-    "WITNESS",
+    "QUORUM",
+    "WITNESSES",
     "Deployment",
+    "Witness",
     "deploy",
     "start_service",
     "start_stranger",
-    "start_witness",
+    "start_witnesses",
 ]
 
 ORIGIN = "demo.example/breast-cancer"
 """Name of the log, for ever."""
-WITNESS = "witness.example/demo"
-"""Name of the witness's keys."""
+WITNESSES = ("north.example/witness", "south.example/witness", "west.example/witness")
+"""Names of the witnesses' keys: three organisations."""
+QUORUM = 2
+"""So many of them must have cosigned."""
 _LOOPBACK = "127.0.0.1"
 _START_SECONDS = 40.0
+
+
+class Witness(NamedTuple):
+    """Somebody else's witness."""
+
+    name: str
+    directory: Path
+    url: str
+    vkeys: tuple[str, ...]
+    """Ed25519 and ML-DSA-44."""
 
 
 class Deployment(NamedTuple):
@@ -45,9 +59,8 @@ class Deployment(NamedTuple):
     service_url: str
     bypass_url: str
     """The same service, started by the operator with the log switched off."""
-    witness_url: str
+    witnesses: tuple[Witness, ...]
     log_vkeys: tuple[str, ...]
-    witness_vkeys: tuple[str, ...]
     token: str
     """The auditor's token, which may also ask for content."""
 
@@ -57,13 +70,8 @@ class Deployment(NamedTuple):
         return self.output / "log"
 
     @property
-    def witness(self) -> Path:
-        """The witness's directory."""
-        return self.output / "witness"
-
-    @property
     def policy_path(self) -> Path:
-        """The file that says whom its reader believes: log keys, witness, quorum."""
+        """The file that says whom its reader believes: log keys, witnesses, quorum."""
         return self.output / "policy"
 
     @property
@@ -76,7 +84,7 @@ class Deployment(NamedTuple):
         return http(f"{self.service_url}{path}", token=self.token).expect(200)
 
     def witnessed(self, size: int) -> SignedCheckpoint | None:
-        """Return the newest checkpoint if it covers `size` and the witness cosigned."""
+        """Return the newest checkpoint if it covers `size` and all witnesses signed."""
         reply = http(f"{self.service_url}/checkpoint")
         if reply.status != HTTPStatus.OK:
             return None
@@ -84,22 +92,32 @@ class Deployment(NamedTuple):
             found = open_checkpoint(reply.body, self.policy)
         except UntrustedError:
             return None
-        return found if found.checkpoint.size >= size else None
+        all_signed = len(found.cosignatures) == len(self.policy.witnesses)
+        return found if all_signed and found.checkpoint.size >= size else None
 
 
 def deploy(output: Path) -> Deployment:
-    """Make the keys and directories of log and witness, and the policy naming both."""
-    log, witness = str(output / "log"), str(output / "witness")
-    witness_vkeys = _auditlog("witness", "init", "--dir", witness, "--name", WITNESS)
+    """Make the keys and directories of log and witnesses, and the policy naming all."""
+    log = str(output / "log")
+    witnesses = tuple(_make_witness(output, name) for name in WITNESSES)
     _auditlog("init", "--dir", log, "--origin", ORIGIN)
     log_vkeys = _auditlog("key", "vkey", "--dir", log)
     (token,) = _auditlog("token", "create", "--dir", log, "--role", "content")
-    service, bypass, other = (f"http://{_LOOPBACK}:{free_port()}" for _ in range(3))
-    made = Deployment(output, service, bypass, other, log_vkeys, witness_vkeys, token)
+    made = Deployment(output, _url(), _url(), witnesses, log_vkeys, token)
     # One copy for the operator, who asks the witnesses in it; one for whoever verifies.
     for path in (made.log / "policy", made.policy_path):
         path.write_text(_policy(made))
     return made
+
+
+def _make_witness(output: Path, name: str) -> Witness:
+    directory = output / name.replace("/", "-")
+    init = ("witness", "init", "--dir", str(directory), "--name", name)
+    return Witness(name, directory, _url(), _auditlog(*init))
+
+
+def _url() -> str:
+    return f"http://{_LOOPBACK}:{free_port()}"
 
 
 def _auditlog(*arguments: str) -> tuple[str, ...]:
@@ -107,42 +125,53 @@ def _auditlog(*arguments: str) -> tuple[str, ...]:
 
 
 def _policy(made: Deployment) -> str:
-    ed25519, ml_dsa = made.witness_vkeys
+    names = [witness.name.partition(".")[0] for witness in made.witnesses]
     return "\n".join(
         [
-            "# Whom I believe: the log's two keys, and a witness that signs with both",
-            "# Ed25519 and ML-DSA-44. Without its two cosignatures I believe nothing.",
+            "# Whom I believe: the log's two keys, and three witnesses, each of which",
+            f"# signs with Ed25519 and ML-DSA-44. Under {QUORUM}, I believe nothing.",
             *(f"log {vkey} {made.service_url}" for vkey in made.log_vkeys),
-            f"witness ed25519 {ed25519} {made.witness_url}",
-            f"witness ml-dsa-44 {ml_dsa} {made.witness_url}",
-            "group witness all ed25519 ml-dsa-44",
-            "quorum witness",
+            *(line for witness in made.witnesses for line in _keys(witness)),
+            f"group witnesses {QUORUM} {' '.join(names)}",
+            "quorum witnesses",
             "",
         ]
     )
 
 
-def start_witness(processes: Processes, made: Deployment) -> None:
-    """Start the witness, and wait until it answers."""
-    _serve_witness(processes, "witness", made.witness, made.witness_url, made)
+def _keys(witness: Witness) -> list[str]:
+    name, (ed25519, ml_dsa) = witness.name.partition(".")[0], witness.vkeys
+    return [
+        f"witness {name}-ed25519 {ed25519} {witness.url}",
+        f"witness {name}-ml-dsa-44 {ml_dsa} {witness.url}",
+        f"group {name} all {name}-ed25519 {name}-ml-dsa-44",
+    ]
+
+
+def start_witnesses(processes: Processes, made: Deployment) -> None:
+    """Start all witnesses, and wait until they answer."""
+    for witness in made.witnesses:
+        _serve_witness(processes, witness, made.log_vkeys)
+    for witness in made.witnesses:
+        answers = _answers(witness.url)
+        processes.wait_until(witness.name, answers, _START_SECONDS)
 
 
 def start_stranger(processes: Processes, made: Deployment) -> str:
     """Make and start a witness that never saw the log; return its URL."""
-    directory, url = made.output / "stranger", f"http://{_LOOPBACK}:{free_port()}"
-    _auditlog("witness", "init", "--dir", str(directory), "--name", f"{WITNESS}-2")
-    _serve_witness(processes, "stranger", directory, url, made)
-    return url
+    stranger = _make_witness(made.output, "stranger.example/witness")
+    _serve_witness(processes, stranger, made.log_vkeys)
+    processes.wait_until(stranger.name, _answers(stranger.url), _START_SECONDS)
+    return stranger.url
 
 
 def _serve_witness(
-    processes: Processes, name: str, directory: Path, url: str, made: Deployment
+    processes: Processes, witness: Witness, log_vkeys: tuple[str, ...]
 ) -> None:
-    port = url.rpartition(":")[2]
-    where = ["--dir", str(directory), "--host", _LOOPBACK, "--port", port]
-    command = ["-m", "auditlog", "witness", "serve", *where, "--log", *made.log_vkeys]
-    processes.start(name, command)
-    processes.wait_until(f"the {name}", _answers(url), _START_SECONDS)
+    port = witness.url.rpartition(":")[2]
+    where = ["--dir", str(witness.directory), "--host", _LOOPBACK, "--port", port]
+    command = ["-m", "auditlog", "witness", "serve", *where, "--log", *log_vkeys]
+    processes.start(witness.directory.name, command)
 
 
 def start_service(processes: Processes, made: Deployment) -> None:

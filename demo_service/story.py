@@ -16,12 +16,12 @@ from demo_service.auditor import compare_batches, compare_proof
 from demo_service.client import Reply, http
 from demo_service.deployment import (
     ORIGIN,
-    WITNESS,
+    QUORUM,
     Deployment,
     deploy,
     start_service,
     start_stranger,
-    start_witness,
+    start_witnesses,
 )
 from demo_service.models import load_data
 from demo_service.offline import build_verifier, damaged_copies, verify
@@ -65,10 +65,10 @@ class Story:
         )
         made = self._set_up()
         decisions, bypassed = self._decide(made)
-        newest = self._wait_for_witness(made)
+        newest = self._wait_for_witnesses(made)
         self._hand_out_receipts(made, decisions)
         entries, batches = _fetch_log(made, newest)
-        self._stop(("service", "service-without-log", "witness"))
+        self._stop(("service", "service-without-log", *_witnesses(made)))
         self._audit(made, entries, batches)
         self._cheat(made, bypassed)
 
@@ -82,16 +82,15 @@ class Story:
 
     def _set_up(self) -> Deployment:
         self._screen.act(
-            "A log, and a witness with a process, a directory and keys of its own"
+            "A log, and three witnesses with processes, directories, keys of their own"
         )
         made = deploy(self._output)
-        start_witness(self._processes, made)
+        start_witnesses(self._processes, made)
         self._screen.row("log", f"{ORIGIN}, which signs with Ed25519 and ML-DSA-44")
+        names = ", ".join(witness.name for witness in made.witnesses)
+        self._screen.row("witnesses", names)
         self._screen.row(
-            "witness", f"{WITNESS}, which signs with both too, at {made.witness_url}"
-        )
-        self._screen.row(
-            "policy", "believe the log only where this witness has cosigned it"
+            "policy", f"believe the log only where {QUORUM} of them have cosigned it"
         )
         return made
 
@@ -109,22 +108,23 @@ class Story:
         self._screen.row("decisions", f"{len(decisions)} over both versions: {counts}")
         return decisions, bypassed
 
-    def _wait_for_witness(self, made: Deployment) -> Checkpoint:
+    def _wait_for_witnesses(self, made: Deployment) -> Checkpoint:
         (row,) = made.get("/api/v1/decisions?limit=1").json()["decisions"]
         size = row["index"] + 1
         signed = self._processes.wait_until(
-            "the witness's cosignatures",
+            "the witnesses' cosignatures",
             lambda: made.witnessed(size),
             _WITNESSED_SECONDS,
         )
         assert signed is not None
         own = [one.verifier.type for one in signed.log_signatures]
         others = [witness.verifier.type for witness, _ in signed.cosignatures]
-        if (sorted(own), sorted(others)) != (_OWN_TYPES, _WITNESS_TYPES):
+        expected = sorted(_WITNESS_TYPES * len(made.witnesses))
+        if (sorted(own), sorted(others)) != (_OWN_TYPES, expected):
             raise DemoError(f"signed with types {own}, cosigned with types {others}")
         size = signed.checkpoint.size
         self._screen.row(
-            "checkpoint", f"{size} entries; log and witness signed with both"
+            "checkpoint", f"{size} entries; log and witnesses signed, all with both"
         )
         return signed.checkpoint
 
@@ -200,17 +200,23 @@ class Story:
         self._report("edits stored content", trials.edit_content())
         self._report("deletes an entry", trials.delete_entry())
         self._report("swaps two entries", trials.swap_entries())
-        start_witness(self._processes, made)
-        self._report("rebuilds and re-signs it all", trials.rebuild(made.witness_url))
+        start_witnesses(self._processes, made)
+        urls = [witness.url for witness in made.witnesses]
+        self._report("rebuilds and re-signs it all", trials.rebuild(urls))
         stranger = start_stranger(self._processes, made)
         self._report("... before any witness saw it", trials.rebuild_unseen(stranger))
         self._report("answers around the middleware", trials.bypass(bypassed))
-        self._stop(("witness", "stranger"))
+        self._stop((*_witnesses(made), "stranger.example-witness"))
 
     def _report(self, attack: str, findings: list[Finding]) -> None:
         for number, (result, what) in enumerate(findings):
             text = _HASH.sub(r"\1", what)
             self._screen.finding("" if number else attack, result, text)
+
+
+def _witnesses(made: Deployment) -> list[str]:
+    """Return the names of the witnesses' processes."""
+    return [witness.directory.name for witness in made.witnesses]
 
 
 def _someone(decisions: list[Decision]) -> Decision:

@@ -6,7 +6,7 @@ caught as it should be, or is caught though the demo says it is not, raises.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,11 +103,11 @@ class Trials:
         said = f"check: {_unsigned(copy)} problems; not the root that was signed"
         return [Finding(CAUGHT, said), self._held_against(copy)]
 
-    def rebuild(self, witness_url: str) -> list[Finding]:
+    def rebuild(self, witness_urls: Sequence[str]) -> list[Finding]:
         """Rebuild the whole tree without the decision, signed with the real keys.
 
         Args:
-            witness_url: of the witness that saw the log all along.
+            witness_urls: of the witnesses that saw the log all along.
         """
         copy = self._rebuilt()
         report = _check(copy)
@@ -116,7 +116,7 @@ class Trials:
         alone = f"check: {report.entries} entries, well signed, no problem"
         return [
             Finding(PASSED, alone),
-            *self._ask_to_cosign(copy, witness_url),
+            *self._ask_to_cosign(copy, witness_urls),
             *self._hold_receipts_against(copy),
         ]
 
@@ -164,15 +164,14 @@ class Trials:
         said = f"receipt: verifies, but the log has another entry {index}"
         return Finding(CAUGHT, said)
 
-    def _ask_to_cosign(self, copy: Path, witness_url: str) -> list[Finding]:
+    def _ask_to_cosign(self, copy: Path, witness_urls: Sequence[str]) -> list[Finding]:
         """Ask as if nobody had seen the log, then with the best proof there is."""
-        lied = _submit(copy, witness_url, 0).expect(409)
-        seen = int(lied.text)
-        unproven = _submit(copy, witness_url, seen).expect(422)
-        _expect("consistency proof", unproven.text)
+        answers = [_ask(copy, url) for url in witness_urls]
+        seen, said = answers[0]
+        who = f"witnesses: {len(answers)} of {len(answers)}"
         return [
-            Finding(CAUGHT, f"witness: {lied.status}, it saw {seen} entries, not none"),
-            Finding(CAUGHT, f"witness: {unproven.status}, {unproven.text.strip()}"),
+            Finding(CAUGHT, f"{who}, 409: saw {seen} entries, not none"),
+            Finding(CAUGHT, f"{who}, 422: {said}"),
         ]
 
     def _hold_receipts_against(self, copy: Path) -> list[Finding]:
@@ -227,6 +226,14 @@ def _receipt_at(directory: Path, index: int) -> bytes:
         reader = Reader(log)
         (row,) = log.store.index_rows(index, index + 1)
         return reader.receipt(format_id(row.id))
+
+
+def _ask(directory: Path, witness_url: str) -> tuple[int, str]:
+    """Be refused by a witness; return what it had seen, and why it refuses."""
+    seen = int(_submit(directory, witness_url, 0).expect(409).text)
+    said = _submit(directory, witness_url, seen).expect(422).text.strip()
+    _expect("consistency proof", said)
+    return seen, said
 
 
 def _submit(directory: Path, witness_url: str, old: int) -> Reply:

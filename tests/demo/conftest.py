@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from auditlog.core.checkpoint import Policy, parse_policy
-from demo_service.deployment import Deployment, start_witness
+from demo_service.deployment import WITNESSES, Deployment, Witness, start_witnesses
 from demo_service.processes import ROOT, Processes, free_port
 from demo_service.trials import Evidence, Trials
 
@@ -72,11 +72,21 @@ def trials(demo: Run, tmp_path: Path) -> Trials:
 
 
 @pytest.fixture
-def witness_url(demo: Run, tmp_path: Path) -> Iterator[str]:
-    """The demo's own witness, started again with all that it remembers."""
+def witness_urls(demo: Run, tmp_path: Path) -> Iterator[list[str]]:
+    """The demo's own witnesses, started again with all that they remember."""
     vkeys = tuple(key.verifier.vkey for key in demo.policy.logs)
-    url = f"http://127.0.0.1:{free_port()}"
-    made = Deployment(demo.output, "", "", url, vkeys, (), "")
+    witnesses = tuple(_witness(demo, name) for name in WITNESSES)
     with Processes(tmp_path) as processes:
-        start_witness(processes, made)
-        yield url
+        start_witnesses(processes, demo_of(demo.output, vkeys, witnesses))
+        yield [witness.url for witness in witnesses]
+
+
+def _witness(demo: Run, name: str) -> Witness:
+    directory = demo.output / name.replace("/", "-")
+    return Witness(name, directory, f"http://127.0.0.1:{free_port()}", ())
+
+
+def demo_of(
+    output: Path, vkeys: tuple[str, ...], witnesses: tuple[Witness, ...] = ()
+) -> Deployment:
+    return Deployment(output, "", "", witnesses, vkeys, "")

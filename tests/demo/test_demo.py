@@ -59,8 +59,8 @@ def test_the_demo_says_what_is_caught_and_what_is_not(demo: Run) -> None:
         "deletes an entry                CAUGHT",
         "swaps two entries               CAUGHT",
         "rebuilds and re-signs it all    passes      check",
-        "CAUGHT      witness: 409",
-        "CAUGHT      witness: 422",
+        "CAUGHT      witnesses: 3 of 3, 409",
+        "CAUGHT      witnesses: 3 of 3, 422",
         "... before any witness saw it   NOT CAUGHT",
         "answers around the middleware   NOT CAUGHT",
     ):

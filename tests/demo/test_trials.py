@@ -10,10 +10,10 @@ from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.reader import Reader
 from demo_service import dishonest_operator
 from demo_service.client import Reply
-from demo_service.deployment import Deployment, start_stranger
+from demo_service.deployment import start_stranger
 from demo_service.processes import DemoError, Processes
 from demo_service.trials import CAUGHT, MISSED, PASSED, Finding, Trials
-from tests.demo.conftest import Run
+from tests.demo.conftest import Run, demo_of
 
 
 def results(findings: list[Finding]) -> list[str]:
@@ -60,14 +60,14 @@ def test_a_deleted_decision_leaves_a_hole_in_the_numbers(
 
 
 def test_a_rebuilt_tree_passes_the_check_and_is_caught_by_others(
-    demo: Run, trials: Trials, witness_url: str
+    demo: Run, trials: Trials, witness_urls: list[str]
 ) -> None:
-    findings = trials.rebuild(witness_url)
+    findings = trials.rebuild(witness_urls)
     assert results(findings) == [PASSED, CAUGHT, CAUGHT, CAUGHT, CAUGHT]
     index = demo.evidence.verdict.index
     text = said(findings)
-    assert "witness: 422, consistency proof leads to old root" in text
-    assert "witness: 409, it saw 60" in text
+    assert "witnesses: 3 of 3, 422: consistency proof leads to old root" in text
+    assert "witnesses: 3 of 3, 409: saw 60" in text
     assert "policy: refuses its receipts, as no witness cosigned" in text
     assert f"receipts: the log signed two entries {index}: forked" in text
 
@@ -76,7 +76,7 @@ def test_a_witness_that_never_saw_the_log_catches_nothing(
     demo: Run, trials: Trials, tmp_path: Path
 ) -> None:
     vkeys = tuple(key.verifier.vkey for key in demo.policy.logs)
-    made = Deployment(tmp_path, "", "", "", vkeys, (), "")
+    made = demo_of(tmp_path, vkeys)
     with Processes(tmp_path) as processes:
         findings = trials.rebuild_unseen(start_stranger(processes, made))
     assert results(findings) == [MISSED]
@@ -112,28 +112,28 @@ def test_an_act_that_changes_nothing_is_not_reported_as_caught(
 
 
 def test_a_history_that_was_not_rebuilt_is_not_reported_as_caught(
-    trials: Trials, monkeypatch: pytest.MonkeyPatch, witness_url: str
+    trials: Trials, monkeypatch: pytest.MonkeyPatch, witness_urls: list[str]
 ) -> None:
     monkeypatch.setattr(dishonest_operator, "rebuild_without", nothing)
     with pytest.raises(DemoError, match="expected HTTP status 422, got 200"):
-        trials.rebuild(witness_url)
+        trials.rebuild(witness_urls)
 
 
 def test_a_badly_forged_history_does_not_pass_as_well_made(
-    trials: Trials, monkeypatch: pytest.MonkeyPatch, witness_url: str
+    trials: Trials, monkeypatch: pytest.MonkeyPatch, witness_urls: list[str]
 ) -> None:
     monkeypatch.setattr(
         dishonest_operator, "rebuild_without", dishonest_operator.delete_entry
     )
     with pytest.raises(DemoError, match="well made, it fails the check"):
-        trials.rebuild(witness_url)
+        trials.rebuild(witness_urls)
 
 
 def test_the_witness_that_saw_the_log_is_not_passed_off_as_a_new_one(
-    trials: Trials, witness_url: str
+    trials: Trials, witness_urls: list[str]
 ) -> None:
     with pytest.raises(DemoError, match="expected HTTP status 200, got 409"):
-        trials.rebuild_unseen(witness_url)
+        trials.rebuild_unseen(witness_urls[0])
 
 
 @pytest.mark.parametrize(
