@@ -26,7 +26,8 @@ _APPLICATION = 0x616C7773  # "alws"
 _VERSION = 1
 _BUSY_SECONDS = 10.0
 _MAX_REFUSALS = 100
-"""Of one log; a log that signs more of them has been caught already."""
+"""Of one log, and as many more of the forks that stand on their own: whoever fills the
+first with trees that only lack a proof does not keep the second out."""
 
 _SCHEMA = (
     "CREATE TABLE owner (vkeys TEXT NOT NULL)",
@@ -176,19 +177,55 @@ class WitnessState:
             row = self._db.execute(query, [origin]).fetchone()
         return row[0] if row else None
 
-    def keep_refused(self, origin: str, tree: Seen, request: bytes, time: int) -> bool:
+    def not_cosigned(self, origin: str) -> tuple[Seen, bytes] | None:
+        """Return tree and note of the newest state, if it was never cosigned.
+
+        None if it was, or if the log never came.
+        """
+        query = "SELECT size, root, note, cosigned FROM seen WHERE origin = ?"
+        with self._lock, _storage_errors("read the witness state"):
+            row = self._db.execute(query, [origin]).fetchone()
+        if row is None:
+            return None
+        size, root, note, cosigned = row
+        return None if (cosigned or b"").startswith(note) else (Seen(size, root), note)
+
+    def origins(self) -> list[str]:
+        """Return the logs that ever came, sorted, also if all was refused."""
+        query = "SELECT origin FROM seen UNION SELECT origin FROM refused"
+        with self._lock, _storage_errors("read the witness state"):
+            return sorted(origin for (origin,) in self._db.execute(query))
+
+    def keep_refused(
+        self,
+        origin: str,
+        tree: Seen,
+        request: bytes,
+        time: int,
+        *,
+        forked: bool = False,
+    ) -> bool:
         """Keep a signed checkpoint that was not cosigned, once per tree.
 
+        Args:
+            origin: the log.
+            tree: what it signed.
+            request: the add-checkpoint request, as it came.
+            time: seconds since the epoch.
+            forked: with what the witness holds it proves that the log forked.
+
         Returns:
-            Whether it is new, and was kept: at most 100 are, of one log.
+            Whether it is new, and was kept: at most 100 are, of one log, and then 100
+            that are forks.
         """
+        most = 2 * _MAX_REFUSALS if forked else _MAX_REFUSALS
         with self._transaction("keep a refused checkpoint") as db:
             kept = db.execute(
                 "INSERT INTO refused SELECT ?, ?, ?, ?, "
                 "(SELECT note FROM seen WHERE origin = ?), ? "
                 "WHERE (SELECT count(*) FROM refused WHERE origin = ?) < ? "
                 "ON CONFLICT DO NOTHING",
-                [origin, *tree, time, origin, request, origin, _MAX_REFUSALS],
+                [origin, *tree, time, origin, request, origin, most],
             )
             return kept.rowcount == 1
 

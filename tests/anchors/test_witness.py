@@ -41,6 +41,7 @@ from auditlog.core.note import (
     sign_note,
 )
 from auditlog.core.proof import parse_add_checkpoint
+from auditlog.web.witness_logs import LogBook
 from auditlog.web.witness_server import WitnessApp
 from tests.witnesses import (
     NOW,
@@ -172,7 +173,9 @@ class TestRealWitness:
     def test_what_we_know_saves_a_request(
         self, tmp_path: Path, known: int | None, requests: int
     ) -> None:
-        app = CountingApp(WitnessApp(new_state(tmp_path), LOG.keys, witness_signers()))
+        app = CountingApp(
+            WitnessApp(new_state(tmp_path), LogBook(LOG.vkeys), witness_signers())
+        )
         with running(app) as url:
             ask_witness(
                 witness(url), LOG.note(7), 7, LOG.proof, now=time.time(), log_keys=KEYS
@@ -715,7 +718,9 @@ class TestLines:
 
 class TestMany:
     def test_one_server_with_two_keys_is_asked_once(self, tmp_path: Path) -> None:
-        app = CountingApp(WitnessApp(new_state(tmp_path), LOG.keys, witness_signers()))
+        app = CountingApp(
+            WitnessApp(new_state(tmp_path), LogBook(LOG.vkeys), witness_signers())
+        )
         with running(app) as url:
             results = ask_all([witness(url), witness(url + "/", 1)], now=time.time())
         assert app.count == 1

@@ -26,6 +26,7 @@ from auditlog.core.note import ED25519, ML_DSA_44, Verifier, open_note, parse_vk
 from auditlog.storage.witness_directory import init_witness
 from auditlog.storage.witness_state import WitnessState
 from auditlog.web import witness_server
+from auditlog.web.witness_logs import LogBook
 from auditlog.web.witness_protocol import SIZE_TYPE, TEXT_TYPE
 from auditlog.web.witness_server import (
     MAX_BODY,
@@ -57,7 +58,7 @@ class Reply(NamedTuple):
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[WitnessApp]:
     made = WitnessApp(
-        new_state(tmp_path), LOG.keys, witness_signers(), clock=lambda: NOW
+        new_state(tmp_path), LogBook(LOG.vkeys), witness_signers(), clock=lambda: NOW
     )
     with closing(made):
         yield made
@@ -237,7 +238,7 @@ class TestHttp:
             assert asyncio.run(meanwhile()) == (404, 200)
 
     def test_lifespan_closes_the_state(self, tmp_path: Path) -> None:
-        app = WitnessApp(new_state(tmp_path), LOG.keys, witness_signers())
+        app = WitnessApp(new_state(tmp_path), LogBook(LOG.vkeys), witness_signers())
         received = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
         sent: list[Any] = []
 
@@ -290,7 +291,7 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("logs", "reason"),
         [
-            ([], "expected the vkey of at least one log, got none"),
+            ([], "expected the vkey of at least one log, or a list of logs, got none"),
             (["nonsense"], r"the vkey of a log: expected the vkey as"),
             ([WITNESS[0].vkey], r"is a witness's key \(type 0x04\), expected a log's"),
         ],
@@ -525,7 +526,9 @@ while True:
 
 def test_killed_at_each_line_it_keeps_its_word(tmp_path: Path) -> None:
     with closing(new_state(tmp_path)) as state:
-        app = WitnessApp(state, LOG.keys, witness_signers(), clock=lambda: NOW)
+        app = WitnessApp(
+            state, LogBook(LOG.vkeys), witness_signers(), clock=lambda: NOW
+        )
         assert call(app, "POST", "/add-checkpoint", [LOG.request(0, 7)]).status == 200
         app.close()
     done = subprocess.run(
