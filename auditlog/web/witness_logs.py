@@ -189,17 +189,10 @@ class LogBook:
     def _read(self) -> None:
         keys: dict[str, tuple[Verifier, ...]] = {}
         qpds: dict[str, int] = {}
-        owners: dict[bytes, str] = {}
         for log in (
             *self._named,
             *(log for path in self._lists for log in _logs(path)),
         ):
-            owner = owners.setdefault(log.verifier.public_key, log.origin)
-            if owner != log.origin:
-                raise MalformedError(
-                    f"expected each key for one log, got {log.verifier.key} for "
-                    f"{owner} and {log.origin}"
-                )
             known = keys.get(log.origin, ())
             if log.verifier not in known:
                 keys[log.origin] = (*known, log.verifier)

@@ -49,7 +49,7 @@ MAX_BODY = 1 << 16
 ML-DSA-44 among them, are 7 KiB; a hundred signature lines of Ed25519, 12 KiB."""
 
 DEFAULT_RATE = 200
-"""add-checkpoint requests a second, of all logs together."""
+"""Requests a second, of all logs together, and as many of monitors."""
 
 _BODY_SECONDS = 15.0
 """A request whose body takes longer is given up."""
@@ -92,7 +92,9 @@ class WitnessApp:
         self._signers = tuple(signers)
         self._spec: Spec = spec
         self._clock = clock
-        self._budget = per_second(rate, time.monotonic)
+        # Apart, so that whoever reads too much keeps no log from being cosigned.
+        self._writes = per_second(rate, time.monotonic)
+        self._reads = per_second(rate, time.monotonic)
         self._paths: dict[str, str] = {}
         self._add_paths([*state.origins(), *logs.keys])
         # One thread: requests are answered one after the other, so that times and
@@ -134,12 +136,13 @@ class WitnessApp:
         if path == "/add-checkpoint":
             if method != "POST":
                 return await _send_answer(send, _NOT_ALLOWED, allow="POST")
-            busy = self._budget.take()
+            busy = self._writes.take()
             answer = _TOO_MANY if busy else await self._add_checkpoint(receive)
         elif origin is not None:
             if method not in {"GET", "HEAD"}:
                 return await _send_answer(send, _NOT_ALLOWED, allow="GET, HEAD")
-            answer = await self._run(self._newest, origin)
+            busy = self._reads.take()
+            answer = _TOO_MANY if busy else await self._run(self._newest, origin)
         else:
             answer = _NOT_FOUND
         return await _send_answer(send, answer, head=method == "HEAD")

@@ -31,6 +31,7 @@ from auditlog.web.witness_protocol import (
     TEXT_TYPE,
     Answer,
     Spec,
+    finish_cosigning,
     process_add_checkpoint,
 )
 from tests.vectorset import own, public
@@ -193,6 +194,66 @@ class TestMonitoring:
         assert cosigned is not None
         assert b"stranger" not in cosigned
 
+    @pytest.mark.parametrize("before", [0, 7])
+    def test_what_a_witness_died_before_signing_is_signed_for_them(
+        self, state: WitnessState, before: int
+    ) -> None:
+        if before:
+            ask(state, LOG.request(0, before))
+        seen = state.latest(LOG.origin)
+        state.advance(LOG.origin, seen, Seen(9, LOG.root(9)), LOG.note(9))
+        for now in (NOW + 5, NOW + 9):
+            finish_cosigning(state, LOG.origin, witness_signers(), now)
+        cosigned = state.cosigned(LOG.origin)
+        assert cosigned is not None
+        known = [*LOG.verifiers, *WITNESS]
+        note = open_note(cosigned, known)
+        assert note.text == LOG.text(9)
+        # Once: the second time there is nothing left to do.
+        assert [s.timestamp for s in note.signatures] == [0, NOW + 5, NOW + 5]
+
+    def test_nothing_is_signed_of_a_log_that_never_came(
+        self, state: WitnessState
+    ) -> None:
+        finish_cosigning(state, LOG.origin, witness_signers(), NOW)
+        assert state.cosigned(LOG.origin) is None
+
+
+class TestTooOften:
+    def test_a_log_that_asks_too_often_is_told_when_to_come(
+        self, state: WitnessState
+    ) -> None:
+        charged: list[str] = []
+
+        def charge(origin: str) -> int:
+            charged.append(origin)
+            return 17
+
+        def ask_again(body: bytes) -> Answer:
+            return process_add_checkpoint(
+                body, state, LOG.keys, witness_signers(), NOW, "main", charge
+            )
+
+        answer = ask_again(LOG.request(0, 7))
+        expected = b"this log has asked too often\n"
+        assert answer == Answer(429, TEXT_TYPE, expected, 17)
+        assert charged == [LOG.origin]
+        assert state.latest(LOG.origin) == NOTHING_SEEN
+        assert state.refused(LOG.origin) == []
+
+    def test_nobody_else_can_spend_what_a_log_may_do(self, state: WitnessState) -> None:
+        def charge(origin: str) -> int:
+            raise AssertionError(origin)
+
+        thief = make_signer(LOG.origin, ED25519, b"x" * 32)
+        forged = LOG.request_with(0, (), sign_note(LOG.text(7), [thief]))
+        damaged = LOG.request(0, 7).replace(b"\n7\n", b"\n8\n")
+        for body in (b"", forged, damaged, LOG.request(8, 7)):
+            answer = process_add_checkpoint(
+                body, state, LOG.keys, witness_signers(), NOW, "main", charge
+            )
+            assert answer.status in {400, 403}
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -342,6 +403,19 @@ class TestRefusals:
             "size 7, with another root than the one cosigned: refused, and kept",
             "size 9, not proven to extend size 7: refused, and kept",
         ]
+
+    def test_a_fork_is_kept_also_by_a_witness_that_is_full(
+        self, state: WitnessState
+    ) -> None:
+        """Trees without a proof are cheap for a log that wants its fork forgotten."""
+        ask(state, LOG.request(0, 7))
+        for size in range(100, 220):
+            ask(state, LOG.request_with(7, (b"h" * 32,), LOG.note(size)))
+        fork = LOG.request(7, 7, 3)
+        assert ask(state, fork).status == 422
+        kept = state.refused(LOG.origin)
+        assert len(kept) == 101
+        assert fork in [refusal.request for refusal in kept]
 
     def test_what_is_not_signed_is_not_kept(self, state: WitnessState) -> None:
         ask(state, LOG.request(0, 7))
