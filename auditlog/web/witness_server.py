@@ -39,6 +39,7 @@ __all__ = [
     "DEFAULT_RATE",
     "MAX_BODY",
     "WitnessApp",
+    "WitnessOptions",
     "init_witness",
     "open_witness",
     "serve_witness",
