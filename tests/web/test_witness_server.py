@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from auditlog.cli import serving
 from auditlog.core.checkpoint import open_checkpoint, parse_policy
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.core.merkle import EMPTY_ROOT
@@ -477,6 +478,17 @@ def test_a_signal_stops_it_and_the_state_is_whole(tmp_path: Path) -> None:
     assert not (tmp_path / "witness.sqlite3-wal").exists()
     with closing(WitnessState(tmp_path / "witness.sqlite3")) as state:
         assert (state.latest(LOG.origin).size, list(state.vkeys)) == (7, vkeys)
+
+
+@pytest.mark.parametrize("listen", [witness_server._listen, serving._listen])
+def test_no_answer_waits_for_the_acknowledgement_of_its_head(
+    listen: Callable[[str, int], socket.socket],
+) -> None:
+    with listen("127.0.0.1", 0) as listener, socket.socket() as caller:
+        caller.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_it_listens_on_ipv6(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ class Walk:
         new = pick([new] * 8 + [seen.size // 2])
         # The first tree of a log decides which past is its own.
         forks = [None] * 6 + [0, seen.size // 2, max(0, seen.size - 1)]
-        fork = None if seen == NOTHING else pick(forks)
+        fork = None if seen.size == 0 else pick(forks)
         good = log.proof(old, new, fork) if old <= new else ()
         hashes = pick([good] * 6 + [(), (*good, b"h" * 32), good[::-1]])
         return Request(log, old, new, fork, hashes)
