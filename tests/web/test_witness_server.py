@@ -480,7 +480,9 @@ def test_a_signal_stops_it_and_the_state_is_whole(tmp_path: Path) -> None:
         assert (state.latest(LOG.origin).size, list(state.vkeys)) == (7, vkeys)
 
 
-@pytest.mark.parametrize("listen", [witness_server._listen, serving._listen])
+@pytest.mark.parametrize(
+    "listen", [witness_server._listen, serving._listen], ids=["witness", "log"]
+)
 def test_no_answer_waits_for_the_acknowledgement_of_its_head(
     listen: Callable[[str, int], socket.socket],
 ) -> None:
