@@ -86,13 +86,16 @@ class WitnessState:
         self._lock = threading.Lock()
         with _storage_errors(f"open the witness state {path}"):
             self._db = _connect(path, "rw")
+            # For what can be made again, and so need not outlive a power cut: in WAL
+            # mode a commit is then not synced, but by the next one that is.
+            self._derived = _connect(path, "rw")
         try:
             self.vkeys = self._check(path)
         except StorageError as error:
-            self._db.close()
+            self.close()
             raise ConfigurationError(f"{path} is no witness state: {error}") from None
         except ConfigurationError:
-            self._db.close()
+            self.close()
             raise
 
     @staticmethod
@@ -160,8 +163,12 @@ class WitnessState:
             )
 
     def keep_cosigned(self, origin: str, tree: Seen, note: bytes) -> None:
-        """Store a cosigned note for monitors, unless the state has moved on."""
-        with self._transaction("store a cosigned checkpoint") as db:
+        """Store a cosigned note for monitors, unless the state has moved on.
+
+        Not durably: what a power cut takes `not_cosigned` tells of.
+        """
+        what = "store a cosigned checkpoint"
+        with self._transaction(what, self._derived) as db:
             db.execute(
                 "UPDATE seen SET cosigned = ? WHERE (origin, size, root) = (?, ?, ?)",
                 [note, origin, *tree],
@@ -170,7 +177,8 @@ class WitnessState:
     def cosigned(self, origin: str) -> bytes | None:
         """Return the newest cosigned note of a log, or None.
 
-        It is older than `latest` if the witness died between the two writes.
+        It is older than `latest` if the witness died between the two writes, or the
+        host before the second was on disk.
         """
         query = "SELECT cosigned FROM seen WHERE origin = ?"
         with self._lock, _storage_errors("read the witness state"):
@@ -245,6 +253,7 @@ class WitnessState:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._derived.close()
             self._db.close()
 
     def _check(self, path: Path) -> tuple[str, ...]:
@@ -256,6 +265,7 @@ class WitnessState:
             )
         # Once per connection: unlike the journal mode it does not stay with the file.
         self._db.execute("PRAGMA synchronous = FULL")
+        self._derived.execute("PRAGMA synchronous = NORMAL")
         return tuple(str(self._one("SELECT vkeys FROM owner")).split("\n"))
 
     def _one(self, query: str) -> object:
@@ -263,15 +273,18 @@ class WitnessState:
             return self._db.execute(query).fetchone()[0]
 
     @contextlib.contextmanager
-    def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(
+        self, what: str, chosen: sqlite3.Connection | None = None
+    ) -> Iterator[sqlite3.Connection]:
+        db = self._db if chosen is None else chosen
         with self._lock, _storage_errors(what):
-            self._db.execute("BEGIN IMMEDIATE")
+            db.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
-                self._db.execute("COMMIT")
+                yield db
+                db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
 
 

@@ -198,6 +198,8 @@ def test_a_commit_is_synced_to_the_disk(state: WitnessState) -> None:
         for name in ("journal_mode", "synchronous")
     ]
     assert settings == ["wal", 2]
+    # What monitors are shown can be signed again.
+    assert state._derived.execute("PRAGMA synchronous").fetchone()[0] == 1
 
 
 class TestDirectory:
