@@ -47,12 +47,16 @@ class PublicCheckpoint(NamedTuple):
 
 
 def meets_quorum(note: bytes, policy: Policy) -> bool:
-    """Say whether the policy asks for a quorum, and it cosigned this note."""
+    """Say whether the policy asks for a quorum, and it cosigned this note.
+
+    Raises:
+        MalformedError: what is stored is no note.
+    """
     try:
         return policy.quorum != _NONE and bool(
             open_checkpoint(note, policy).cosignatures
         )
-    except (MalformedError, VerificationError):
+    except VerificationError:
         return False
 
 
