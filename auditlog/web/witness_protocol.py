@@ -12,6 +12,7 @@ status  answered when
 409     the old size is not what the witness saw last: the body is that size
 422     the tree is not proven to extend what the witness saw
 429     the log has asked too often today (not in tlog-witness, but customary)
+503     the clock is behind what this witness signed last for the log (not in it either)
 200     the state is durable: the body is the cosignature lines
 ======  =============================================================================
 
@@ -115,6 +116,7 @@ def process_add_checkpoint(
         ConfigurationError: the clock stands before 1970, so nothing can be signed.
         StorageError: the state cannot be read, or may not be written; nothing was
             signed.
+        AuditLogError: what the state holds is damaged; nothing was signed.
     """
     timestamp = int(now)
     if timestamp < 1:
@@ -125,7 +127,9 @@ def process_add_checkpoint(
     wait = charge(submission.checkpoint.origin)
     if wait:
         return _refuse(429, "this log has asked too often")._replace(retry_after=wait)
-    refusal = _advance(submission, state, timestamp, spec)
+    refusal = _behind(
+        submission.checkpoint.origin, state, signers, timestamp
+    ) or _advance(submission, state, timestamp, spec)
     if refusal is not None:
         return refusal
     return Answer(200, TEXT_TYPE, _cosign(submission, state, signers, timestamp))
@@ -150,6 +154,22 @@ def _open_submission(
     if request.old_size > checkpoint.size:
         return _refuse(400, f"old size {request.old_size} exceeds the checkpoint's")
     return _Submission(body, request, checkpoint, note)
+
+
+def _behind(
+    origin: str, state: WitnessState, signers: Sequence[Signer], now: int
+) -> Answer | None:
+    """Refuse while the clock stands before the time that was signed last."""
+    cosigned = state.cosigned(origin)
+    if cosigned is None:
+        return None
+    # One of the keys will do, the first being the fastest: all signed the same time.
+    known = [signer.verifier for signer in signers[:1]]
+    (signed,) = open_note(cosigned, known).signatures
+    if signed.timestamp <= now:
+        return None
+    refusal = _refuse(503, "the clock of this witness is behind what it signed")
+    return refusal._replace(retry_after=signed.timestamp - now)
 
 
 def _advance(
@@ -239,7 +259,7 @@ def finish_cosigning(
         StorageError: the state cannot be read or written.
     """
     pending = state.not_cosigned(origin)
-    if pending is None or now < 1:
+    if pending is None or now < 1 or _behind(origin, state, signers, int(now)):
         return
     tree, note = pending
     text, _ = split_unverified_note(note)

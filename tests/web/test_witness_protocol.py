@@ -12,7 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.checkpoint import open_checkpoint, parse_checkpoint, parse_policy
-from auditlog.core.errors import ConfigurationError, ConflictError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    ConflictError,
+    StorageError,
+)
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.core.note import (
     COSIGNATURE_ED25519,
@@ -138,6 +143,34 @@ class TestCosignatures:
                 LOG.request(0, 7), state, LOG.keys, witness_signers(), now
             )
         assert state.latest(LOG.origin) == NOTHING_SEEN
+
+    def test_a_later_one_never_states_an_earlier_time(
+        self, state: WitnessState
+    ) -> None:
+        def ask_at(now: int, body: bytes) -> Answer:
+            return process_add_checkpoint(body, state, LOG.keys, witness_signers(), now)
+
+        assert ask_at(NOW, LOG.request(0, 7)).status == 200
+        late = ask_at(NOW - 5, LOG.request(7, 9))
+        reason = b"the clock of this witness is behind what it signed\n"
+        assert late == Answer(503, TEXT_TYPE, reason, 5)
+        assert state.latest(LOG.origin).size == 7
+        state.advance(LOG.origin, Seen(7, LOG.root(7)), Seen(8, LOG.root(8)), b"8")
+        finish_cosigning(state, LOG.origin, witness_signers(), NOW - 5)
+        shown = state.cosigned(LOG.origin)
+        assert shown is not None
+        assert shown.startswith(LOG.text(7))
+        # Other logs have their own time, and the same second is no step back.
+        other = SomeLog("log.example/b")
+        assert ask(state, other.request(0, 3), other).status == 200
+        assert ask_at(NOW, LOG.request(8, 9)).status == 200
+
+    def test_a_state_that_is_damaged_signs_nothing(self, state: WitnessState) -> None:
+        ask(state, LOG.request(0, 7))
+        state.keep_cosigned(LOG.origin, Seen(7, LOG.root(7)), b"no note")
+        with pytest.raises(AuditLogError, match="expected an empty line before"):
+            ask(state, LOG.request(7, 9))
+        assert state.latest(LOG.origin).size == 7
 
     def test_growth_step_by_step(self, state: WitnessState) -> None:
         sizes = [0, 1, 2, 2, 3, 64, 65, 200, 256, 257, 600]
