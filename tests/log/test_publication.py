@@ -205,6 +205,19 @@ def test_it_is_kept_before_it_is_shown(
     assert order == ["1\n", "1"]
 
 
+def test_it_does_not_go_back_however_many_came_since(log: LogDirectory) -> None:
+    grow(log, W1, W2)
+    grow(log)
+    ask_for(log, "none")
+    assert PublicView(log).checkpoint().size == 2
+    for _ in range(66):
+        grow(log, W1)
+    ask_for(log, "both all w1 w2")
+    view = PublicView(log)
+    for _ in range(2):
+        assert seen(view.checkpoint()) == (2, False)
+
+
 def test_looking_costs_the_same_however_long_nothing_met_the_quorum(
     log: LogDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
