@@ -268,14 +268,16 @@ def test_checkpoint_signs_what_waits_and_prints_the_note(tmp_path: Path) -> None
     fill_log(directory, 2)
     record_unsigned(directory)
     size = len(read_log(directory).entries)
-    done = clean(auditlog("checkpoint", "--dir", directory))
+    done = auditlog("checkpoint", "--dir", directory)
+    assert done.status == 0
+    assert done.err == "unwitnessed: the policy asks for no quorum\n"
     vkeys = (directory / "vkeys").read_text().split()
     opened = open_note(done.out.encode(), [parse_vkey(vkey) for vkey in vkeys])
     assert parse_checkpoint(opened.text).size == size
     document = auditlog("checkpoint", "--dir", directory, "--json").document()
     assert document["note"] == done.out
     assert (document["origin"], document["size"]) == (ORIGIN, size)
-    assert document["signatures"] == 2
+    assert (document["signatures"], document["witnessed"]) == (2, False)
     check_whole_log(directory)
 
 

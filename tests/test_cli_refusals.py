@@ -43,7 +43,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["token", "create"], "the following arguments are required: --role"),
         (["token", "create", "--role", "admin"], "invalid choice: 'admin'"),
         (["witness", "init", "--name", "w"], "arguments are required: --dir"),
-        (["witness", "serve", "--dir", "w"], "arguments are required: --log"),
+        (["witness", "serve", "--dir", "w", "--spec", "2"], "invalid choice: '2'"),
+        (["witness", "serve", "--dir", "w", "--qpd", "0"], "expected a whole number"),
     ],
 )
 @pytest.mark.parametrize("machine", [False, True])

@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from auditlog.core.note import parse_vkey
+from auditlog.core.note import open_note, parse_vkey
 from tests.command import Running, auditlog, environment, started
 from tests.filled import fill_log
 from tests.harness import read_log
+from tests.witnesses import SomeLog
 
 _WITHOUT = """
 import sys
@@ -113,6 +114,42 @@ def test_witness_serve_refuses_what_is_no_key(tmp_path: Path) -> None:
     done = auditlog("witness", "serve", *made, "--log", "nonsense")
     assert done.status in {2, 16}
     assert done.err.startswith("auditlog: error: ")
+
+
+def test_witness_serve_needs_to_know_for_whom(tmp_path: Path) -> None:
+    made = ("--dir", tmp_path / "w")
+    auditlog("witness", "init", "--name", "witness.example", *made)
+    done = auditlog("witness", "serve", *made)
+    assert done.status == 2
+    assert "the vkey of at least one log, or a list of logs, got none" in done.err
+
+
+def test_a_witness_says_what_it_saw_and_refused(tmp_path: Path) -> None:
+    log, directory = SomeLog(), tmp_path / "w"
+    made = ("--dir", directory)
+    auditlog("witness", "init", "--name", "witness.example", *made)
+    (tmp_path / "logs").write_text(
+        f"logs/v0\nvkey {log.vkeys[0]}\nqpd 100\ncontact ops@log.example\n"
+    )
+    assert auditlog("witness", "status", *made).out == ""
+    serve = ("witness", "serve", *made, "--logs", tmp_path / "logs")
+    with started(*serve, "--spec", "v1.0.0", "--rate", 50) as running:
+        add = f"{running.url}/add-checkpoint"
+        statuses = [
+            httpx.post(add, content=body).status_code
+            for body in (log.request(0, 7), log.request(7, 7, fork=3))
+        ]
+        assert statuses == [200, 409]
+        beside = auditlog("witness", "status", *made)
+    assert beside.out == f"{log.origin}\t7\t1\n"
+    (shown,) = auditlog("witness", "status", *made, "--json").document()["logs"]
+    (refused,) = shown["refused"]
+    assert (shown["origin"], shown["size"], refused["size"]) == (log.origin, 7, 7)
+    # Two notes of one size and two roots, both signed by the log: nobody has to be
+    # believed.
+    notes = [refused["seen"].encode(), refused["checkpoint"].encode()]
+    opened = [open_note(note, log.verifiers).text for note in notes]
+    assert opened == [log.text(7), log.text(7, 3)]
 
 
 def test_a_witness_cosigns_and_the_receipt_says_so(tmp_path: Path) -> None:

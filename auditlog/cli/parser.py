@@ -244,15 +244,52 @@ def _add_witness(verbs: _Verbs) -> None:
         metavar="VKEY",
         nargs="+",
         action="extend",
-        required=True,
-        help="verifier keys of the logs to cosign",
+        default=[],
+        help="verifier keys of logs to cosign",
+    )
+    serve.add_argument(
+        "--logs",
+        dest="lists",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        help="lists of logs to cosign (logs/v0), read again when they change",
+    )
+    serve.add_argument(
+        "--qpd",
+        type=_many,
+        metavar="N",
+        default=86_400,
+        help="requests a day for each --log; default 86400",
+    )
+    serve.add_argument(
+        "--rate",
+        type=_positive,
+        metavar="N",
+        default=200,
+        help="requests a second for all logs; default 200",
+    )
+    serve.add_argument(
+        "--spec",
+        choices=("main", "v1.0.0"),
+        default="main",
+        help="the text of tlog-witness that says how a fork is refused: 422 or 409",
     )
     serve.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
     serve.add_argument("--port", type=_port, default=8643, help="default 8643; 0: any")
+    verbs.add(
+        "status", "serving:witness_status", "what it saw of each log, and refused"
+    )
 
 
 def _port(text: str) -> int:
     return _integer(text, 0, 65_535)
+
+
+def _many(text: str) -> int:
+    return _integer(text, 1, (1 << 31) - 1)
 
 
 def _positive(text: str) -> int:

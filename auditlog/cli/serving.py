@@ -1,15 +1,22 @@
-"""Commands that stay: serve, witness serve; and witness init."""
+"""Commands that stay: serve, witness serve; and what else a witness does."""
 
 import argparse
+import base64
 import contextlib
 import socket
+from typing import TYPE_CHECKING, Any
 
 from auditlog.cli.opening import config_of
 from auditlog.cli.output import Output
 from auditlog.core.errors import AuditLogError
+from auditlog.core.proof import parse_add_checkpoint
+from auditlog.core.record import format_time
 from auditlog.log.directory import open_log
 
-__all__ = ["serve", "witness_init", "witness_serve"]
+if TYPE_CHECKING:
+    from auditlog.storage.witness_state import Refusal
+
+__all__ = ["serve", "witness_init", "witness_serve", "witness_status"]
 
 _NEEDS_WEB = (
     "`auditlog serve` needs {missing}, which is not installed: "
@@ -74,8 +81,46 @@ def witness_serve(options: argparse.Namespace, out: Output) -> int:
         options.host,
         options.port,
         ready=lambda url: _announce(out, f"witness of {options.dir}", url),
+        spec=options.spec,
+        lists=options.lists,
+        qpd=options.qpd,
+        rate=options.rate,
     )
     return 0
+
+
+def witness_status(options: argparse.Namespace, out: Output) -> int:
+    """Say what the witness has seen of each log, and what it refused."""
+    from auditlog.storage.witness_directory import open_witness_directory
+
+    state, _ = open_witness_directory(options.dir)
+    with contextlib.closing(state):
+        logs: list[dict[str, Any]] = [
+            {
+                "origin": origin,
+                "size": state.latest(origin).size,
+                "refused": [_refusal(one) for one in state.refused(origin)],
+            }
+            for origin in state.origins()
+        ]
+    if out.machine:
+        out.document({"logs": logs})
+    else:
+        rows = [(log["origin"], log["size"], len(log["refused"])) for log in logs]
+        out.table(("origin", "size", "refused"), rows)
+    return 0
+
+
+def _refusal(refusal: "Refusal") -> dict[str, Any]:
+    """Return what was refused; two notes of one size and two roots prove a fork."""
+    request = parse_add_checkpoint(refusal.request)
+    return {
+        "size": refusal.size,
+        "root": base64.b64encode(refusal.root).decode(),
+        "time": format_time(refusal.time * 1_000_000),
+        "checkpoint": request.checkpoint.decode(),
+        "seen": None if refusal.seen is None else refusal.seen.decode(),
+    }
 
 
 def _announce(out: Output, what: str, url: str) -> None:
@@ -90,10 +135,13 @@ def _listen(host: str, port: int) -> socket.socket:
     """Bind before the server starts, so that a refusal is an error of ours."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=128)
+        listening = socket.create_server((host, port), family=family, backlog=128)
+        # Else the body of an answer waits 40 ms for the acknowledgement of its head.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         reason = error.strerror or error
         raise AuditLogError(f"cannot listen on {host} port {port}: {reason}") from None
+    return listening
 
 
 def _url(host: str, listening: socket.socket) -> str:

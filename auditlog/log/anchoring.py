@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from auditlog.anchors.witness import WitnessResult, ask_witnesses
+from auditlog.anchors.witness import Memory, WitnessResult, ask_witnesses
 from auditlog.config import Config
 from auditlog.core.checkpoint import Policy
 from auditlog.core.errors import RollbackError
@@ -34,7 +34,7 @@ class Anchoring:
         self._clock = clock
         self._turn = threading.Lock()
         self._asked: tuple[int, Policy] | None = None
-        self._known: dict[str, int] = {}
+        self._memory = Memory()
         self._failures = 0
         self._next = 0.0
 
@@ -72,7 +72,8 @@ class Anchoring:
             note,
             size,
             lambda old, new: consistency_proof(store, old, new),
-            self._known,
+            self._memory,
+            log_keys=[signer.verifier for signer in self._log.signers],
             now=self._clock(),
             timeout=timeout,
             newest=self._newest_size,
@@ -80,9 +81,6 @@ class Anchoring:
         cosigned = [one.cosigned for one in results if one.cosigned is not None]
         store.add_cosignatures(
             [_cosignature(size, signed) for one in cosigned for signed in one.lines]
-        )
-        self._known.update(
-            {one.witness.verifier.key: size for one in results if one.cosigned}
         )
         return self._report(results)
 

@@ -41,6 +41,7 @@ class Paths:
         self.policy = directory / "policy"
         self.vkeys = directory / "vkeys"
         self.place = directory / "place"
+        self.published = directory / "published"
         self.init_lock = directory / "init.lock"
         self.initialising = directory / "initialising"
         self.leader_lock = directory / "sequencer.lock"

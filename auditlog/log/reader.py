@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from auditlog.core.checkpoint import open_checkpoint
 from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
     NotFoundError,
     PendingError,
     StorageError,
-    VerificationError,
 )
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.proof import TlogProof, format_tlog_proof
@@ -31,6 +29,7 @@ from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.proofs import consistency_proof, inclusion_proof
+from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
@@ -74,7 +73,9 @@ class Reader:
         return self._log.vkeys
 
     def checkpoint(self) -> bytes:
-        """Return the newest checkpoint with the cosignatures collected for it.
+        """Return the newest signed checkpoint with the cosignatures collected for it.
+
+        The public is shown another one: `auditlog.log.publication`.
 
         Raises:
             PendingError: none has been made yet.
@@ -270,7 +271,7 @@ class Reader:
             if found is None:
                 break
             note = self._with_cosignatures(*found)
-            if self._meets_quorum(note):
+            if meets_quorum(note, self._log.policy()):
                 return found[0], note, True
             size = found[0] + 1
         covering = self._store.covering(index + 1)
@@ -278,15 +279,6 @@ class Reader:
             msg = f"entry {index} is accepted, but under no checkpoint yet"
             raise PendingError(msg)
         return covering[0], self._with_cosignatures(*covering), False
-
-    def _meets_quorum(self, note: bytes) -> bool:
-        try:
-            policy = self._log.policy()
-            return policy.quorum != "none" and bool(
-                open_checkpoint(note, policy).cosignatures
-            )
-        except VerificationError:
-            return False
 
     def _newest(self) -> tuple[int, bytes]:
         newest = self._store.newest()

@@ -26,7 +26,8 @@ _APPLICATION = 0x616C7773  # "alws"
 _VERSION = 1
 _BUSY_SECONDS = 10.0
 _MAX_REFUSALS = 100
-"""Of one log; a log that signs more of them has been caught already."""
+"""Of one log, and as many more of the forks that stand on their own: whoever fills the
+first with trees that only lack a proof does not keep the second out."""
 
 _SCHEMA = (
     "CREATE TABLE owner (vkeys TEXT NOT NULL)",
@@ -85,13 +86,16 @@ class WitnessState:
         self._lock = threading.Lock()
         with _storage_errors(f"open the witness state {path}"):
             self._db = _connect(path, "rw")
+            # For what can be made again, and so need not outlive a power cut: in WAL
+            # mode a commit is then not synced, but by the next one that is.
+            self._derived = _connect(path, "rw")
         try:
             self.vkeys = self._check(path)
         except StorageError as error:
-            self._db.close()
+            self.close()
             raise ConfigurationError(f"{path} is no witness state: {error}") from None
         except ConfigurationError:
-            self._db.close()
+            self.close()
             raise
 
     @staticmethod
@@ -159,8 +163,12 @@ class WitnessState:
             )
 
     def keep_cosigned(self, origin: str, tree: Seen, note: bytes) -> None:
-        """Store a cosigned note for monitors, unless the state has moved on."""
-        with self._transaction("store a cosigned checkpoint") as db:
+        """Store a cosigned note for monitors, unless the state has moved on.
+
+        Not durably: what a power cut takes `not_cosigned` tells of.
+        """
+        what = "store a cosigned checkpoint"
+        with self._transaction(what, self._derived) as db:
             db.execute(
                 "UPDATE seen SET cosigned = ? WHERE (origin, size, root) = (?, ?, ?)",
                 [note, origin, *tree],
@@ -169,26 +177,63 @@ class WitnessState:
     def cosigned(self, origin: str) -> bytes | None:
         """Return the newest cosigned note of a log, or None.
 
-        It is older than `latest` if the witness died between the two writes.
+        It is older than `latest` if the witness died between the two writes, or the
+        host before the second was on disk.
         """
         query = "SELECT cosigned FROM seen WHERE origin = ?"
         with self._lock, _storage_errors("read the witness state"):
             row = self._db.execute(query, [origin]).fetchone()
         return row[0] if row else None
 
-    def keep_refused(self, origin: str, tree: Seen, request: bytes, time: int) -> bool:
+    def not_cosigned(self, origin: str) -> tuple[Seen, bytes] | None:
+        """Return tree and note of the newest state, if it was never cosigned.
+
+        None if it was, or if the log never came.
+        """
+        query = "SELECT size, root, note, cosigned FROM seen WHERE origin = ?"
+        with self._lock, _storage_errors("read the witness state"):
+            row = self._db.execute(query, [origin]).fetchone()
+        if row is None:
+            return None
+        size, root, note, cosigned = row
+        return None if (cosigned or b"").startswith(note) else (Seen(size, root), note)
+
+    def origins(self) -> list[str]:
+        """Return the logs that ever came, sorted, also if all was refused."""
+        query = "SELECT origin FROM seen UNION SELECT origin FROM refused"
+        with self._lock, _storage_errors("read the witness state"):
+            return sorted(origin for (origin,) in self._db.execute(query))
+
+    def keep_refused(
+        self,
+        origin: str,
+        tree: Seen,
+        request: bytes,
+        time: int,
+        *,
+        forked: bool = False,
+    ) -> bool:
         """Keep a signed checkpoint that was not cosigned, once per tree.
 
+        Args:
+            origin: the log.
+            tree: what it signed.
+            request: the add-checkpoint request, as it came.
+            time: seconds since the epoch.
+            forked: with what the witness holds it proves that the log forked.
+
         Returns:
-            Whether it is new, and was kept: at most 100 are, of one log.
+            Whether it is new, and was kept: at most 100 are, of one log, and then 100
+            that are forks.
         """
+        most = 2 * _MAX_REFUSALS if forked else _MAX_REFUSALS
         with self._transaction("keep a refused checkpoint") as db:
             kept = db.execute(
                 "INSERT INTO refused SELECT ?, ?, ?, ?, "
                 "(SELECT note FROM seen WHERE origin = ?), ? "
                 "WHERE (SELECT count(*) FROM refused WHERE origin = ?) < ? "
                 "ON CONFLICT DO NOTHING",
-                [origin, *tree, time, origin, request, origin, _MAX_REFUSALS],
+                [origin, *tree, time, origin, request, origin, most],
             )
             return kept.rowcount == 1
 
@@ -208,6 +253,7 @@ class WitnessState:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            self._derived.close()
             self._db.close()
 
     def _check(self, path: Path) -> tuple[str, ...]:
@@ -219,6 +265,7 @@ class WitnessState:
             )
         # Once per connection: unlike the journal mode it does not stay with the file.
         self._db.execute("PRAGMA synchronous = FULL")
+        self._derived.execute("PRAGMA synchronous = NORMAL")
         return tuple(str(self._one("SELECT vkeys FROM owner")).split("\n"))
 
     def _one(self, query: str) -> object:
@@ -226,15 +273,18 @@ class WitnessState:
             return self._db.execute(query).fetchone()[0]
 
     @contextlib.contextmanager
-    def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(
+        self, what: str, chosen: sqlite3.Connection | None = None
+    ) -> Iterator[sqlite3.Connection]:
+        db = self._db if chosen is None else chosen
         with self._lock, _storage_errors(what):
-            self._db.execute("BEGIN IMMEDIATE")
+            db.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
-                self._db.execute("COMMIT")
+                yield db
+                db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
 
 

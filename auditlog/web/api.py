@@ -40,6 +40,7 @@ from auditlog.core.record import DECISION, parse_id
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.access import record_access
 from auditlog.log.leaves import find_leaf
+from auditlog.log.publication import meets_quorum
 from auditlog.log.state import state_of
 from auditlog.log.views import (
     decision_json,
@@ -128,9 +129,16 @@ class _Api:
         self._searching = threading.Lock()
 
     def checkpoint(self) -> Response:
-        """Return the newest checkpoint with its cosignatures (C2SP tlog-checkpoint)."""
-        note = self._log().reader.checkpoint()
-        return Response(note, media_type="text/plain; charset=utf-8", headers=_BRIEF)
+        """Return the newest public checkpoint with its cosignatures (tlog-checkpoint).
+
+        It is the newest that the quorum of the operator's policy cosigned. Where there
+        is no quorum, the header `Auditlog-Checkpoint` says `unwitnessed`.
+        """
+        shown = self._log().public.checkpoint()
+        headers = _BRIEF | _marked(witnessed=shown.witnessed)
+        return Response(
+            shown.note, media_type="text/plain; charset=utf-8", headers=headers
+        )
 
     def tile(self, path: str, credentials: Credentials) -> Response:
         """Return a hash tile, or to auditors a bundle of entries (C2SP tlog-tiles)."""
@@ -211,7 +219,8 @@ class _Api:
     ) -> Response:
         """Prove that the entry at `index`, or with hash `leaf`, is in the tree.
 
-        `size` is one that was published; the newest if absent.
+        `size` is one that was published; the newest that was signed if absent, which
+        may be newer than the public checkpoint, and is then marked as unwitnessed.
         """
         if (index is None) == (leaf is None):
             raise bad_request("give either index or leaf, and size if you like")
@@ -221,7 +230,9 @@ class _Api:
         else:
             number = _number(str(index))
         proof = self._log().reader.inclusion(number, tree)
-        return JSONResponse(_inclusion_json(proof), headers=_BRIEF)
+        witnessed = meets_quorum(proof.checkpoint, self._log().log.policy())
+        headers = _BRIEF | _marked(witnessed=witnessed)
+        return JSONResponse(_inclusion_json(proof), headers=headers)
 
     def consistency(
         self,
@@ -286,6 +297,11 @@ def _metrics(log: LogSource, clock: Callable[[], float]) -> APIRouter:
         return Response(text, media_type=media_type, headers=_NO_STORE)
 
     return routes
+
+
+def _marked(*, witnessed: bool) -> dict[str, str]:
+    """Return the header that says whether the policy's quorum cosigned."""
+    return {"Auditlog-Checkpoint": "witnessed" if witnessed else "unwitnessed"}
 
 
 def _pending(id_: str, level: str, error: PendingError) -> Response:

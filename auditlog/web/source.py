@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.publication import PublicView
 from auditlog.log.reader import Reader
 from auditlog.log.tokens import allows, role_of
 from auditlog.web.problems import ProblemError, unavailable
@@ -32,6 +33,7 @@ class OpenedLog(NamedTuple):
     process: int
     log: LogDirectory
     reader: Reader
+    public: PublicView
 
 
 class LogSource:
@@ -60,7 +62,7 @@ class LogSource:
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error
-        return OpenedLog(os.getpid(), log, Reader(log))
+        return OpenedLog(os.getpid(), log, Reader(log), PublicView(log))
 
     def close(self) -> None:
         """Close what this process opened; the next request opens it again."""

@@ -7,34 +7,39 @@
 
 A witness protects others from a log that shows two histories, so it must run where
 the log's operator cannot reach it, and never forget. Do not restore an old copy of
-its directory: make a new witness instead. Behind a public address put a proxy that
-limits rates and connections.
+its directory: make a new witness instead. What it does for all, and for each log, is
+limited; behind a public address put a proxy that limits each caller.
 """
 
 import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
-from auditlog.core.errors import AuditLogError, ConfigurationError, MalformedError
-from auditlog.core.note import ED25519, ML_DSA_44, Signer, Verifier, parse_vkey
+from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.core.note import Signer
 from auditlog.storage.witness_directory import init_witness, open_witness_directory
 from auditlog.storage.witness_state import WitnessState
+from auditlog.web.witness_limits import per_second
+from auditlog.web.witness_logs import DEFAULT_QPD, LogBook
 from auditlog.web.witness_protocol import (
     TEXT_TYPE,
     Answer,
     Spec,
+    finish_cosigning,
     process_add_checkpoint,
 )
 
 __all__ = [
+    "DEFAULT_RATE",
     "MAX_BODY",
     "WitnessApp",
+    "WitnessOptions",
     "init_witness",
     "open_witness",
     "serve_witness",
@@ -43,6 +48,9 @@ __all__ = [
 MAX_BODY = 1 << 16
 """Bytes in the largest request. Sixty-three proof lines and a log's own signatures,
 ML-DSA-44 among them, are 7 KiB; a hundred signature lines of Ed25519, 12 KiB."""
+
+DEFAULT_RATE = 200
+"""Requests a second, of all logs together, and as many of monitors."""
 
 _BODY_SECONDS = 15.0
 """A request whose body takes longer is given up."""
@@ -55,6 +63,7 @@ _NOT_ALLOWED = Answer(405, TEXT_TYPE, b"method not allowed\n")
 _CUT_SHORT = Answer(400, TEXT_TYPE, b"the request ended early\n")
 _TOO_SLOW = Answer(408, TEXT_TYPE, b"the request took too long\n")
 _TOO_LARGE = Answer(413, TEXT_TYPE, b"expected up to %d bytes\n" % MAX_BODY)
+_TOO_MANY = Answer(429, TEXT_TYPE, b"the witness is asked too often\n", retry_after=1)
 _FAILED = Answer(500, TEXT_TYPE, b"the witness cannot answer now\n")
 
 _Scope = MutableMapping[str, Any]
@@ -71,25 +80,34 @@ class WitnessApp:
     def __init__(
         self,
         state: WitnessState,
-        logs: Mapping[str, Sequence[Verifier]],
+        logs: LogBook,
         signers: Sequence[Signer],
         spec: Spec = "main",
         clock: Callable[[], float] = time.time,
+        rate: int = DEFAULT_RATE,
     ) -> None:
-        """Serve `logs` (keys by origin); `clock` gives seconds since the epoch."""
+        """Serve `logs`; `clock` gives seconds since the epoch."""
         self.vkeys = tuple(signer.verifier.vkey for signer in signers)
         self._state = state
         self._logs = logs
         self._signers = tuple(signers)
         self._spec: Spec = spec
         self._clock = clock
-        self._paths = {
-            f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin
-            for origin in logs
-        }
+        # Apart, so that whoever reads too much keeps no log from being cosigned.
+        self._writes = per_second(rate, time.monotonic)
+        self._reads = per_second(rate, time.monotonic)
+        self._paths: dict[str, str] = {}
+        self._add_paths([*state.origins(), *logs.keys])
         # One thread: requests are answered one after the other, so that times and
         # sizes in cosignatures grow together, and the event loop never waits.
         self._thread = ThreadPoolExecutor(1, "witness")
+
+    def _add_paths(self, origins: Sequence[str]) -> None:
+        """Show these to monitors from now on; a log that is not served any more too."""
+        self._paths = self._paths | {
+            f"/{sha256(origin.encode()).hexdigest()}/checkpoint": origin
+            for origin in origins
+        }
 
     def close(self) -> None:
         """Finish what is being answered, then close the state."""
@@ -119,11 +137,13 @@ class WitnessApp:
         if path == "/add-checkpoint":
             if method != "POST":
                 return await _send_answer(send, _NOT_ALLOWED, allow="POST")
-            answer = await self._add_checkpoint(receive)
+            busy = self._writes.take()
+            answer = _TOO_MANY if busy else await self._add_checkpoint(receive)
         elif origin is not None:
             if method not in {"GET", "HEAD"}:
                 return await _send_answer(send, _NOT_ALLOWED, allow="GET, HEAD")
-            answer = await self._run(self._newest, origin)
+            busy = self._reads.take()
+            answer = _TOO_MANY if busy else await self._run(self._newest, origin)
         else:
             answer = _NOT_FOUND
         return await _send_answer(send, answer, head=method == "HEAD")
@@ -147,18 +167,41 @@ class WitnessApp:
             return _FAILED
 
     def _process(self, body: bytes) -> Answer:
-        now = self._clock()
+        if self._logs.refresh():
+            self._add_paths(list(self._logs.keys))
         return process_add_checkpoint(
-            body, self._state, self._logs, self._signers, now, self._spec
+            body,
+            self._state,
+            self._logs.keys,
+            self._signers,
+            self._clock(),
+            self._spec,
+            self._logs.charge,
         )
 
     def _newest(self, origin: str) -> Answer:
+        finish_cosigning(self._state, origin, self._signers, self._clock())
         note = self._state.cosigned(origin)
         return _NOT_FOUND if note is None else Answer(200, TEXT_TYPE, note)
 
 
+class WitnessOptions(TypedDict, total=False):
+    """What may be said to `open_witness` by name."""
+
+    spec: Spec
+    lists: Sequence[Path]
+    qpd: int
+    rate: int
+
+
 def open_witness(
-    directory: Path, logs: Sequence[str], spec: Spec = "main"
+    directory: Path,
+    logs: Sequence[str],
+    spec: Spec = "main",
+    *,
+    lists: Sequence[Path] = (),
+    qpd: int = DEFAULT_QPD,
+    rate: int = DEFAULT_RATE,
 ) -> WitnessApp:
     """Open a witness that exists, as an ASGI application to be run in one process.
 
@@ -167,17 +210,21 @@ def open_witness(
         logs: the logs to cosign, as vkeys; a log may have several keys, and its
             origin is the name of each.
         spec: which text of tlog-witness decides between 409 and 422.
+        lists: files that name more logs (`auditlog.web.witness_logs`), read again
+            when they change.
+        qpd: requests a day that each of `logs` may make.
+        rate: requests a second that are answered, of all logs together.
 
     Raises:
         ConfigurationError: no witness, or only a part of one, is there; or a log's
-            key cannot be used.
+            key, or a list, cannot be used.
     """
     if spec not in get_args(Spec):
         known = ", ".join(get_args(Spec))
         raise ConfigurationError(f"expected a tlog-witness version of {known}")
-    keys = _parse_logs(logs)
+    book = LogBook(logs, lists, qpd)
     state, signers = open_witness_directory(directory)
-    return WitnessApp(state, keys, signers, spec)
+    return WitnessApp(state, book, signers, spec, rate=rate)
 
 
 def serve_witness(
@@ -186,8 +233,8 @@ def serve_witness(
     host: str,
     port: int,
     *,
-    spec: Spec = "main",
     ready: Callable[[str], None] | None = None,
+    **options: Unpack[WitnessOptions],
 ) -> None:
     """Serve a witness over HTTP until the process is told to stop.
 
@@ -196,8 +243,8 @@ def serve_witness(
         logs: the logs to cosign, as vkeys.
         host: name or address to listen on.
         port: port to listen on; 0 takes a free one.
-        spec: which text of tlog-witness decides between 409 and 422.
         ready: called once, with the URL, when connections are accepted.
+        options: as for `open_witness`.
 
     Raises:
         ConfigurationError: as `open_witness`; or uvicorn is not installed.
@@ -209,7 +256,7 @@ def serve_witness(
         raise ConfigurationError(
             "serving a witness needs uvicorn: install decision-auditlog[web]"
         ) from None
-    app = open_witness(directory, logs, spec)
+    app = open_witness(directory, logs, **options)
     try:
         with _listen(host, port) as listener:
             if ready is not None:
@@ -230,30 +277,16 @@ def serve_witness(
         app.close()
 
 
-def _parse_logs(vkeys: Sequence[str]) -> dict[str, tuple[Verifier, ...]]:
-    if not vkeys:
-        raise ConfigurationError("expected the vkey of at least one log, got none")
-    logs: dict[str, tuple[Verifier, ...]] = {}
-    for vkey in dict.fromkeys(vkeys):
-        try:
-            verifier = parse_vkey(vkey)
-        except MalformedError as error:
-            raise ConfigurationError(f"the vkey of a log: {error}") from None
-        if verifier.type not in (ED25519, ML_DSA_44):
-            raise ConfigurationError(
-                f"{verifier.key} is a witness's key (type 0x{verifier.type:02x}), "
-                "expected a log's"
-            )
-        logs[verifier.name] = (*logs.get(verifier.name, ()), verifier)
-    return logs
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
+        # Inherited by what is accepted, where asyncio does not set it: without, the
+        # body of an answer waits 40 ms for the acknowledgement of its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, OverflowError, UnicodeError) as error:
         raise AuditLogError(f"cannot listen on {host} port {port}: {error}") from None
+    return listener
 
 
 def _url(listener: socket.socket) -> str:
@@ -284,6 +317,8 @@ async def _send_answer(
     ]
     if allow:
         headers.append((b"allow", allow.encode()))
+    if answer.retry_after:
+        headers.append((b"retry-after", b"%d" % answer.retry_after))
     start = {"type": "http.response.start", "status": answer.status}
     await send({**start, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else answer.body})

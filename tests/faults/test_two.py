@@ -323,7 +323,7 @@ def test_of_two_that_grew_before_they_were_asked_one_is_halted(
         before = check_whole_log(other)
         _recorded(other)
         assert check_whole_log(other).checkpoints == before.checkpoints
-    assert "our history is not consistent with what it saw" in caplog.text
+    assert "it is not consistent with what this log signed at size 10" in caplog.text
     assert caplog.text.count("HALTED") == 1
 
 

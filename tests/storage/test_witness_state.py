@@ -115,6 +115,35 @@ def test_refused_trees_of_one_log_are_limited(state: WitnessState) -> None:
     assert state.keep_refused("log.example/b", FIVE, b"", 1)
 
 
+def test_forks_are_kept_also_where_everything_else_is_full(state: WitnessState) -> None:
+    for n in range(150):
+        state.keep_refused(ORIGIN, Seen(n, b"r" * 32), b"", n)
+    kept = [
+        state.keep_refused(ORIGIN, Seen(n, b"f" * 32), b"fork", n, forked=True)
+        for n in range(105)
+    ]
+    assert kept == [True] * 100 + [False] * 5
+    assert not state.keep_refused(ORIGIN, Seen(999, b"r" * 32), b"", 1)
+
+
+def test_the_logs_that_ever_came(state: WitnessState) -> None:
+    assert state.origins() == []
+    state.keep_refused("log.example/b", FIVE, b"request", 10)
+    state.advance(ORIGIN, NOTHING_SEEN, FIVE, b"note")
+    state.keep_refused(ORIGIN, SIX, b"request", 10)
+    assert state.origins() == [ORIGIN, "log.example/b"]
+
+
+def test_what_is_not_cosigned_yet_is_known(state: WitnessState) -> None:
+    assert state.not_cosigned(ORIGIN) is None
+    state.advance(ORIGIN, NOTHING_SEEN, FIVE, b"five")
+    assert state.not_cosigned(ORIGIN) == (FIVE, b"five")
+    state.keep_cosigned(ORIGIN, FIVE, b"five and lines")
+    assert state.not_cosigned(ORIGIN) is None
+    state.advance(ORIGIN, FIVE, SIX, b"six")
+    assert state.not_cosigned(ORIGIN) == (SIX, b"six")
+
+
 def test_a_state_is_never_created_by_opening_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="expected the state of a witness at"):
         WitnessState(tmp_path / "state.sqlite3")
@@ -169,6 +198,8 @@ def test_a_commit_is_synced_to_the_disk(state: WitnessState) -> None:
         for name in ("journal_mode", "synchronous")
     ]
     assert settings == ["wal", 2]
+    # What monitors are shown can be signed again.
+    assert state._derived.execute("PRAGMA synchronous").fetchone()[0] == 1
 
 
 class TestDirectory:

@@ -18,13 +18,19 @@ from httpx import Client, Response
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
-from auditlog.core.note import open_note, parse_vkey
+from auditlog.core.note import (
+    COSIGNATURE_ED25519,
+    make_signer,
+    open_note,
+    parse_vkey,
+)
 from auditlog.core.proof import parse_tlog_proof
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.tokens import create_token, revoke_token
+from auditlog.storage import Cosignature
 from auditlog.web.api import create_app, router
 from auditlog.web.middleware import AuditMiddleware
 from tests.filled import ORIGIN, fill_log, record_unsigned
@@ -110,6 +116,39 @@ def test_checkpoint_is_the_signed_note_cached_for_seconds(served: Served) -> Non
     opened = open_note(response.content, [parse_vkey(vkey) for vkey in vkeys])
     assert parse_checkpoint(opened.text).origin == ORIGIN
     assert len(opened.signatures) == 2
+
+
+def test_a_checkpoint_without_a_quorum_is_marked(served: Served) -> None:
+    for path in ("/checkpoint", "/api/v1/proofs/inclusion?index=0"):
+        assert served.get(path).headers["auditlog-checkpoint"] == "unwitnessed"
+
+
+def test_with_a_quorum_only_what_it_cosigned_is_public(own: Served) -> None:
+    with open_log(own.directory) as log:
+        vkeys, newest = log.vkeys, log.store.newest()
+    assert newest is not None
+    witness = make_signer("w.example", COSIGNATURE_ED25519, b"w" * 32)
+    lines = [f"log {vkey}" for vkey in vkeys]
+    lines += [f"witness w {witness.verifier.vkey}", "quorum w\n"]
+    (own.directory / "policy").write_text("\n".join(lines))
+    refused = own.get("/checkpoint")
+    body = problem(refused, 404, "pending")
+    assert "meets the quorum 'w' of its policy yet" in body["detail"]
+    assert refused.headers["retry-after"] == "2"
+    # Proofs and tiles are those of the newest that was signed, and say so.
+    proof = own.get("/api/v1/proofs/inclusion?index=0")
+    assert proof.headers["auditlog-checkpoint"] == "unwitnessed"
+    assert own.get(f"/tile/0/000.p/{newest[0]}").status_code == 200
+    text = newest[1].partition(b"\n\n")[0] + b"\n"
+    line = witness.sign(text, NOW)
+    with open_log(own.directory) as log:
+        log.store.add_cosignatures(
+            [Cosignature(newest[0], witness.verifier.key, NOW, line)]
+        )
+    shown = own.get("/checkpoint")
+    assert (shown.status_code, shown.content) == (200, newest[1] + line)
+    for path in ("/checkpoint", "/api/v1/proofs/inclusion?index=0"):
+        assert own.get(path).headers["auditlog-checkpoint"] == "witnessed"
 
 
 def test_hash_tiles_are_public_and_immutable(served: Served) -> None:
@@ -496,7 +535,7 @@ def test_a_fault_of_ours_tells_the_caller_nothing(
     def fail(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("auditlog.log.reader.Reader.checkpoint", fail)
+    monkeypatch.setattr("auditlog.log.publication.PublicView.checkpoint", fail)
     with caplog.at_level(logging.ERROR, "auditlog.web"):
         response = served.get("/checkpoint")
     problem(response, 500, "internal")

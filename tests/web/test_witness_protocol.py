@@ -12,7 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditlog.core.checkpoint import open_checkpoint, parse_checkpoint, parse_policy
-from auditlog.core.errors import ConfigurationError, ConflictError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    ConflictError,
+    StorageError,
+)
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.core.note import (
     COSIGNATURE_ED25519,
@@ -31,6 +36,7 @@ from auditlog.web.witness_protocol import (
     TEXT_TYPE,
     Answer,
     Spec,
+    finish_cosigning,
     process_add_checkpoint,
 )
 from tests.vectorset import own, public
@@ -138,6 +144,34 @@ class TestCosignatures:
             )
         assert state.latest(LOG.origin) == NOTHING_SEEN
 
+    def test_a_later_one_never_states_an_earlier_time(
+        self, state: WitnessState
+    ) -> None:
+        def ask_at(now: int, body: bytes) -> Answer:
+            return process_add_checkpoint(body, state, LOG.keys, witness_signers(), now)
+
+        assert ask_at(NOW, LOG.request(0, 7)).status == 200
+        late = ask_at(NOW - 5, LOG.request(7, 9))
+        reason = b"the clock of this witness is behind what it signed\n"
+        assert late == Answer(503, TEXT_TYPE, reason, 5)
+        assert state.latest(LOG.origin).size == 7
+        state.advance(LOG.origin, Seen(7, LOG.root(7)), Seen(8, LOG.root(8)), b"8")
+        finish_cosigning(state, LOG.origin, witness_signers(), NOW - 5)
+        shown = state.cosigned(LOG.origin)
+        assert shown is not None
+        assert shown.startswith(LOG.text(7))
+        # Other logs have their own time, and the same second is no step back.
+        other = SomeLog("log.example/b")
+        assert ask(state, other.request(0, 3), other).status == 200
+        assert ask_at(NOW, LOG.request(8, 9)).status == 200
+
+    def test_a_state_that_is_damaged_signs_nothing(self, state: WitnessState) -> None:
+        ask(state, LOG.request(0, 7))
+        state.keep_cosigned(LOG.origin, Seen(7, LOG.root(7)), b"no note")
+        with pytest.raises(AuditLogError, match="expected an empty line before"):
+            ask(state, LOG.request(7, 9))
+        assert state.latest(LOG.origin).size == 7
+
     def test_growth_step_by_step(self, state: WitnessState) -> None:
         sizes = [0, 1, 2, 2, 3, 64, 65, 200, 256, 257, 600]
         old = 0
@@ -192,6 +226,66 @@ class TestMonitoring:
         cosigned = state.cosigned(LOG.origin)
         assert cosigned is not None
         assert b"stranger" not in cosigned
+
+    @pytest.mark.parametrize("before", [0, 7])
+    def test_what_a_witness_died_before_signing_is_signed_for_them(
+        self, state: WitnessState, before: int
+    ) -> None:
+        if before:
+            ask(state, LOG.request(0, before))
+        seen = state.latest(LOG.origin)
+        state.advance(LOG.origin, seen, Seen(9, LOG.root(9)), LOG.note(9))
+        for now in (NOW + 5, NOW + 9):
+            finish_cosigning(state, LOG.origin, witness_signers(), now)
+        cosigned = state.cosigned(LOG.origin)
+        assert cosigned is not None
+        known = [*LOG.verifiers, *WITNESS]
+        note = open_note(cosigned, known)
+        assert note.text == LOG.text(9)
+        # Once: the second time there is nothing left to do.
+        assert [s.timestamp for s in note.signatures] == [0, NOW + 5, NOW + 5]
+
+    def test_nothing_is_signed_of_a_log_that_never_came(
+        self, state: WitnessState
+    ) -> None:
+        finish_cosigning(state, LOG.origin, witness_signers(), NOW)
+        assert state.cosigned(LOG.origin) is None
+
+
+class TestTooOften:
+    def test_a_log_that_asks_too_often_is_told_when_to_come(
+        self, state: WitnessState
+    ) -> None:
+        charged: list[str] = []
+
+        def charge(origin: str) -> int:
+            charged.append(origin)
+            return 17
+
+        def ask_again(body: bytes) -> Answer:
+            return process_add_checkpoint(
+                body, state, LOG.keys, witness_signers(), NOW, "main", charge
+            )
+
+        answer = ask_again(LOG.request(0, 7))
+        expected = b"this log has asked too often\n"
+        assert answer == Answer(429, TEXT_TYPE, expected, 17)
+        assert charged == [LOG.origin]
+        assert state.latest(LOG.origin) == NOTHING_SEEN
+        assert state.refused(LOG.origin) == []
+
+    def test_nobody_else_can_spend_what_a_log_may_do(self, state: WitnessState) -> None:
+        def charge(origin: str) -> int:
+            raise AssertionError(origin)
+
+        thief = make_signer(LOG.origin, ED25519, b"x" * 32)
+        forged = LOG.request_with(0, (), sign_note(LOG.text(7), [thief]))
+        damaged = LOG.request(0, 7).replace(b"\n7\n", b"\n8\n")
+        for body in (b"", forged, damaged, LOG.request(8, 7)):
+            answer = process_add_checkpoint(
+                body, state, LOG.keys, witness_signers(), NOW, "main", charge
+            )
+            assert answer.status in {400, 403}
 
 
 class TestRefusals:
@@ -342,6 +436,19 @@ class TestRefusals:
             "size 7, with another root than the one cosigned: refused, and kept",
             "size 9, not proven to extend size 7: refused, and kept",
         ]
+
+    def test_a_fork_is_kept_also_by_a_witness_that_is_full(
+        self, state: WitnessState
+    ) -> None:
+        """Trees without a proof are cheap for a log that wants its fork forgotten."""
+        ask(state, LOG.request(0, 7))
+        for size in range(100, 220):
+            ask(state, LOG.request_with(7, (b"h" * 32,), LOG.note(size)))
+        fork = LOG.request(7, 7, 3)
+        assert ask(state, fork).status == 422
+        kept = state.refused(LOG.origin)
+        assert len(kept) == 101
+        assert fork in [refusal.request for refusal in kept]
 
     def test_what_is_not_signed_is_not_kept(self, state: WitnessState) -> None:
         ask(state, LOG.request(0, 7))

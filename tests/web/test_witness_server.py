@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from auditlog.cli import serving
 from auditlog.core.checkpoint import open_checkpoint, parse_policy
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.core.note import ED25519, ML_DSA_44, Verifier, open_note, parse_vkey
 from auditlog.storage.witness_directory import init_witness
-from auditlog.storage.witness_state import WitnessState
+from auditlog.storage.witness_state import NOTHING_SEEN, Seen, WitnessState
 from auditlog.web import witness_server
+from auditlog.web.witness_limits import per_second
+from auditlog.web.witness_logs import LogBook
 from auditlog.web.witness_protocol import SIZE_TYPE, TEXT_TYPE
 from auditlog.web.witness_server import (
     MAX_BODY,
@@ -57,7 +60,7 @@ class Reply(NamedTuple):
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[WitnessApp]:
     made = WitnessApp(
-        new_state(tmp_path), LOG.keys, witness_signers(), clock=lambda: NOW
+        new_state(tmp_path), LogBook(LOG.vkeys), witness_signers(), clock=lambda: NOW
     )
     with closing(made):
         yield made
@@ -237,7 +240,7 @@ class TestHttp:
             assert asyncio.run(meanwhile()) == (404, 200)
 
     def test_lifespan_closes_the_state(self, tmp_path: Path) -> None:
-        app = WitnessApp(new_state(tmp_path), LOG.keys, witness_signers())
+        app = WitnessApp(new_state(tmp_path), LogBook(LOG.vkeys), witness_signers())
         received = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
         sent: list[Any] = []
 
@@ -265,6 +268,106 @@ class TestHttp:
         assert sent == [{"type": "websocket.close", "code": 1000}]
 
 
+class TestLimits:
+    def test_all_logs_together(self, app: WitnessApp) -> None:
+        app._writes = per_second(3, lambda: 0.0)
+        statuses = [
+            call(app, "POST", "/add-checkpoint", [b"junk"]).status for _ in range(6)
+        ]
+        assert statuses == [400] * 6
+        # Not even read: the body never ends.
+        body = [LOG.request(0, 7)]
+        refused = call(app, "POST", "/add-checkpoint", body, hang=True)
+        assert refused.status == 429
+        assert refused.headers["retry-after"] == "1"
+        assert refused.body == b"the witness is asked too often\n"
+        # Whoever fills the one keeps nobody out of the other.
+        assert call(app, "GET", MONITOR).status == 404
+
+    def test_monitors_too(self, app: WitnessApp) -> None:
+        app._reads = per_second(1, lambda: 0.0)
+        answers = [call(app, "GET", MONITOR) for _ in range(3)]
+        assert [answer.status for answer in answers] == [404, 404, 429]
+        assert answers[2].headers["retry-after"] == "1"
+
+    def test_each_log_by_its_own_day(self, tmp_path: Path) -> None:
+        other = SomeLog("log.example/b")
+        path = tmp_path / "logs"
+        path.write_text(
+            "logs/v0\n" + f"vkey {other.vkeys[0]}\nqpd 24\ncontact somebody\n"
+        )
+        book = LogBook(LOG.vkeys, [path])
+        made = WitnessApp(new_state(tmp_path), book, witness_signers())
+        with closing(made) as app:
+            replies = [
+                call(app, "POST", "/add-checkpoint", [other.request(size, size + 1)])
+                for size in range(21)
+            ]
+            assert [reply.status for reply in replies] == [200] * 20 + [429]
+            assert 0 < int(replies[20].headers["retry-after"]) <= 3600
+            mine = call(app, "POST", "/add-checkpoint", [LOG.request(0, 7)])
+            assert mine.status == 200
+
+
+class TestLists:
+    @staticmethod
+    def listed(*logs: SomeLog) -> str:
+        entries = [f"vkey {log.vkeys[0]}\nqpd 1000\ncontact x\n" for log in logs]
+        return "logs/v0\n" + "\n".join(entries)
+
+    def test_logs_come_and_go_and_are_never_forgotten(self, tmp_path: Path) -> None:
+        other = SomeLog("log.example/b")
+        monitor = f"/{hashlib.sha256(other.origin.encode()).hexdigest()}/checkpoint"
+        path, passed = tmp_path / "logs", [0.0]
+        path.write_text(self.listed(LOG))
+        book = LogBook([], [path], clock=lambda: passed[0])
+        state = new_state(tmp_path)
+        app = WitnessApp(state, book, witness_signers())
+
+        def ask(log: SomeLog, old: int, new: int, fork: int | None = None) -> int:
+            passed[0] += 2
+            body = [log.request(old, new, fork)]
+            return call(app, "POST", "/add-checkpoint", body).status
+
+        with closing(app):
+            assert ask(other, 0, 7) == 404
+            path.write_text(self.listed(LOG, other))
+            assert ask(other, 0, 7) == 200
+            path.write_text(self.listed(LOG))
+            assert ask(other, 7, 9) == 404
+            assert state.latest(other.origin).size == 7
+            shown = call(app, "GET", monitor)
+            assert shown.body.startswith(other.note(7))
+            path.write_text(self.listed(other, LOG))
+            assert ask(other, 0, 9, fork=3) == 409
+            assert ask(other, 7, 9, fork=3) == 422
+            assert ask(other, 7, 9) == 200
+        # A witness that starts without the log still shows what it has cosigned.
+        book = LogBook(LOG.vkeys)
+        state = WitnessState(tmp_path / "state.sqlite3")
+        with closing(WitnessApp(state, book, witness_signers())) as again:
+            assert call(again, "GET", monitor).body.startswith(other.note(9))
+            body = [other.request(9, 9)]
+            assert call(again, "POST", "/add-checkpoint", body).status == 404
+
+    def test_a_broken_list_stops_the_start_only(self, tmp_path: Path) -> None:
+        init_witness(tmp_path, WITNESS_NAME)
+        (tmp_path / "logs").write_text("logs/v1")
+        with pytest.raises(ConfigurationError, match="begin with logs/v0"):
+            open_witness(tmp_path, [], lists=[tmp_path / "logs"])
+
+    def test_monitors_see_what_a_witness_died_before_showing(
+        self, tmp_path: Path
+    ) -> None:
+        state = new_state(tmp_path)
+        state.advance(LOG.origin, NOTHING_SEEN, Seen(7, LOG.root(7)), LOG.note(7))
+        book = LogBook(LOG.vkeys)
+        with closing(WitnessApp(state, book, witness_signers())) as app:
+            shown = call(app, "GET", MONITOR)
+        known = [*LOG.verifiers, *WITNESS]
+        assert len(open_note(shown.body, known).signatures) == 3
+
+
 class TestOpening:
     def test_without_a_state_nothing_starts(self, tmp_path: Path) -> None:
         for start in (
@@ -290,7 +393,7 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("logs", "reason"),
         [
-            ([], "expected the vkey of at least one log, got none"),
+            ([], "expected the vkey of at least one log, or a list of logs, got none"),
             (["nonsense"], r"the vkey of a log: expected the vkey as"),
             ([WITNESS[0].vkey], r"is a witness's key \(type 0x04\), expected a log's"),
         ],
@@ -375,6 +478,19 @@ def test_a_signal_stops_it_and_the_state_is_whole(tmp_path: Path) -> None:
     assert not (tmp_path / "witness.sqlite3-wal").exists()
     with closing(WitnessState(tmp_path / "witness.sqlite3")) as state:
         assert (state.latest(LOG.origin).size, list(state.vkeys)) == (7, vkeys)
+
+
+@pytest.mark.parametrize(
+    "listen", [witness_server._listen, serving._listen], ids=["witness", "log"]
+)
+def test_no_answer_waits_for_the_acknowledgement_of_its_head(
+    listen: Callable[[str, int], socket.socket],
+) -> None:
+    with listen("127.0.0.1", 0) as listener, socket.socket() as caller:
+        caller.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_it_listens_on_ipv6(tmp_path: Path) -> None:
@@ -480,7 +596,7 @@ def converse(url: str, promises: Promises, chance: random.Random) -> None:
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from auditlog.storage.witness_state import WitnessState
+from auditlog.storage.witness_state import NOTHING_SEEN, Seen, WitnessState
 from auditlog.web.witness_protocol import process_add_checkpoint
 from tests.witnesses import NOW, SomeLog, witness_signers
 
@@ -525,7 +641,9 @@ while True:
 
 def test_killed_at_each_line_it_keeps_its_word(tmp_path: Path) -> None:
     with closing(new_state(tmp_path)) as state:
-        app = WitnessApp(state, LOG.keys, witness_signers(), clock=lambda: NOW)
+        app = WitnessApp(
+            state, LogBook(LOG.vkeys), witness_signers(), clock=lambda: NOW
+        )
         assert call(app, "POST", "/add-checkpoint", [LOG.request(0, 7)]).status == 200
         app.close()
     done = subprocess.run(
