@@ -67,7 +67,7 @@ def test_a_receipt_that_verifies(
     assert shown.out == (
         f"{name}: VERIFIED\n"
         f"  {about} of 2026-11-18T11:06:40.000000Z is entry 0 of the log "
-        "log.example/credit, signed by the operator and cosigned by 1 witness\n"
+        "log.example/credit, signed by the operator and cosigned by 1 of 1 witnesses\n"
         "  Checked:\n"
         f"    entry        {about} of 2026-11-18T11:06:40.000000Z, canonical, of "
         "log.example/credit\n"
@@ -85,6 +85,7 @@ def test_a_receipt_that_verifies(
         "    - that no other decision was left out of the log\n"
         "    - that what the operator recorded is true, or that this model made it\n"
         "    - when it happened: the time in the entry is the operator's own\n"
+        "    - that no later entry amends it, but those that are told here\n"
         "    - that the witnesses are independent of the operator\n"
         "    - that it existed earlier than a witness says to have signed\n"
         "    - anything about the 6 undisclosed leaves\n"
@@ -103,7 +104,9 @@ def test_the_same_as_json(files: Files, capsys: pytest.CaptureFixture[str]) -> N
     assert out["ok"] is True
     assert out["exit_code"] == 0
     assert out["file"] == name
-    assert out["verdict"].endswith("signed by the operator and cosigned by 1 witness")
+    assert out["verdict"].endswith(
+        "signed by the operator and cosigned by 1 of 1 witnesses"
+    )
     assert [check["name"] for check in out["checks"]] == [
         *("entry", "signature", "witnesses", "inclusion"),
         *("commitment", "disclosures", "members"),
