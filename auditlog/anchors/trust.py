@@ -133,6 +133,25 @@ class Trust:
     bitcoin: tuple[Bitcoin, ...] = ()
     revocations: tuple[Revocation, ...] = ()
 
+    def by_until(self) -> list[tuple[int | None, "Trust"]]:
+        """Take the tables apart by their `until`; revocations are in none.
+
+        Returns:
+            Those without an `until` first, then those that are believed longest.
+        """
+        moments = {one.until for one in self.authorities}
+        moments |= {one.until for one in self.chains}
+        moments |= {one.until for one in self.bitcoin}
+        ordered = sorted(moments, key=lambda one: (one is not None, -(one or 0)))
+        return [(until, self._of(until)) for until in ordered]
+
+    def _of(self, until: int | None) -> "Trust":
+        return Trust(
+            tuple(one for one in self.authorities if one.until == until),
+            tuple(one for one in self.chains if one.until == until),
+            tuple(one for one in self.bitcoin if one.until == until),
+        )
+
 
 def parse_trust(text: str) -> Trust:
     """Return what stands in a trust file, failing closed.
