@@ -191,6 +191,16 @@ class MemoryStore:
         found = [row for row in rows if (row.anchor, row.state) == (anchor, state)]
         return sorted(found, key=lambda row: row.size)
 
+    def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
+        return (self.attestations_by(anchor, state=state) or [None])[-1]
+
+    def newest_change(self, anchor: str) -> AttestationRow | None:
+        rows = (row for row in self.attested.values() if row.anchor == anchor)
+        return max(rows, key=lambda row: row.updated, default=None)
+
+    def attesting(self) -> list[str]:
+        return sorted({anchor for _, anchor in self.attested})
+
     def anchored(self, size: int) -> tuple[int, bytes] | None:
         final = {row.size for row in self.attested.values() if row.state == "final"}
         found = [c for c in self.checkpoints.items() if c[0] >= size and c[0] in final]

@@ -23,6 +23,7 @@ check to say, which reads every entry.
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,12 +171,18 @@ class SqliteStore(EntryTables, PublicationTables, AccessTables):
         return meta["origin"]
 
     def _add_missing(self) -> None:
-        """Make the one table that stores of an earlier day do not have."""
+        """Make the one table, with its indices, that earlier stores do not have."""
         query = "SELECT 1 FROM sqlite_schema WHERE name = 'attestations'"
         if not self._database.fetch(query, (), (int,)):
             with self._database.writing() as connection:
-                statement = ATTESTATIONS_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS")
-                connection.execute(statement)
+                # Another process may just have made them.
+                made = re.sub(
+                    "CREATE (TABLE|INDEX)",
+                    r"CREATE \1 IF NOT EXISTS",
+                    ATTESTATIONS_SCHEMA,
+                )
+                for statement in made.split(";"):
+                    connection.execute(statement)
 
     def tidy(self) -> None:
         """Do, beside the writers, what they would else have to do now and then.

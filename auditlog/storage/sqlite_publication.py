@@ -25,7 +25,9 @@ ATTESTATIONS_SCHEMA = """
 CREATE TABLE attestations (
     size INTEGER NOT NULL, anchor TEXT NOT NULL, kind TEXT NOT NULL,
     state TEXT NOT NULL, evidence BLOB NOT NULL, submitted INTEGER NOT NULL,
-    updated INTEGER NOT NULL, PRIMARY KEY (size, anchor)) WITHOUT ROWID"""
+    updated INTEGER NOT NULL, PRIMARY KEY (size, anchor)) WITHOUT ROWID;
+CREATE INDEX attestations_state ON attestations (anchor, state, size);
+CREATE INDEX attestations_updated ON attestations (anchor, updated)"""
 
 _ATTESTATION: Kinds = (int, str, str, str, bytes, int, int)
 
@@ -131,6 +133,21 @@ class PublicationTables:
         return self._attestations(
             "anchor = ? AND state = ? ORDER BY size", anchor, state
         )
+
+    def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
+        """See `auditlog.storage.Attestations.last_attestation`."""
+        where = "anchor = ? AND state = ? ORDER BY size DESC LIMIT 1"
+        return first_of(self._attestations(where, anchor, state))
+
+    def newest_change(self, anchor: str) -> AttestationRow | None:
+        """See `auditlog.storage.Attestations.newest_change`."""
+        where = "anchor = ? ORDER BY updated DESC LIMIT 1"
+        return first_of(self._attestations(where, anchor))
+
+    def attesting(self) -> list[str]:
+        """See `auditlog.storage.Attestations.attesting`."""
+        query = "SELECT DISTINCT anchor FROM attestations ORDER BY anchor"
+        return [anchor for (anchor,) in self._database.fetch(query, (), (str,))]
 
     def _attestations(self, where: str, *values: object) -> list[AttestationRow]:
         query = f"SELECT * FROM attestations WHERE {where}"  # noqa: S608 (our own words only)

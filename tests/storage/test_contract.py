@@ -386,6 +386,24 @@ def test_attestations_stand_by_their_checkpoint(published: Store) -> None:
     assert published.attested_sizes() == [5, 9]
 
 
+def test_the_last_attestation_and_the_newest_change(published: Store) -> None:
+    assert published.newest_change("a") is None
+    assert published.last_attestation("a", state="final") is None
+    assert published.attesting() == []
+    rows = [
+        attestation(2, "a", state="final", updated=30),
+        attestation(5, "a", state="final", updated=10),
+        attestation(9, "a", updated=20),
+        attestation(5, "b", updated=40),
+    ]
+    for row in rows:
+        published.put_attestation(row)
+    assert published.last_attestation("a", state="final") == rows[1]
+    assert published.last_attestation("a", state="pending") == rows[2]
+    assert published.newest_change("a") == rows[0]
+    assert published.attesting() == ["a", "b"]
+
+
 def test_a_pending_attestation_is_replaced(published: Store) -> None:
     published.put_attestation(attestation(5))
     newer = attestation(5, evidence=b'{"n":1}', updated=9)
