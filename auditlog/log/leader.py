@@ -19,10 +19,10 @@ from auditlog.core.errors import (
     StorageError,
     VerificationError,
 )
-from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.state import state_of
+from auditlog.log.witnessing import Witnessing
 from auditlog.metrics import SILENT, Observer
 from auditlog.storage.files import FileLock
 
@@ -56,7 +56,7 @@ class Leader:
         self._look_at = 0.0
         self._log = log
         self._config = config
-        self._anchoring = Anchoring(log, config, clock)
+        self._witnessing = Witnessing(log, config, clock)
         self._lock = ExitStack()
         self._sequencer: Sequencer | None = None
         self._said: dict[str, str] = {}
@@ -137,7 +137,7 @@ class Leader:
 
     def _anchor(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
-            if self._sequencer is not None and self._anchoring.due():
+            if self._sequencer is not None and self._witnessing.due():
                 self._ask(_ASK_SECONDS)
             if self._sequencer is not None and self._observer.watches:
                 self._observe()
@@ -222,7 +222,7 @@ class Leader:
 
     def _ask(self, timeout: float) -> None:
         try:
-            self._anchoring.ask(timeout=timeout)
+            self._witnessing.ask(timeout=timeout)
         except VerificationError as error:
             self._halt(error)
         except AuditLogError as error:

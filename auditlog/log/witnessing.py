@@ -1,4 +1,4 @@
-"""Taking checkpoints outside the operator's reach, on a schedule."""
+"""Having the newest checkpoint cosigned by witnesses, on a schedule."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.proofs import consistency_proof
 from auditlog.storage import Cosignature
 
-__all__ = ["Anchoring"]
+__all__ = ["Witnessing"]
 
 _log = logging.getLogger("auditlog")
 
@@ -22,7 +22,7 @@ _LOOK_SECONDS = 5.0
 _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
-class Anchoring:
+class Witnessing:
     """Asks the witnesses of the operator's policy to cosign the newest checkpoint."""
 
     def __init__(
