@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditlog import build_verifier, verifier
+from auditlog.build_verifier import sources
 from auditlog.core.note import ED25519, ML_DSA_44
 from auditlog.verifier import main
 from tests.receipts import MemoryLog, make_decision
@@ -476,15 +477,13 @@ def test_the_build_is_reproducible(pyz: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == pyz.read_bytes()
     assert pyz.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert os.access(pyz, os.X_OK)
-    core = Path(verifier.__file__).parent / "core"
     with zipfile.ZipFile(pyz) as archive:
         infos = archive.infolist()
     names = [info.filename for info in infos]
     assert names == sorted(names)
-    assert set(names) == {
-        *("__main__.py", "auditlog/__init__.py", "auditlog/verifier.py"),
-        *(f"auditlog/core/{path.name}" for path in core.glob("*.py")),
-    }
+    package = Path(verifier.__file__).parent
+    held = {path.relative_to(package.parent).as_posix() for path in sources()}
+    assert set(names) == {"__main__.py", *held}
     for info in infos:
         assert info.date_time == (1980, 1, 1, 0, 0, 0)
         assert info.compress_type == zipfile.ZIP_STORED

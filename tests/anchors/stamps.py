@@ -81,38 +81,34 @@ def anchor_of(
     return Anchor(KIND, log.proof(index, size, note=note), evidence)
 
 
-def anchor_entry(
-    number: int, digest: bytes, evidence: Mapping[str, Any], **changes: Any
-) -> bytes:
-    """Return the log's own entry about an attestation."""
+def renewed(
+    log: MemoryLog,
+    anchor: Anchor,
+    stamper: Stamper,
+    time: int,
+    *,
+    source: str | None = None,
+    **changes: Any,
+) -> Anchor:
+    """Return an anchor with a renewal, which adds to the log what that takes.
+
+    `changes` are made to the data of the log's own entry about the evidence.
+    """
     data = {
         "anchor": "stamper",
         "attempt": 1,
-        "digest": format_base64(digest),
-        "evidence": evidence_digest(evidence),
-        "kind": KIND,
+        "digest": format_base64(anchor_digest(split_proof(anchor.proof))),
+        "evidence": evidence_digest(anchor.evidence),
+        "kind": anchor.kind,
         "size": 1,
         "state": "final",
-        **changes,
     }
-    source = changes.pop("source", None)
-    data.pop("source", None)
-    entry = Entry(make_id(number), "auditlog.anchor.v1", source or "", TIME, data)
-    return format_entry(entry)
-
-
-def renewed(
-    log: MemoryLog, anchor: Anchor, stamper: Stamper, time: int, **changes: Any
-) -> Anchor:
-    """Return an anchor with a renewal, which adds to the log what that takes."""
-    digest = anchor_digest(split_proof(anchor.proof))
-    entry = anchor_entry(
-        900 + len(log.entries), digest, anchor.evidence, source=log.origin, **changes
-    )
-    at = log.add(entry)
+    id_, type_ = make_id(900 + len(log.entries)), "auditlog.anchor.v1"
+    entry = Entry(id_, type_, source or log.origin, TIME, data | changes)
+    at = log.add(format_entry(entry))
     later = anchor_of(log, at, stamper, time)
     renewal = {
-        "entry": entry.decode(),
+        "entry": log.entries[at].decode(),
         "proof": later.proof.decode(),
         "kind": later.kind,
         "evidence": later.evidence,
