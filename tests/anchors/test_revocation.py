@@ -143,8 +143,8 @@ def test_beyond_the_last_good_checkpoint_nothing_counts() -> None:
     early = anchor_of(LOG, 0, A, TIME, 4)
     with pytest.raises(
         UntrustedError,
-        match=r"^the key .* is revoked: expected a checkpoint of up to size 3, its last "
-        r"good one, got 4$",
+        match=r"^the key .* is revoked: expected a checkpoint of up to size 3, its "
+        r"last good one, got 4$",
     ):
         verify(revoked(before=LOST), early, size=4, quorum="all")
 
