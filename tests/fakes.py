@@ -194,6 +194,10 @@ class MemoryStore:
     def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
         return (self.attestations_by(anchor, state=state) or [None])[-1]
 
+    def first_attestation(self, anchor: str, *, size: int) -> AttestationRow | None:
+        found = self.attestations_by(anchor, state="final")
+        return next((row for row in found if row.size >= size), None)
+
     def newest_change(self, anchor: str) -> AttestationRow | None:
         rows = (row for row in self.attested.values() if row.anchor == anchor)
         return max(rows, key=lambda row: row.updated, default=None)

@@ -223,6 +223,9 @@ class Attestations(Protocol):
     def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
         """Return the row of one anchor in one state with the largest size, or None."""
 
+    def first_attestation(self, anchor: str, *, size: int) -> AttestationRow | None:
+        """Return an anchor's final row of the smallest size from `size` on, or None."""
+
     def newest_change(self, anchor: str) -> AttestationRow | None:
         """Return the row of one anchor that was updated last, or None."""
 

@@ -139,6 +139,11 @@ class PublicationTables:
         where = "anchor = ? AND state = ? ORDER BY size DESC LIMIT 1"
         return first_of(self._attestations(where, anchor, state))
 
+    def first_attestation(self, anchor: str, *, size: int) -> AttestationRow | None:
+        """See `auditlog.storage.Attestations.first_attestation`."""
+        where = "anchor = ? AND state = 'final' AND size >= ? ORDER BY size LIMIT 1"
+        return first_of(self._attestations(where, anchor, size))
+
     def newest_change(self, anchor: str) -> AttestationRow | None:
         """See `auditlog.storage.Attestations.newest_change`."""
         where = "anchor = ? ORDER BY updated DESC LIMIT 1"
