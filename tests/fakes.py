@@ -192,7 +192,8 @@ class MemoryStore:
         return sorted(found, key=lambda row: row.size)
 
     def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
-        return (self.attestations_by(anchor, state=state) or [None])[-1]
+        rows = self.attestations_by(anchor, state=state)
+        return rows[-1] if rows else None
 
     def newest_change(self, anchor: str) -> AttestationRow | None:
         rows = (row for row in self.attested.values() if row.anchor == anchor)
