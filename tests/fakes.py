@@ -192,7 +192,8 @@ class MemoryStore:
         return sorted(found, key=lambda row: row.size)
 
     def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
-        return (self.attestations_by(anchor, state=state) or [None])[-1]
+        rows = self.attestations_by(anchor, state=state)
+        return rows[-1] if rows else None
 
     def first_attestation(self, anchor: str, *, size: int) -> AttestationRow | None:
         found = self.attestations_by(anchor, state="final")
