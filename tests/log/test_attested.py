@@ -66,19 +66,19 @@ class Log:
         with open_log(self.path, read_only=True) as log:
             return ask(Reader(log))
 
-    def receipt(self, id_: str, **options: list[str]) -> bytes:
-        return self.read(lambda reader: reader.receipt(id_, **options))
+    def receipt(self, id_: str, renew: list[str] | None = None) -> bytes:
+        return self.read(lambda reader: reader.receipt(id_, renew=renew))
 
     def level(self, id_: str) -> str:
         with open_log(self.path, read_only=True) as log:
             return Reader(log).decision(id_).level
 
     def verify(
-        self, id_: str, trust: Trust | None = None, **options: list[str]
+        self, id_: str, trust: Trust | None = None, renew: list[str] | None = None
     ) -> AnchoredVerdict:
         policy = (self.path / "policy").read_text()
         trust = trust_of(A, B) if trust is None else trust
-        return verify_anchored_receipt(self.receipt(id_, **options), policy, trust)
+        return verify_anchored_receipt(self.receipt(id_, renew), policy, trust)
 
 
 @pytest.fixture
