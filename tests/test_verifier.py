@@ -732,6 +732,22 @@ def test_the_file_verifies_where_nothing_is_installed(
     assert where.stdout.decode().startswith(str(pyz))
 
 
+def test_the_file_weighs_anchors_where_nothing_is_installed(
+    pyz: Path, only_cryptography: Path, tmp_path: Path
+) -> None:
+    later = anchor_of(LOG, 0, TSA_A)._replace(kind="later")
+    (tmp_path / "a.receipt.json").write_bytes(LOG.receipt(DECISION, anchors=(later,)))
+    (tmp_path / "policy").write_text(LOG.policy())
+    (tmp_path / "trust").write_text(trust_file(TSA_A))
+    arguments = ("a.receipt.json", "--policy", "policy", "--trust", "trust")
+    done = run(pyz, only_cryptography, tmp_path, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    point = "anything by anchor 1 (later): this version checks evm, ots, rfc3161, not"
+    assert point in done.stdout
+    asked = run(pyz, only_cryptography, tmp_path, *arguments, "--min-anchors", "1")
+    assert asked.returncode == 13
+
+
 def test_the_file_refuses_damage(
     pyz: Path, only_cryptography: Path, tmp_path: Path
 ) -> None:
