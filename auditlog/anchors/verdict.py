@@ -137,8 +137,13 @@ def verify_anchored_receipt(
     narrowed = rules.narrow(notes, weighed)
     main = verify_receipt(replace(opened, anchors=()), narrowed, require_pq=require_pq)
     unwitnessed = replace(narrowed, quorum="none")
-    signed = [_sign(one, opened.entry, unwitnessed, require_pq) for one in weighed]
-    return _conclude(main, signed, min_anchors)
+    signed: dict[bytes, Verdict | UntrustedError] = {}
+    for one in weighed:  # several anchors may have seen one note
+        if one.anchor.proof not in signed:
+            found = _tree(one, opened.entry, unwitnessed, require_pq)
+            signed[one.anchor.proof] = found
+    known = [_with_tree(one, signed[one.anchor.proof]) for one in weighed]
+    return _conclude(main, known, min_anchors)
 
 
 def verify_anchored_entry(
@@ -188,18 +193,27 @@ def _named(name: str, error: AuditLogError) -> AuditLogError:
     return kind(f"{name}: {error}")
 
 
-def _sign(one: _Weighed, entry: bytes, policy: Policy, require_pq: bool) -> _Weighed:
-    """Require an anchored note to cover this entry, and to be signed by the log.
+def _tree(
+    one: _Weighed, entry: bytes, policy: Policy, require_pq: bool
+) -> Verdict | UntrustedError:
+    """Require an anchored note to cover this entry, and look who signed it.
 
-    What anchors prove of a note that nobody believed signed is put aside.
+    Returns:
+        The tree, or why nobody who is believed signed it.
     """
     try:
-        tree = verify_entry(entry, one.anchor.proof, policy, require_pq=require_pq)
+        return verify_entry(entry, one.anchor.proof, policy, require_pq=require_pq)
     except UntrustedError as error:
-        return one._replace(held=None, why_not=str(error))
+        return error
     except (MalformedError, VerificationError) as error:
         raise _named(one.name, error) from None
-    return one._replace(tree=tree)
+
+
+def _with_tree(one: _Weighed, tree: Verdict | UntrustedError) -> _Weighed:
+    """Return an anchor without what it proves, if nobody who is believed signed."""
+    if isinstance(tree, Verdict):
+        return one._replace(tree=tree)
+    return one._replace(held=None, why_not=str(tree))
 
 
 def _conclude(
