@@ -6,7 +6,8 @@ have made it:
 
 - it is that checkpoint itself, or
 - the witnesses of the policy cosigned the tree: they would not have cosigned another
-  one of a size that they had already seen, or
+  one of a size that they had already seen; where it is known when the key was lost,
+  they did so before, as a new witness has seen nothing yet, or
 - an anchor saw this very signature before the key was lost.
 
 At the size of the good checkpoint another tree is a fork, whoever signed it and when.
@@ -89,7 +90,7 @@ class RevokingPolicy(Policy):
                 f"{is_revoked}: expected a checkpoint of up to size {revoked.size}, "
                 f"its last good one, got {size}"
             )
-        is_good = size == revoked.size or self._is_cosigned(checkpoint, note)
+        is_good = size == revoked.size or self._is_cosigned(checkpoint, note, revoked)
         if is_good or self._is_attested(line, revoked):
             return ""
         return (
@@ -97,7 +98,9 @@ class RevokingPolicy(Policy):
             f"it was lost, for its checkpoint of size {size}"
         )
 
-    def _is_cosigned(self, checkpoint: Checkpoint, note: bytes) -> bool:
+    def _is_cosigned(
+        self, checkpoint: Checkpoint, note: bytes, revoked: Revocation
+    ) -> bool:
         if self.witnessed.quorum == "none":
             return False
         for other in (note, *self.cosigned):
@@ -105,7 +108,12 @@ class RevokingPolicy(Policy):
                 found = open_checkpoint(other, self.witnessed)
             except VerificationError:
                 continue
-            if found.checkpoint == checkpoint:
+            names = {
+                witness.name
+                for witness, seconds in found.cosignatures
+                if revoked.before is None or seconds * 1_000_000 < revoked.before
+            }
+            if found.checkpoint == checkpoint and self.witnessed.satisfied_by(names):
                 return True
         return False
 

@@ -28,7 +28,8 @@ TOML; unknown tables and keys refuse the whole file, as in a policy::
     key = "bank.example/credit+1a2b3c4d" # name and id, as at the start of its vkey
     size = 4711                          # of its last good checkpoint
     root = "…"                           # of the same, in base64
-    before = 2026-11-01T00:00:00Z        # optional: what was anchored earlier is good
+    before = 2026-11-01T00:00:00Z        # optional: when it was lost; what anchors and
+                                         # witnesses saw earlier is good
 
 Several tables of one `party` count as one party. What could be read in two ways refuses
 the file too: one authority, contract, block or revoked key in two tables.
@@ -124,7 +125,7 @@ class Revocation:
     root: bytes
     """Of the same, 32 bytes."""
     before: int | None = None
-    """Microseconds since the epoch: what was anchored earlier is still good."""
+    """Microseconds since the epoch: what anchors saw earlier is still good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,9 +296,9 @@ class Reader:
             witnessed = self._best_checkpoint(index)[2]
         except PendingError:
             return "accepted"
-        if not witnessed and self._log.policy().quorum != "none":
-            return "included"
-        if self._attested.is_anchored(index):
+        if self._attested.is_anchored(index) and (
+            witnessed or self._log.policy().quorum == "none"
+        ):
             return "anchored"
         return "witnessed" if witnessed else "included"
 

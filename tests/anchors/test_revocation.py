@@ -78,6 +78,14 @@ def test_smaller_ones_count_if_the_quorum_cosigned_them() -> None:
         verify_anchored_receipt(data, LOG.policy("none"), trust)
 
 
+def test_witnesses_that_cosigned_after_the_key_was_lost_save_no_signature() -> None:
+    # One that is new to the log cosigns whatever it is shown first.
+    in_time = revoked(before=TIME + 1_000_000)
+    assert verify(in_time, size=2, quorum="all").size == 2
+    with pytest.raises(UntrustedError, match="expected the quorum of witnesses, or"):
+        verify(revoked(before=TIME), size=2, quorum="all")
+
+
 def test_smaller_ones_count_if_an_anchor_saw_them_before_the_key_was_lost() -> None:
     revocation = revoked(before=LOST)
     for time in (TIME, LOST - 1):
