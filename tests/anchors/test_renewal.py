@@ -214,6 +214,19 @@ def test_a_renewal_under_a_fork_is_found() -> None:
         verify(log, *both)
 
 
+def test_another_log_renews_nothing() -> None:
+    log, other = make_log(), MemoryLog("other.example", types=(ED25519,))
+    anchor = renewed(other, anchor_of(log, 0, OLD, size=2), NEW, TIME + 2 * DAY)
+    key = other.policy("none").splitlines()[0]
+    data = log.receipt(DECISION, size=2, anchors=(anchor,))
+    with pytest.raises(
+        VerificationError, match=r"^expected renewals by the same log, got another's$"
+    ):
+        verify_anchored_receipt(
+            data, f"{key}\n{log.policy()}", trust_of(OLD, NEW, OTHER)
+        )
+
+
 def test_renewals_of_renewals_end_somewhere() -> None:
     log = make_log()
     chain = [anchor_of(log, 0, NEW, size=2)]

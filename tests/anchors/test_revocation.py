@@ -204,6 +204,13 @@ def test_anchored_notes_count_where_the_witnesses_saw_the_same_tree() -> None:
     assert verdict.existed_before == LOST + DAY
 
 
+def test_witnesses_vouch_for_the_tree_that_they_cosigned_only() -> None:
+    late = anchor_of(LOG, 0, A, LOST + DAY, 2)
+    verdict = verify(revoked(before=LOST), late, size=3, quorum="all")
+    assert verdict.existed_before is None
+    assert verdict.not_proven[-1].endswith("for its checkpoint of size 2")
+
+
 def test_related_entries_are_held_to_it_too() -> None:
     log = make_log()
     at = log.add(format_entry(Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})))
