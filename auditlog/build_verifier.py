@@ -1,10 +1,12 @@
 """Builds ``verify_receipt.pyz``: the offline verifier as one file, reproducibly.
 
-The file holds `auditlog.verifier`, `auditlog.core` and nothing else, uncompressed, in
-one order, with one date: the same sources always give the same bytes, so that anybody
-can build it and compare. It needs Python and `cryptography`.
+The file holds `auditlog.core`, `auditlog.verifier`, what that loads for anchors and for
+forks, and nothing else, uncompressed, in one order, with one date: the same sources
+always give the same bytes, so that anybody can build it and compare. It needs Python
+and `cryptography`; time stamps of RFC 3161 also the packages that their check names.
 """
 
+import ast
 import hashlib
 import io
 import sys
@@ -12,9 +14,11 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["build", "main"]
+__all__ = ["build", "main", "sources"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_ROOTS = ("auditlog.verifier", "auditlog.anchors.verdict", "auditlog.monitor.fork")
+"""What is loaded by name; the rest is what these import."""
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = b"""\
 import sys
@@ -52,9 +56,44 @@ def build(out: Path) -> None:
 
 def _files() -> Iterator[tuple[str, bytes]]:
     yield "__main__.py", _MAIN
-    sources = [_PACKAGE / "__init__.py", _PACKAGE / "verifier.py"]
-    for path in [*sources, *(_PACKAGE / "core").glob("*.py")]:
+    for path in sources():
         yield path.relative_to(_PACKAGE.parent).as_posix(), path.read_bytes()
+
+
+def sources() -> list[Path]:
+    """Return the files of the package that the verifier is made of.
+
+    That is the whole core, and every module that it can come to load.
+    """
+    found = set((_PACKAGE / "core").glob("*.py"))
+    waiting = [path for name in _ROOTS for path in _paths(name)]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            if path.parent == _PACKAGE and path.name == "__init__.py":
+                continue  # it loads nothing, and names all for type checkers
+            waiting += [one for name in _imported(path) for one in _paths(name)]
+    return sorted(found)
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _paths(name: str) -> list[Path]:
+    """Return the files that hold a module of the package, or what stands in one."""
+    first, *rest = name.split(".")
+    if first != _PACKAGE.name:
+        return []
+    folders = [_PACKAGE.joinpath(*rest[:depth]) for depth in range(len(rest) + 1)]
+    files = [folder / "__init__.py" for folder in folders]
+    files += [folder.with_suffix(".py") for folder in folders[1:]]
+    return [path for path in files if path.is_file()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ in clear in entries, never an id or a person.
 ``auditlog_orphans_recovered_total``           admitted as interrupted by recovery
 ``auditlog_capture_errors_total``              stage: describe, store
 ``auditlog_inflight_decisions``                opened and not durable yet
+``auditlog_anchor_attempts_total``             anchor, state: pending, final, failed
 ``auditlog_integrate_seconds``                 one round of the sequencer, a histogram
 ``auditlog_tree_size``                         entries under the newest checkpoint
 ``auditlog_checkpoint_timestamp_seconds``      of the newest entry under it
@@ -84,6 +85,9 @@ class Observer:
 
     def integrated(self, seconds: float) -> None:
         """Take how long a round of the sequencer took."""
+
+    def attested(self, anchor: str, state: str) -> None:
+        """Count an attempt of an anchor: pending, final or failed."""
 
     def log_state(self, state: LogState) -> None:
         """Take what the log looks like."""
@@ -166,6 +170,11 @@ class _Prometheus(Observer):
         self._integrate = client.Histogram(
             "auditlog_integrate_seconds", "One round of the sequencer."
         )
+        self._attempts = client.Counter(
+            "auditlog_anchor_attempts_total",
+            "Attempts to have a checkpoint attested.",
+            ["anchor", "state"],
+        )
         self._gauges = _LogGauges(client, client.REGISTRY)
         _build_info(client, client.REGISTRY)
         self._children: dict[tuple[str | None, ...], Any] = {}
@@ -205,6 +214,10 @@ class _Prometheus(Observer):
     @_never_raises
     def integrated(self, seconds: float) -> None:
         self._integrate.observe(seconds)
+
+    @_never_raises
+    def attested(self, anchor: str, state: str) -> None:
+        self._attempts.labels(anchor, state).inc()
 
     @_never_raises
     def log_state(self, state: LogState) -> None:

@@ -1,7 +1,8 @@
 """The offline verifier as a command: ``auditlog verify`` and ``verify_receipt.pyz``.
 
 It reads the files that it is given and nothing else: no network, no log, no clock. It
-needs the standard library, `cryptography` and `auditlog.core`.
+needs the standard library, `cryptography` and `auditlog.core`; with a trust file also
+the pure parts of `auditlog.anchors`, which are loaded then only.
 """
 
 import argparse
@@ -9,15 +10,16 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from auditlog.core.checkpoint import Policy, parse_policy
 from auditlog.core.encoding import MAX_TEXT
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
 from auditlog.core.receipt import MAX_RECEIPT
-from auditlog.core.record import MAX_ENTRY
+from auditlog.core.record import MAX_ENTRY, format_time
 from auditlog.core.verify import (
     Verdict,
     contradictions,
@@ -27,7 +29,13 @@ from auditlog.core.verify import (
 
 __all__ = ["main", "run"]
 
+_T = TypeVar("_T")
+_Checker = Callable[[bytes, bytes | None], Verdict]
+"""(file, entry of a tlog-proof or None) -> what follows."""
+
 _SCHEMA = "auditlog.verification.v1"
+_FORK_SCHEMA = b'"schema":"auditlog.fork.v1"'
+_FORK = "FORK PROVEN: the log signed two histories"
 _PROOF_HEADER = b"c2sp.org/tlog-proof@"
 _OK, _UNCHECKED, _USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 1, 2, 130, 141
 _FAILED = VerificationError.exit_code
@@ -39,6 +47,8 @@ _STATUS = {
     16: "MALFORMED: these bytes are not what they should be",
     _UNCHECKED: "NOT CHECKED",
 }
+_MOST = 100
+"""Parties that may be asked for."""
 _SHOWN = 160
 """Characters shown of a disclosed value; `--json` gives all."""
 
@@ -61,6 +71,9 @@ class _Result:
     text: str
     """The claim, or why there is none."""
     verdict: Verdict | None = None
+    status: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What `--json` tells beside the verdict."""
 
 
 class _CannotReadError(Exception):
@@ -83,11 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         policy = _read_policy(options.policy)
         entry = _read_entry(options.entry)
+        checker = _checker(options, policy)
     except _CannotReadError as error:
         return _complain(options.json, str(error), _UNCHECKED)
     except MalformedError as error:
-        return _complain(options.json, f"{options.policy}: {error}", error.exit_code)
-    results = [_verify(item, entry, policy, options.require_pq) for item in sources]
+        return _complain(options.json, str(error), error.exit_code)
+    results = [_verify(item, entry, policy, checker) for item in sources]
     conflicts = _compare(results)
     _write((_to_json if options.json else _to_text)(results, conflicts))
     codes = {result.code for result in results} | ({_FAILED} if conflicts else set())
@@ -138,6 +152,19 @@ def _parser() -> argparse.ArgumentParser:
         "--entry", metavar="FILE", help="the entry that a .tlog-proof is about"
     )
     parser.add_argument(
+        "--trust",
+        metavar="FILE",
+        default=os.environ.get("AUDITLOG_TRUST"),
+        help="whom you believe about time, and which keys are revoked (TOML)",
+    )
+    parser.add_argument(
+        "--min-anchors",
+        metavar="K",
+        type=_count,
+        help="demand anchors of so many distinct parties, and tell the time that so "
+        "many vouch for",
+    )
+    parser.add_argument(
         "--require-pq",
         action="store_true",
         help="demand a post-quantum signature of the log (ML-DSA)",
@@ -146,14 +173,64 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MOST}")
+    return int(text[:9])
+
+
 def _read_policy(name: str) -> Policy:
-    data, error = _read(name, 4 * MAX_TEXT)
+    return _parsed(name, _read_text(name, 4 * MAX_TEXT, "a policy"), parse_policy)
+
+
+def _checker(options: argparse.Namespace, policy: Policy) -> _Checker:
+    """Return what verifies a file, by what was given beside the policy.
+
+    Anchors are loaded here, not above: they cost time, and not everybody asks for them.
+    """
+    if not options.trust:
+        return _without_trust(policy, options.require_pq)
+    from auditlog.anchors.trust import MAX_TRUST, parse_trust
+    from auditlog.anchors.verdict import verify_anchored_entry, verify_anchored_receipt
+
+    text = _read_text(options.trust, 4 * MAX_TRUST, "a trust file")
+    trust = _parsed(options.trust, text, parse_trust)
+    asked = {"min_anchors": options.min_anchors, "require_pq": options.require_pq}
+
+    def check(data: bytes, entry: bytes | None) -> Verdict:
+        if entry is None:
+            return verify_anchored_receipt(data, policy, trust, **asked)
+        return verify_anchored_entry(entry, data, policy, trust, **asked)
+
+    return check
+
+
+def _without_trust(policy: Policy, require_pq: bool) -> _Checker:
+    def check(data: bytes, entry: bytes | None) -> Verdict:
+        if entry is None:
+            return verify_receipt(data, policy, require_pq=require_pq)
+        return verify_entry(entry, data, policy, require_pq=require_pq)
+
+    return check
+
+
+def _read_text(name: str, limit: int, what: str) -> str:
+    data, error = _read(name, limit)
     if error:
         raise _CannotReadError(error)
     try:
-        return parse_policy(data.decode())
+        return data.decode()
     except UnicodeDecodeError:
-        raise MalformedError("expected a policy in UTF-8, got other bytes") from None
+        raise MalformedError(
+            f"{name}: expected {what} in UTF-8, got other bytes"
+        ) from None
+
+
+def _parsed(name: str, text: str, parse: Callable[[str], _T]) -> _T:
+    try:
+        return parse(text)
+    except MalformedError as error:
+        raise MalformedError(f"{name}: {error}") from None
 
 
 def _read_entry(name: str | None) -> bytes | None:
@@ -179,8 +256,11 @@ def _read(name: str, limit: int) -> tuple[bytes, str | None]:
 def _check_usage(options: argparse.Namespace, sources: Sequence[_Source]) -> None:
     read = [item for item in sources if not item.error]
     proofs = [item.name for item in read if _is_proof(item)]
-    if [*options.receipt, options.policy, options.entry].count("-") > 1:
+    named = [*options.receipt, options.policy, options.entry, options.trust]
+    if named.count("-") > 1:
         _parser().error("standard input can be one file only")
+    if options.min_anchors and not options.trust:
+        _parser().error("--min-anchors needs --trust: whom you believe about time")
     if proofs and not options.entry:
         _parser().error(f"{_printable(proofs[0])} is a tlog-proof: give its --entry")
     if options.entry and len(proofs) != len(read):
@@ -192,22 +272,54 @@ def _is_proof(item: _Source) -> bool:
 
 
 def _verify(
-    item: _Source, entry: bytes | None, policy: Policy, require_pq: bool
+    item: _Source, entry: bytes | None, policy: Policy, checker: _Checker
 ) -> _Result:
     if item.error:
         return _Result(item.name, _UNCHECKED, item.error)
     try:
-        if entry is None:
-            verdict = verify_receipt(item.data, policy, require_pq=require_pq)
-        else:
-            verdict = verify_entry(entry, item.data, policy, require_pq=require_pq)
+        if entry is None and _is_fork(item):
+            return _verify_fork(item, policy)
+        verdict = checker(item.data, entry)
     except AuditLogError as error:
         code = error.exit_code if error.exit_code in _STATUS else _UNCHECKED
         return _Result(item.name, code, str(error))
     except Exception as error:  # noqa: BLE001 (a defect of ours, but never a traceback)
         kind = type(error).__name__
         return _Result(item.name, _UNCHECKED, f"internal error: {kind}")
-    return _Result(item.name, _OK, verdict.claim, verdict)
+    return _Result(item.name, _OK, verdict.claim, verdict, facts=_time_facts(verdict))
+
+
+def _is_fork(item: _Source) -> bool:
+    # Canonical JSON: the schema is the last name, so it is the end of the file.
+    return item.data.rstrip().endswith(_FORK_SCHEMA + b"}")
+
+
+def _verify_fork(item: _Source, policy: Policy) -> _Result:
+    """Return what a file proves that shows two histories of one log."""
+    try:
+        module = import_module("auditlog.monitor.fork")
+    except ModuleNotFoundError:
+        raise AuditLogError("this build cannot check forks") from None
+    found = module.verify_fork(item.data, policy)
+    facts = {"not_proven": list(found.not_proven), "origin": found.origin}
+    return _Result(item.name, _OK, found.claim, status=_FORK, facts=facts)
+
+
+def _time_facts(verdict: Verdict) -> dict[str, Any]:
+    """Return what `AnchoredVerdict` says more, as JSON; of another one, nothing."""
+    before = getattr(verdict, "existed_before", None)
+    return {
+        "anchors": [
+            {
+                "kind": bound.kind,
+                "party": bound.party,
+                "notAfter": format_time(bound.not_after),
+                "detail": bound.detail,
+            }
+            for bound in getattr(verdict, "anchors", ())
+        ],
+        "existedBefore": None if before is None else format_time(before),
+    }
 
 
 def _compare(results: Sequence[_Result]) -> list[str]:
@@ -265,7 +377,8 @@ def _to_json(results: Sequence[_Result], conflicts: Sequence[str]) -> str:
 def _file_json(result: _Result) -> dict[str, Any]:
     verdict = result.verdict
     if verdict is None:
-        return _failure(result.text, result.code)
+        failed = _failure(result.text, result.code)
+        return failed if result.code else failed | _proven_fork(result)
     return {
         "ok": True,
         "status": _STATUS[_OK],
@@ -289,7 +402,13 @@ def _file_json(result: _Result) -> dict[str, Any]:
             {"path": path, "value": base64.b64encode(value).decode()}
             for path, value in verdict.disclosed
         ],
+        **result.facts,
     }
+
+
+def _proven_fork(result: _Result) -> dict[str, Any]:
+    check = {"name": "fork", "ok": True, "detail": result.text}
+    return {"ok": True, "status": result.status, "checks": [check], **result.facts}
 
 
 def _dump(value: dict[str, Any]) -> str:
@@ -311,8 +430,10 @@ def _summary(good: int, count: int, conflicts: Sequence[str]) -> str:
 
 
 def _file_text(result: _Result) -> str:
-    lines = [f"{result.file}: {_STATUS[result.code]}", f"  {result.text}"]
+    status = result.status or _STATUS[result.code]
+    lines = [f"{result.file}: {status}", f"  {result.text}"]
     verdict = result.verdict
+    points = verdict.not_proven if verdict else result.facts.get("not_proven", ())
     if verdict:
         lines += ["  Checked:"]
         lines += [f"    {name:<12} {detail}" for name, detail in verdict.checks]
@@ -321,8 +442,9 @@ def _file_text(result: _Result) -> str:
             lines += [
                 f"    {path} = {_shown(value)}" for path, value in verdict.disclosed
             ]
+    if points:
         lines += ["  This does not prove:"]
-        lines += [f"    - {point}" for point in verdict.not_proven]
+        lines += [f"    - {point}" for point in points]
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 

@@ -7,7 +7,14 @@ from typing import Literal
 
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
-from auditlog.storage import Cosignature, HeadState, IndexRow, Query, SpoolItem
+from auditlog.storage import (
+    AttestationRow,
+    Cosignature,
+    HeadState,
+    IndexRow,
+    Query,
+    SpoolItem,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -32,6 +39,7 @@ class MemoryStore:
         self.objects: dict[str, bytes] = {}
         self.checkpoints: dict[int, bytes] = {}
         self.lines: dict[tuple[int, str], Cosignature] = {}
+        self.attested: dict[tuple[int, str], AttestationRow] = {}
         self.keys: dict[bytes, tuple[int, str, str]] = {}
         self.state = HeadState(0, 0, EMPTY_ROOT)
         self._lock = threading.RLock()
@@ -43,6 +51,7 @@ class MemoryStore:
         other.vault, other.objects = dict(self.vault), dict(self.objects)
         other.checkpoints, other.lines = dict(self.checkpoints), dict(self.lines)
         other.keys, other.state = dict(self.keys), self.state
+        other.attested = dict(self.attested)
         return other
 
     @contextlib.contextmanager
@@ -155,6 +164,55 @@ class MemoryStore:
     def cosignatures(self, size: int) -> list[Cosignature]:
         found = [one for one in self.lines.values() if one.size == size]
         return sorted(found, key=lambda one: one.key)
+
+    # Attestations
+
+    def put_attestation(self, row: AttestationRow) -> None:
+        with self._writing("put_attestation"):
+            if row.size not in self.checkpoints:
+                raise ConflictError(
+                    f"expected the size of a published checkpoint, got {row.size}"
+                )
+            stored = self.attested.get((row.size, row.anchor))
+            if stored is not None and stored.state == "final":
+                if stored[2:5] != row[2:5]:
+                    raise ConflictError(
+                        f"{row.anchor} has given a final attestation of another content"
+                    )
+                return
+            self.attested[row.size, row.anchor] = row
+
+    def attestations(self, size: int) -> list[AttestationRow]:
+        found = [row for row in self.attested.values() if row.size == size]
+        return sorted(found, key=lambda row: row.anchor)
+
+    def attestations_by(self, anchor: str, *, state: str) -> list[AttestationRow]:
+        rows = self.attested.values()
+        found = [row for row in rows if (row.anchor, row.state) == (anchor, state)]
+        return sorted(found, key=lambda row: row.size)
+
+    def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
+        rows = self.attestations_by(anchor, state=state)
+        return rows[-1] if rows else None
+
+    def first_attestation(self, anchor: str, *, size: int) -> AttestationRow | None:
+        found = self.attestations_by(anchor, state="final")
+        return next((row for row in found if row.size >= size), None)
+
+    def newest_change(self, anchor: str) -> AttestationRow | None:
+        rows = (row for row in self.attested.values() if row.anchor == anchor)
+        return max(rows, key=lambda row: row.updated, default=None)
+
+    def attesting(self) -> list[str]:
+        return sorted({anchor for _, anchor in self.attested})
+
+    def anchored(self, size: int) -> tuple[int, bytes] | None:
+        final = {row.size for row in self.attested.values() if row.state == "final"}
+        found = [c for c in self.checkpoints.items() if c[0] >= size and c[0] in final]
+        return min(found, default=None)
+
+    def attested_sizes(self) -> list[int]:
+        return sorted({size for size, _ in self.attested})
 
     # Vault, Index
 

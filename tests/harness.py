@@ -105,7 +105,7 @@ def _check_numbers(events: list[dict[str, Any]]) -> None:
         emitter = data.get("emitter")
         if "sequence" in data:
             logged[emitter].add(data["sequence"])
-        elif "reason" in data:
+        elif {"from", "reason"} <= data.keys():
             gap = data["from"], data["to"], data["reason"]
             assert gap not in gaps[emitter], f"{gap} is admitted twice"
             gaps[emitter].append(gap)

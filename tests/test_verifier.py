@@ -1,5 +1,6 @@
 """The offline verifier: its words, its exit statuses, and the one-file build of it."""
 
+import base64
 import importlib.util
 import io
 import json
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auditlog import build_verifier, verifier
+from auditlog.build_verifier import sources
+from auditlog.core.checkpoint import Policy
+from auditlog.core.errors import VerificationError
 from auditlog.core.note import ED25519, ML_DSA_44
+from auditlog.core.verify import verify_receipt
 from auditlog.verifier import main
-from tests.receipts import MemoryLog, make_decision
+from tests.anchors.conftest import stamps_only  # noqa: F401 (a fixture)
+from tests.anchors.stamps import DAY, Stamper, anchor_of
+from tests.receipts import TIME, MemoryLog, make_decision
 
 DECISION = make_decision()
 LOG = MemoryLog(types=(ED25519, ML_DSA_44))
@@ -67,7 +75,7 @@ def test_a_receipt_that_verifies(
     assert shown.out == (
         f"{name}: VERIFIED\n"
         f"  {about} of 2026-11-18T11:06:40.000000Z is entry 0 of the log "
-        "log.example/credit, signed by the operator and cosigned by 1 witness\n"
+        "log.example/credit, signed by the operator and cosigned by 1 of 1 witnesses\n"
         "  Checked:\n"
         f"    entry        {about} of 2026-11-18T11:06:40.000000Z, canonical, of "
         "log.example/credit\n"
@@ -85,6 +93,7 @@ def test_a_receipt_that_verifies(
         "    - that no other decision was left out of the log\n"
         "    - that what the operator recorded is true, or that this model made it\n"
         "    - when it happened: the time in the entry is the operator's own\n"
+        "    - that no later entry amends it, but those that are told here\n"
         "    - that the witnesses are independent of the operator\n"
         "    - that it existed earlier than a witness says to have signed\n"
         "    - anything about the 6 undisclosed leaves\n"
@@ -103,7 +112,9 @@ def test_the_same_as_json(files: Files, capsys: pytest.CaptureFixture[str]) -> N
     assert out["ok"] is True
     assert out["exit_code"] == 0
     assert out["file"] == name
-    assert out["verdict"].endswith("signed by the operator and cosigned by 1 witness")
+    assert out["verdict"].endswith(
+        "signed by the operator and cosigned by 1 of 1 witnesses"
+    )
     assert [check["name"] for check in out["checks"]] == [
         *("entry", "signature", "witnesses", "inclusion"),
         *("commitment", "disclosures", "members"),
@@ -219,6 +230,214 @@ def test_a_post_quantum_signature_can_be_demanded(files: Files) -> None:
     name = files.write("b", log.receipt(DECISION))
     assert files.verify(name) == 0
     assert files.verify(name, "--require-pq") == 13
+
+
+# --- time -----------------------------------------------------------------------------
+
+TSA_A, TSA_B = Stamper("TSA A", 1), Stamper("TSA B", 2)
+ANCHORED = LOG.receipt(
+    DECISION,
+    anchors=(
+        anchor_of(LOG, 0, TSA_A, TIME + DAY),
+        anchor_of(LOG, 0, TSA_B, TIME + 2 * DAY),
+    ),
+)
+
+
+def trust_file(*stampers: Stamper) -> str:
+    return "".join(
+        f'[[authority]]\nparty = "{one.authority.party}"\n'
+        f'policy = "{one.authority.policy}"\nroot = "{one.authority.root}"\n'
+        for one in stampers
+    )
+
+
+@pytest.mark.usefixtures("stamps_only")
+def test_with_a_trust_file_the_verdict_knows_of_time(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = files.write("a.receipt.json", ANCHORED)
+    trust = files.write("trust.toml", trust_file(TSA_A, TSA_B))
+    assert files.verify(name, "--trust", trust) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].endswith(
+        "cosigned by 1 of 1 witnesses; existed unchanged before 2026-11-19T11:06:40Z, "
+        "by TSA A; before 2026-11-20T11:06:40Z, by TSA A and TSA B"
+    )
+    start = "    anchor       rfc3161: the checkpoint of size 2 before 2026-11-"
+    assert shown[7:9] == [
+        f"{start}19T11:06:40Z, by TSA A: policy 1.2.1",
+        f"{start}20T11:06:40Z, by TSA B: policy 1.2.2",
+    ]
+    point = "    - when it happened: only that it existed before 2026-11-20T11:06:40Z"
+    assert point in shown
+
+
+@pytest.mark.usefixtures("stamps_only")
+def test_time_as_json(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    name = files.write("a.receipt.json", ANCHORED)
+    trust = files.write("trust.toml", trust_file(TSA_A, TSA_B))
+    assert files.verify(name, "--trust", trust, "--min-anchors", "1", "--json") == 0
+    out = read_json(capsys)
+    assert out["existedBefore"] == "2026-11-19T11:06:40.000000Z"
+    assert out["anchors"] == [
+        {
+            "kind": "rfc3161",
+            "party": party,
+            "notAfter": f"{day}T11:06:40.000000Z",
+            "detail": f"policy 1.2.{number}",
+        }
+        for number, party, day in (
+            (1, "TSA A", "2026-11-19"),
+            (2, "TSA B", "2026-11-20"),
+        )
+    ]
+    assert files.verify(name, "--json") == 0
+    out = read_json(capsys)
+    assert (out["anchors"], out["existedBefore"]) == ([], None)
+    point = "anything by its 2 anchors: that takes a trust file"
+    assert point in out["not_proven"]
+
+
+@pytest.mark.usefixtures("stamps_only")
+def test_so_many_parties_can_be_demanded(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = files.write("a.receipt.json", ANCHORED)
+    trust = files.write("trust.toml", trust_file(TSA_A))
+    assert files.verify(name, "--trust", trust, "--min-anchors", "1") == 0
+    capsys.readouterr()
+    assert files.verify(name, "--trust", trust, "--min-anchors", "2") == 13
+    assert capsys.readouterr().out == (
+        f"{name}: NOT TRUSTED: the evidence does not satisfy the policy\n"
+        "  expected anchors of 2 distinct parties, got 1; not anything by anchor 2 "
+        "(rfc3161): expected a stamp by an authority of the trust file\n"
+    )
+    entry, proof = files.write("e", DECISION.entry), files.write("p", LOG.proof(0))
+    asked = (proof, "--entry", entry, "--trust", trust)
+    assert files.verify(*asked) == 0
+    assert files.verify(*asked, "--min-anchors", "1") == 13
+
+
+@pytest.mark.usefixtures("stamps_only")
+def test_evidence_that_does_not_hold_is_not_only_left_out(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trust = files.write("trust.toml", trust_file(TSA_A))
+    token = json.loads(ANCHORED)["anchors"][0]["evidence"]["token"].encode()
+    bent = ANCHORED.replace(token, b"A" * 43 + b"=")
+    name = files.write("bent.receipt.json", bent)
+    assert files.verify(name, "--trust", trust) == 10
+    said = "  anchor 1 (rfc3161): expected a stamp of this digest, got another"
+    assert said in capsys.readouterr().out
+    damaged = ANCHORED.replace(token, b"?" + token[1:])
+    name = files.write("damaged.receipt.json", damaged)
+    assert files.verify(name, "--trust", trust) == 16
+
+
+@pytest.mark.usefixtures("stamps_only")
+def test_a_revoked_key_ends_at_its_last_good_checkpoint(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = files.write("a.receipt.json", RECEIPT)
+    root = base64.b64encode(verify_receipt(RECEIPT, LOG.policy()).root).decode()
+    text = "".join(
+        f'[[revoked]]\nkey = "{one.verifier.key}"\nsize = SIZE\nroot = "{root}"\n'
+        for one in LOG.signers
+    )
+    good = files.write("good", text.replace("SIZE", "2"))
+    assert files.verify(name, "--trust", good) == 0
+    early = files.write("early", text.replace("SIZE", "1"))
+    capsys.readouterr()
+    assert files.verify(name, "--trust", early) == 13
+    assert "its last good one, got 2" in capsys.readouterr().out
+    fork = files.write("fork", text.replace("SIZE", "2").replace(root, "A" * 43 + "="))
+    assert files.verify(name, "--trust", fork) == 10
+    assert "has forked" in capsys.readouterr().out
+
+
+def test_a_trust_file_that_is_none(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = files.write("a", RECEIPT)
+    for data, code in ((b"[[autority]]", 16), (b"\xff", 16), (b"", 0)):
+        trust = files.write("trust", data)
+        assert files.verify(name, "--trust", trust) == code
+        shown = capsys.readouterr()
+        if code:
+            assert shown.out == ""
+            assert shown.err.startswith(f"auditlog verify: {trust}: expected ")
+    assert files.verify(name, "--trust", str(files.path / "missing")) == 1
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_the_trust_file_may_come_from_the_environment(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = files.write("a", RECEIPT)
+    monkeypatch.setenv("AUDITLOG_TRUST", files.write("trust", "x"))
+    assert files.verify(name) == 16
+    assert files.verify(name, "--trust", files.write("empty", "")) == 0
+
+
+# --- forks ----------------------------------------------------------------------------
+
+FORK = b'{"a":"","b":"","schema":"auditlog.fork.v1"}\n'
+
+
+class ForkModule(ModuleType):
+    """Stands for `auditlog.monitor.fork`, which this build may have or not."""
+
+    def __init__(self) -> None:
+        super().__init__("auditlog.monitor.fork")
+
+    def verify_fork(self, data: bytes, policy: Policy) -> SimpleNamespace:
+        assert policy.logs
+        if data != FORK:
+            raise VerificationError("no fork: both checkpoints have one root")
+        return SimpleNamespace(
+            origin="log.example/credit",
+            claim="log.example/credit signed two histories",
+            not_proven=("which of the two is the true history",),
+        )
+
+
+def test_a_file_that_proves_a_fork(
+    files: Files,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "auditlog.monitor", ModuleType("auditlog.monitor"))
+    monkeypatch.setitem(sys.modules, "auditlog.monitor.fork", ForkModule())
+    name = files.write("fork.json", FORK)
+    assert files.verify(name) == 0
+    assert capsys.readouterr().out == (
+        f"{name}: FORK PROVEN: the log signed two histories\n"
+        "  log.example/credit signed two histories\n"
+        "  This does not prove:\n"
+        "    - which of the two is the true history\n"
+    )
+    assert files.verify(name, files.write("a", RECEIPT), "--json") == 0
+    fork, receipt = read_json(capsys)["files"]
+    assert (fork["ok"], receipt["ok"]) == (True, True)
+    assert fork["status"] == "FORK PROVEN: the log signed two histories"
+    assert fork["verdict"] == "log.example/credit signed two histories"
+    assert fork["checks"] == [{"name": "fork", "ok": True, "detail": fork["verdict"]}]
+    assert fork["not_proven"] == ["which of the two is the true history"]
+    assert fork["origin"] == "log.example/credit"
+    other = files.write("other.json", FORK.replace(b'"b":""', b'"b":"x"'))
+    assert files.verify(other) == 10
+    assert "no fork: both checkpoints have one root" in capsys.readouterr().out
+
+
+def test_a_build_that_knows_no_forks_says_so(
+    files: Files,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "auditlog.monitor.fork", None)
+    assert files.verify(files.write("fork.json", FORK)) == 1
+    assert "NOT CHECKED\n  this build cannot check forks" in capsys.readouterr().out
 
 
 # --- several files --------------------------------------------------------------------
@@ -342,8 +561,13 @@ def test_a_policy_that_is_none(
         (["-", "--policy", "-"], "standard input can be one file only"),
         (["a.tlog-proof", "--policy", "p"], "is a tlog-proof: give its --entry"),
         (["a", "--policy", "p", "--entry", "e"], "--entry goes with .tlog-proof files"),
+        (["a", "--policy", "p", "--min-anchors", "1"], "--min-anchors needs --trust"),
+        (["a", "--policy", "p", "--min-anchors", "0"], "a number from 1 to 100"),
+        (["a", "--policy", "p", "--min-anchors", "9" * 5000], "a number from 1 to"),
+        (["a", "--policy", "p", "--min-anchors", "x"], "a number from 1 to 100"),
+        (["a", "--policy", "-", "--trust", "-"], "standard input can be one file only"),
     ],
-    ids=range(8),
+    ids=range(13),
 )
 def test_usage(
     files: Files,
@@ -473,15 +697,13 @@ def test_the_build_is_reproducible(pyz: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == pyz.read_bytes()
     assert pyz.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert os.access(pyz, os.X_OK)
-    core = Path(verifier.__file__).parent / "core"
     with zipfile.ZipFile(pyz) as archive:
         infos = archive.infolist()
     names = [info.filename for info in infos]
     assert names == sorted(names)
-    assert set(names) == {
-        *("__main__.py", "auditlog/__init__.py", "auditlog/verifier.py"),
-        *(f"auditlog/core/{path.name}" for path in core.glob("*.py")),
-    }
+    package = Path(verifier.__file__).parent
+    held = {path.relative_to(package.parent).as_posix() for path in sources()}
+    assert set(names) == {"__main__.py", *held}
     for info in infos:
         assert info.date_time == (1980, 1, 1, 0, 0, 0)
         assert info.compress_type == zipfile.ZIP_STORED
@@ -508,6 +730,22 @@ def test_the_file_verifies_where_nothing_is_installed(
     environment = {**os.environ, "PYTHONPATH": str(only_cryptography)}
     where = subprocess.run(command, env=environment, capture_output=True, check=True)
     assert where.stdout.decode().startswith(str(pyz))
+
+
+def test_the_file_weighs_anchors_where_nothing_is_installed(
+    pyz: Path, only_cryptography: Path, tmp_path: Path
+) -> None:
+    later = anchor_of(LOG, 0, TSA_A)._replace(kind="later")
+    (tmp_path / "a.receipt.json").write_bytes(LOG.receipt(DECISION, anchors=(later,)))
+    (tmp_path / "policy").write_text(LOG.policy())
+    (tmp_path / "trust").write_text(trust_file(TSA_A))
+    arguments = ("a.receipt.json", "--policy", "policy", "--trust", "trust")
+    done = run(pyz, only_cryptography, tmp_path, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    point = "anything by anchor 1 (later): this version checks evm, ots, rfc3161, not"
+    assert point in done.stdout
+    asked = run(pyz, only_cryptography, tmp_path, *arguments, "--min-anchors", "1")
+    assert asked.returncode == 13
 
 
 def test_the_file_refuses_damage(

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from auditlog.core.errors import VerificationError
+from auditlog.core.errors import UntrustedError
 from auditlog.core.record import canonical_json
 
 __all__ = [
@@ -138,14 +138,14 @@ def earliest_by(bounds: Sequence[Bound], parties: int) -> int:
         Microseconds since the epoch.
 
     Raises:
-        VerificationError: fewer distinct parties than asked for.
+        UntrustedError: fewer distinct parties than asked for.
     """
     earliest: dict[str, int] = {}
     for bound in bounds:
         known = earliest.setdefault(bound.party, bound.not_after)
         earliest[bound.party] = min(known, bound.not_after)
     if len(earliest) < parties:
-        raise VerificationError(
+        raise UntrustedError(
             f"expected anchors of {parties} distinct parties, got {len(earliest)}"
         )
     return sorted(earliest.values())[parties - 1]

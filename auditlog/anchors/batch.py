@@ -31,6 +31,7 @@ __all__ = ["BatchPath", "aggregate", "anchored_digest", "format_path", "parse_pa
 MAX_BATCH = 1 << 20
 """Logs in the largest batch that is believed; a path has 20 hashes."""
 
+_MAX_HASHES = MAX_BATCH.bit_length() - 1
 _SALT_BYTES = 16
 _FIELDS = {"hashes": list, "index": int, "root": str, "salt": str, "size": int}
 
@@ -104,6 +105,10 @@ def parse_path(value: Mapping[str, Any]) -> BatchPath:
         raise MalformedError(f"expected a salt of {_SALT_BYTES} bytes, got {len(salt)}")
     if not 0 < fields["size"] <= MAX_BATCH:
         raise MalformedError(f"expected a batch of 1 to {MAX_BATCH} logs")
+    if not 0 <= fields["index"] < fields["size"]:
+        raise MalformedError("expected an index below the size of the batch")
+    if len(fields["hashes"]) > _MAX_HASHES:
+        raise MalformedError(f"expected up to {_MAX_HASHES} hashes in a batch path")
     hashes = tuple(parse_hash(one) for one in fields["hashes"])
     root = parse_hash(fields["root"])
     return BatchPath(salt, fields["index"], fields["size"], root, hashes)

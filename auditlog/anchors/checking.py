@@ -5,7 +5,7 @@ clock. What a kind needs beyond the standard library and `cryptography` is loade
 its first evidence comes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from auditlog.anchors.attestation import Bound
@@ -14,11 +14,19 @@ from auditlog.anchors.evm import check as evm
 from auditlog.anchors.ots import check as ots
 from auditlog.anchors.rfc3161 import check as rfc3161
 from auditlog.anchors.trust import Trust
-from auditlog.core.errors import MalformedError
+from auditlog.core.errors import AuditLogError, MalformedError
 
-__all__ = ["KINDS", "check_attestation"]
+__all__ = ["KINDS", "Check", "check_attestation"]
 
-KINDS = ("evm", "ots", "rfc3161")
+Check = Callable[[bytes, Mapping[str, Any], Trust], Bound]
+"""(digest, evidence, trust) -> what is proven; raises as `check_attestation` does."""
+
+KINDS: dict[str, Check] = {
+    "evm": evm.check,
+    "ots": ots.check,
+    "rfc3161": rfc3161.check,
+}
+"""Who checks evidence, by its kind."""
 
 
 def check_attestation(
@@ -29,29 +37,23 @@ def check_attestation(
     Args:
         kind: one of `KINDS`.
         digest: 32 bytes, see `auditlog.anchors.attestation.anchor_digest`.
-        evidence: of a final attestation, as JSON.
+        evidence: of a final attestation, as JSON; a renewal is no part of it.
         trust: whom the verifier believes; nothing is believed because the evidence
-            says so.
+            says so. When a table ends to be believed is the caller's business.
 
     Raises:
-        MalformedError: the kind is unknown, or the evidence does not follow its format.
+        MalformedError: the evidence does not follow its format.
         VerificationError: the evidence proves nothing about this digest.
         UntrustedError: it may, by a party that the trust file does not name.
-        AuditLogError: this installation cannot check the kind.
+        AuditLogError: this version, or this installation, cannot check the kind.
     """
     if not isinstance(evidence, Mapping):
         raise MalformedError("expected evidence as a JSON object")
+    check = KINDS.get(kind)
+    if check is None:
+        known = ", ".join(KINDS)
+        raise AuditLogError(f"this version checks {known}, not {kind[:40]!r}")
     own = {name: value for name, value in evidence.items() if name != "batch"}
     if "batch" in evidence:
         digest = anchored_digest(digest, parse_path(evidence["batch"]))
-    match kind:
-        case "evm":
-            return evm.check(digest, own, trust)
-        case "ots":
-            return ots.check(digest, own, trust)
-        case "rfc3161":
-            return rfc3161.check(digest, own, trust)
-        case _:
-            raise MalformedError(
-                f"expected an anchor of kind {', '.join(KINDS)}, got {kind[:40]!r}"
-            )
+    return check(digest, own, trust)

@@ -28,17 +28,20 @@ TOML; unknown tables and keys refuse the whole file, as in a policy::
     key = "bank.example/credit+1a2b3c4d" # name and id, as at the start of its vkey
     size = 4711                          # of its last good checkpoint
     root = "…"                           # of the same, in base64
-    before = 2026-11-01T00:00:00Z        # optional: what was anchored earlier is good
+    before = 2026-11-01T00:00:00Z        # optional: when it was lost; what anchors and
+                                         # witnesses saw earlier is good
 
-Several tables of one `party` count as one party.
+Several tables of one `party` count as one party. What could be read in two ways refuses
+the file too: one authority, contract, block or revoked key in two tables.
 """
 
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from unicodedata import is_normalized
 
 from auditlog.core.encoding import MAX_TEXT, check_range, parse_hash
 from auditlog.core.errors import MalformedError
@@ -59,6 +62,7 @@ MAX_TRUST = 16 * MAX_TEXT
 
 _T = TypeVar("_T")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_NAME = 100
 _HEADER_BYTES = 80
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,30})){1,30}")
@@ -121,7 +125,7 @@ class Revocation:
     root: bytes
     """Of the same, 32 bytes."""
     before: int | None = None
-    """Microseconds since the epoch: what was anchored earlier is still good."""
+    """Microseconds since the epoch: what anchors saw earlier is still good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,25 @@ class Trust:
     chains: tuple[Chain, ...] = ()
     bitcoin: tuple[Bitcoin, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+
+    def by_until(self) -> list[tuple[int | None, "Trust"]]:
+        """Take the tables apart by their `until`; revocations are in none.
+
+        Returns:
+            Those without an `until` first, then those that are believed longest.
+        """
+        moments = {one.until for one in self.authorities}
+        moments |= {one.until for one in self.chains}
+        moments |= {one.until for one in self.bitcoin}
+        ordered = sorted(moments, key=lambda one: (one is not None, -(one or 0)))
+        return [(until, self._of(until)) for until in ordered]
+
+    def _of(self, until: int | None) -> "Trust":
+        return Trust(
+            tuple(one for one in self.authorities if one.until == until),
+            tuple(one for one in self.chains if one.until == until),
+            tuple(one for one in self.bitcoin if one.until == until),
+        )
 
 
 def parse_trust(text: str) -> Trust:
@@ -148,12 +171,29 @@ def parse_trust(text: str) -> Trust:
         raise MalformedError(f"expected TOML as trust file: {error}") from None
     kinds = ("authority", "bitcoin", "chain", "revoked")
     found = check_fields(tables, "a trust file", {}, dict.fromkeys(kinds, list))
-    return Trust(
+    trust = Trust(
         _each(found, "authority", _authority),
         _each(found, "chain", _chain),
         _each(found, "bitcoin", _bitcoin),
         _each(found, "revoked", _revocation),
     )
+    _refuse_repeats(trust)
+    return trust
+
+
+def _refuse_repeats(trust: Trust) -> None:
+    """Refuse two tables that speak of one thing: they could contradict each other."""
+    _once("authority", [(one.policy, one.root.split()) for one in trust.authorities])
+    _once("contract", [(one.chain_id, one.contract) for one in trust.chains])
+    heights = [(t.party, height) for t in trust.bitcoin for height, _ in t.headers]
+    _once("block of a party", heights)
+    _once("revoked key", [one.key for one in trust.revocations])
+
+
+def _once(what: str, things: list[Any]) -> None:
+    known = {repr(one) for one in things}
+    if len(known) != len(things):
+        raise MalformedError(f"trust file: expected each {what} once, got one twice")
 
 
 def _each(
@@ -189,6 +229,8 @@ def _chain(table: Any) -> Chain:
     names = ("party", "chain_id", "contract", "senders", "blocks")
     required: dict[str, type] = dict(zip(names, kinds, strict=True))
     fields = check_fields(table, "a chain", required, {"until": datetime})
+    if not fields["senders"]:
+        raise MalformedError("expected at least one sender, got none")
     return Chain(
         _party(fields),
         check_range("a chain id", fields["chain_id"], MAX_INTEGER, 1),
@@ -224,13 +266,19 @@ def _moment(value: datetime | None) -> int | None:
         return None
     if value.tzinfo is None:
         raise MalformedError("expected a time with its offset, such as ...T00:00:00Z")
-    return round(value.astimezone(UTC).timestamp() * 1_000_000)
+    microseconds = (value - _EPOCH) // timedelta(microseconds=1)
+    return check_range("a time, since 1970,", microseconds, MAX_INTEGER)
 
 
 def _party(fields: Mapping[str, Any]) -> str:
     party: str = fields["party"]
-    if not (0 < len(party) <= _MAX_NAME and party.isprintable()):
-        raise MalformedError("expected a printable name of up to 100 letters as party")
+    # Two spellings of one name would be two parties.
+    one_spelling = is_normalized("NFC", party) and party == " ".join(party.split())
+    if not (0 < len(party) <= _MAX_NAME and party.isprintable() and one_spelling):
+        raise MalformedError(
+            f"expected a printable name of up to {_MAX_NAME} letters as party, in NFC, "
+            "with single spaces inside only"
+        )
     return party
 
 

@@ -11,13 +11,13 @@ from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import PendingError
 from auditlog.core.note import ED25519, ML_DSA_44, parse_vkey, split_unverified_note
 from auditlog.core.record import format_time
-from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.publication import meets_quorum
 from auditlog.log.reader import Reader
 from auditlog.log.recovery import recover
 from auditlog.log.tokens import create_token, list_tokens, revoke_token, token_id
+from auditlog.log.witnessing import Witnessing
 
 __all__ = [
     "checkpoint",
@@ -75,7 +75,7 @@ def checkpoint(options: argparse.Namespace, out: Output) -> int:
         recover(log, int(time.time() * 1_000_000))
         make_checkpoint(log)
         if options.witness:
-            Anchoring(log, config, time.time).ask()
+            Witnessing(log, config, time.time).ask()
         note = Reader(log).checkpoint()
         policy = log.policy()
         text, signatures = split_unverified_note(note)

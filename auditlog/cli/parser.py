@@ -212,7 +212,20 @@ def _add_reading(verbs: _Verbs) -> None:
         help="open this part, such as request/age; may be repeated",
     )
     receipt.add_argument(
-        "--wait", choices=("included", "witnessed"), help="until it is so"
+        "--wait",
+        choices=("included", "witnessed", "anchored"),
+        help="until it is so",
+    )
+    receipt.add_argument(
+        "--renew",
+        action="store_true",
+        help="add a renewal to what each anchor said, by another: evidence grows old",
+    )
+    receipt.add_argument(
+        "--renew-by",
+        metavar="ANCHOR",
+        action="append",
+        help="as --renew, by this anchor; may be repeated, the first that can does",
     )
     receipt.add_argument(
         "--timeout", type=float, default=30.0, metavar="S", help="of --wait; default 30"

@@ -13,13 +13,12 @@ from auditlog.core.errors import AuditLogError, PendingError
 from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
-from auditlog.log.reader import DecisionView, Reader
+from auditlog.log.reader import LEVELS, DecisionView, Reader
 from auditlog.log.views import decision_json, page_json, parse_moment, parse_number
 from auditlog.storage import Query
 
 __all__ = ["find", "receipt", "show"]
 
-_LEVELS = ("opened", "accepted", "included", "witnessed")
 _POLL_SECONDS = 0.1
 _COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
 
@@ -143,7 +142,8 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
         reader = Reader(log)
         if options.wait is not None:
             _wait(reader, options.id, options.wait, options.timeout)
-        data = reader.receipt(options.id, disclose=options.disclose)
+        renew = options.renew_by or ([] if options.renew else None)
+        data = reader.receipt(options.id, disclose=options.disclose, renew=renew)
         level = reader.decision(options.id).level
         if options.disclose:
             now = time.time()
@@ -169,12 +169,13 @@ def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         reached = reader.decision(id_).level
-        if _LEVELS.index(reached) >= _LEVELS.index(level):
+        if LEVELS.index(reached) >= LEVELS.index(level):
             return
         if time.monotonic() >= deadline:
             msg = (
                 f"{id_} is {reached}, not {level} after {timeout:g} s; if no service "
-                "is running on this log, `auditlog checkpoint --witness` does its part"
+                "is running on this log, `auditlog checkpoint --witness` and `auditlog "
+                "anchor now` do their part"
             )
             raise PendingError(msg)
         time.sleep(_POLL_SECONDS)

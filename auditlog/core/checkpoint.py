@@ -121,6 +121,14 @@ class Policy:
         """Return the keys that may sign checkpoints of a log, in order."""
         return tuple(k.verifier for k in self.logs if k.verifier.name == origin)
 
+    def keys_for(self, checkpoint: Checkpoint, note: bytes) -> tuple[Verifier, ...]:
+        """Return the log keys that count under a note, which nobody verified yet.
+
+        Here that is each of its log. A policy that knows of revoked keys
+        (`auditlog.anchors.revocation`) says less, or raises.
+        """
+        return self.log_keys(checkpoint.origin)
+
 
 class SignedCheckpoint(NamedTuple):
     """A checkpoint that satisfied a policy."""
@@ -178,7 +186,7 @@ def open_checkpoint(note: bytes, policy: Policy) -> SignedCheckpoint:
     """
     text, _ = split_unverified_note(note)
     checkpoint = parse_checkpoint(text)
-    keys = policy.log_keys(checkpoint.origin)
+    keys = policy.keys_for(checkpoint, note)
     if not keys:
         raise UntrustedError(
             f"expected an origin of the policy, got {checkpoint.origin[:100]!r}"

@@ -26,12 +26,7 @@ from auditlog.core.commitment import MAX_PATH
 from auditlog.core.encoding import check_range, format_base64, parse_base64
 from auditlog.core.errors import MalformedError
 from auditlog.core.proof import parse_tlog_proof
-from auditlog.core.record import (
-    MAX_INTEGER,
-    canonical_json,
-    check_fields,
-    parse_json,
-)
+from auditlog.core.record import MAX_INTEGER, canonical_json, check_fields, parse_json
 
 __all__ = [
     "MAX_RECEIPT",

@@ -3,10 +3,13 @@
 A receipt is believed for nothing but what follows from it and from the policy, which
 is the verifier's own: log keys, witnesses, quorum (`FORMATS.md` §7). A `Verdict` says
 what that is, and what it is not; whatever does not hold raises.
+
+Time is not spoken of here, nor are revoked keys: both take a trust file, and
+`auditlog.anchors.verdict`, which adds them to what is found here.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -25,6 +28,7 @@ from auditlog.core.receipt import Receipt, Related, parse_receipt
 from auditlog.core.record import Entry, format_id, format_time, parse_entry
 
 __all__ = [
+    "OWN_TIME",
     "Check",
     "Contradiction",
     "Verdict",
@@ -34,6 +38,10 @@ __all__ = [
     "verify_entry",
     "verify_receipt",
 ]
+
+_AMENDMENT = "auditlog.amendment.v1"
+OWN_TIME = "when it happened: the time in the entry is the operator's own"
+"""What is not proven of the time, where no anchor holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,8 @@ class Verdict:
     """Witnesses of the policy that cosigned, with the time that each states."""
     disclosed: tuple[tuple[str, bytes], ...] = ()
     """Path and value of what was opened."""
+    seen: tuple[tuple[int, bytes], ...] = ()
+    """Size and root of each other tree that the evidence shows signed."""
 
 
 class Contradiction(NamedTuple):
@@ -84,12 +94,12 @@ class _Proven(NamedTuple):
 
 
 def verify_receipt(
-    receipt: bytes, policy: str | Policy, *, require_pq: bool = False
+    receipt: bytes | Receipt, policy: str | Policy, *, require_pq: bool = False
 ) -> Verdict:
-    """Verify the bytes of a receipt against a policy, offline.
+    """Verify a receipt against a policy, offline.
 
     Args:
-        receipt: the file, byte for byte.
+        receipt: the file, byte for byte, or what `parse_receipt` made of it.
         policy: C2SP tlog-policy, as text or parsed.
         require_pq: demand an ML-DSA signature of the log.
 
@@ -100,14 +110,21 @@ def verify_receipt(
             witnesses.
     """
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
-    opened = parse_receipt(receipt)
+    opened = receipt if isinstance(receipt, Receipt) else parse_receipt(receipt)
     proven = _prove(opened.entry, _issued(opened.proof), believed, require_pq)
-    checks, open_points = list(proven.checks), _open_points(believed)
     found, points = verify_opening(proven.entry, opened)
-    checks += found + _prove_related(opened.related, proven, believed, require_pq)
-    open_points += points + _later_points(opened)
-    values = tuple((item.path, item.value) for item in opened.disclosures)
-    return _verdict(proven, believed, checks, open_points, values)
+    related = _prove_related(opened.related, proven, believed, require_pq)
+    checks, points = [*proven.checks, *found], [*_open_points(believed), *points]
+    for entry, _, index, *_ in related:
+        checks.append(Check("related", f"{_kind(entry)}, leaf {index} of this log"))
+    verdict = _verdict(proven, believed, checks, points + _later_points(opened))
+    later = [_kind(one.entry) for one in related if one.entry.type == _AMENDMENT]
+    return replace(
+        verdict,
+        claim="; followed by ".join([verdict.claim, *later]),
+        disclosed=tuple((item.path, item.value) for item in opened.disclosures),
+        seen=tuple(one.signed.checkpoint[1:] for one in related),
+    )
 
 
 def verify_entry(
@@ -161,10 +178,10 @@ def contradictions(verdicts: Sequence[Verdict]) -> list[Contradiction]:
 
 def _facts(verdict: Verdict) -> Iterator[tuple[tuple[Any, ...], object, str]]:
     """Yield (subject, value, what two values mean) of all that has one value."""
-    log, id_ = verdict.origin, verdict.id
+    log, id_, index = verdict.origin, verdict.id, verdict.index
     forked, fraud = f"the log {log} has forked: it signed two", "evidence of fraud:"
-    size, index = verdict.size, verdict.index
-    yield (log, "root", size), verdict.root, f"{forked} trees of size {size}"
+    for size, root in ((verdict.size, verdict.root), *verdict.seen):
+        yield (log, "root", size), root, f"{forked} trees of size {size}"
     yield (log, "leaf", index), verdict.leaf, f"{forked} entries with index {index}"
     twice = f"{fraud} the log {log} holds two entries with id {id_}"
     yield (log, "id", id_), index, twice
@@ -215,9 +232,10 @@ def _prove(entry: bytes, proof: TlogProof, policy: Policy, require_pq: bool) -> 
 
 def _prove_related(
     items: Sequence[Related], main: _Proven, policy: Policy, require_pq: bool
-) -> list[Check]:
+) -> list[_Proven]:
     """Prove each entry told along, and that all stand in one log that never forked."""
     proven = [_prove(i.entry, _issued(i.proof), policy, require_pq) for i in items]
+    id_ = format_id(main.entry.id)
     for item, found in zip(items, proven, strict=True):
         expected = f"auditlog.{item.rel}.v1"
         if found.entry.type != expected:
@@ -226,13 +244,12 @@ def _prove_related(
             )
         if found.entry.source != main.entry.source:
             raise VerificationError("expected a related entry of the same log")
+        if expected == _AMENDMENT and found.entry.data.get("decision") != id_:
+            raise VerificationError(f"expected amendments of {id_}, got one of another")
     verdicts = [_verdict(found, policy, (), ()) for found in (main, *proven)]
     for contradiction in contradictions(verdicts):
         raise VerificationError(contradiction.what)
-    return [
-        Check("related", f"{_kind(found.entry)}, leaf {found.index} of this log")
-        for found in proven
-    ]
+    return proven
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:
@@ -260,7 +277,8 @@ def _moment(seconds: int) -> str:
 
 def _kind(entry: Entry) -> str:
     name = entry.type.removeprefix("auditlog.").removesuffix(".v1")
-    return f"{name} {format_id(entry.id)} of {format_time(entry.time)}"
+    said = f" ({entry.data.get('kind')!s:.40})" if entry.type == _AMENDMENT else ""
+    return f"{name}{said} {format_id(entry.id)} of {format_time(entry.time)}"
 
 
 def _open_points(policy: Policy) -> list[str]:
@@ -268,7 +286,8 @@ def _open_points(policy: Policy) -> list[str]:
     points = [
         "that no other decision was left out of the log",
         "that what the operator recorded is true, or that this model made it",
-        "when it happened: the time in the entry is the operator's own",
+        OWN_TIME,
+        "that no later entry amends it, but those that are told here",
     ]
     if policy.quorum == "none":
         points.append("that nobody was shown another view: no witness was required")
@@ -281,12 +300,9 @@ def _open_points(policy: Policy) -> list[str]:
 def _later_points(receipt: Receipt) -> list[str]:
     points = []
     if receipt.anchors:
-        kinds = ", ".join(sorted({item.kind[:40] for item in receipt.anchors}))
-        points.append(
-            f"anything by its {len(receipt.anchors)} anchors ({kinds}): anchors are "
-            "not checked by this version"
-        )
-    if receipt.related:
+        count = len(receipt.anchors)
+        points.append(f"anything by its {count} anchors: that takes a trust file")
+    if any(item.rel != "amendment" for item in receipt.related):
         points.append("that the related entries, though in the log, concern this one")
     return points
 
@@ -296,7 +312,6 @@ def _verdict(
     policy: Policy,
     checks: Sequence[Check],
     not_proven: Sequence[str],
-    disclosed: tuple[tuple[str, bytes], ...] = (),
 ) -> Verdict:
     origin, size, root = proven.signed.checkpoint
     if policy.quorum == "none":
@@ -304,8 +319,8 @@ def _verdict(
     else:
         # A witness may sign with several keys: they share its name, and count once.
         count = len({w.verifier.name for w, _ in proven.signed.cosignatures})
-        plural = "" if count == 1 else "es"
-        by = f"signed by the operator and cosigned by {count} witness{plural}"
+        known = len({witness.verifier.name for witness in policy.witnesses})
+        by = f"signed by the operator and cosigned by {count} of {known} witnesses"
     return Verdict(
         claim=f"{_kind(proven.entry)} is entry {proven.index} of the log {origin}, "
         f"{by}",
@@ -320,5 +335,4 @@ def _verdict(
         entry_type=proven.entry.type,
         signers=_signers(proven.signed),
         witnesses=_witnesses(proven.signed),
-        disclosed=disclosed,
     )

@@ -1,114 +1,189 @@
-"""Taking checkpoints outside the operator's reach, on a schedule."""
+"""Fixing checkpoints in time, outside the operator's reach, on a schedule.
 
-import logging
+A round asks every anchor of ``anchors.toml`` that is due, all at once and each in a
+thread of its own, and is fenced by a lock file: leadership is a hint, and an operator
+may ask beside the server. None of it is in the way of capture, sequencing or witnesses.
+"""
+
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
-from auditlog.anchors.witness import Memory, WitnessResult, ask_witnesses
+from auditlog.anchors.attestation import Anchor
 from auditlog.config import Config
-from auditlog.core.checkpoint import Policy
-from auditlog.core.errors import RollbackError
-from auditlog.core.note import Signature
+from auditlog.core.errors import ConfigurationError
+from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
+from auditlog.log.anchor_ledger import Ledger, LedgerStore, failures_of
+from auditlog.log.anchor_pace import Pace, Wait
+from auditlog.log.anchor_work import AnchorWork, Outcome, When
 from auditlog.log.directory import LogDirectory
-from auditlog.log.proofs import consistency_proof
-from auditlog.storage import Cosignature
+from auditlog.metrics import SILENT, Observer
+from auditlog.storage.files import FileLock
 
-__all__ = ["Anchoring"]
-
-_log = logging.getLogger("auditlog")
+__all__ = ["Anchoring", "restored_pace"]
 
 _LOOK_SECONDS = 5.0
-_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+_LOCK_SECONDS = 1.0
+_MICROSECONDS = 1_000_000
 
 
 class Anchoring:
-    """Asks the witnesses of the operator's policy to cosign the newest checkpoint."""
+    """Asks the operator's anchors for one log, or for several at once."""
 
     def __init__(
-        self, log: LogDirectory, config: Config, clock: Callable[[], float]
+        self,
+        log: LogDirectory,
+        config: Config,
+        clock: Callable[[], float],
+        *,
+        kinds: Mapping[str, Configure] = KINDS,
+        also: Sequence[LogDirectory] = (),
+        observer: Observer = SILENT,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """Read the policy lazily, so that witnesses can be added while running."""
-        self._log = log
-        self._config = config
-        self._clock = clock
-        self._turn = threading.Lock()
-        self._asked: tuple[int, Policy] | None = None
-        self._memory = Memory()
-        self._failures = 0
-        self._next = 0.0
-
-    def due(self) -> bool:
-        """Return whether it is time to look whether anybody is to be asked."""
-        return time.monotonic() >= self._next
-
-    def ask(self, *, timeout: float = 10.0) -> None:
-        """Ask every witness with an address for the newest checkpoint, once.
+        """Name what is to be anchored; `require` reads the file of anchors.
 
         Args:
-            timeout: seconds for each witness.
+            log: whose anchors are asked.
+            config: of that log.
+            clock: seconds since the epoch.
+            kinds: what makes an anchor of each kind.
+            also: logs that are anchored under the same digests.
+            observer: is told of each attempt.
+            wake: called when an entry was appended.
+        """
+        self._logs = (log, *also)
+        self._config = config
+        self._clock = clock
+        self._observer = observer
+        self._ledgers = [Ledger(one.store, one.origin, wake) for one in self._logs]
+        self._file = AnchorFile(log.paths.anchors, kinds)
+        self._anchors: tuple[Anchor, ...] = ()
+        self._works: list[AnchorWork] = []
+        self._turn = threading.Lock()
+        self._next = 0.0
+
+    def require(self) -> None:
+        """Make sure that all anchors can be used as they are configured.
 
         Raises:
-            RollbackError: a witness has seen another past than ours.
-            AuditLogError: the policy or the store cannot be read.
+            ConfigurationError: naming the one that cannot.
+        """
+        self._file.anchors()
+
+    def configured(self) -> bool:
+        """Return whether there is any anchor that can be asked."""
+        try:
+            return bool(self._file.anchors())
+        except ConfigurationError:
+            return False
+
+    def due(self) -> bool:
+        """Return whether it is time to look whether any anchor is to be asked."""
+        return time.monotonic() >= self._next
+
+    def round(
+        self, when: When = "scheduled", *, patience: float = _LOCK_SECONDS
+    ) -> list[Outcome]:
+        """Ask every anchor that is due, once.
+
+        Args:
+            when: how much to hurry.
+            patience: seconds to wait for another round that is under way.
+
+        Returns:
+            What became of each attempt.
+
+        Raises:
+            ConfigurationError: the file of anchors cannot be used.
+            StorageError: a store does not do what it must, or another round is under
+                way for too long; nothing is lost, another round goes on.
         """
         with self._turn:
-            self._next = time.monotonic() + min(
-                _LOOK_SECONDS, self._config.anchor_interval
-            )
-            policy = self._log.policy()
-            newest = self._log.store.newest()
-            if newest is None or (newest[0], policy) == self._asked:
-                return
-            if any(witness.url for witness in policy.witnesses):
-                failed = self._collect(policy, *newest, timeout)
-                self._after(newest[0], policy, failed=failed)
+            look = min(_LOOK_SECONDS, self._config.anchor_interval)
+            self._next = time.monotonic() + look
+            works = self._current()
+            if when == "scheduled":
+                works = [work for work in works if work.due()]
+            if not works:
+                return []
+            with ExitStack() as locks:
+                # In one order everywhere, or two rounds could wait for each other.
+                for path in sorted({one.paths.anchor_lock for one in self._logs}):
+                    locks.enter_context(FileLock(path, patience))
+                return _at_once(works, when)
 
-    def _collect(self, policy: Policy, size: int, note: bytes, timeout: float) -> bool:
-        """Ask, store what verified, and return whether anybody is still to be asked."""
-        store = self._log.store
-        results = ask_witnesses(
-            policy.witnesses,
-            note,
-            size,
-            lambda old, new: consistency_proof(store, old, new),
-            self._memory,
-            log_keys=[signer.verifier for signer in self._log.signers],
-            now=self._clock(),
-            timeout=timeout,
-            newest=self._newest_size,
-        )
-        cosigned = [one.cosigned for one in results if one.cosigned is not None]
-        store.add_cosignatures(
-            [_cosignature(size, signed) for one in cosigned for signed in one.lines]
-        )
-        return self._report(results)
+    def _current(self) -> list[AnchorWork]:
+        """Return the work of each anchor; those of a file that changed begin anew."""
+        anchors = self._file.anchors()
+        if anchors is not self._anchors:
+            self._works = [self._work(anchor) for anchor in anchors]
+            self._anchors = anchors
+        return self._works
 
-    def _report(self, results: Sequence[WitnessResult]) -> bool:
-        for result in results:
-            # A witness that saw more of this log than we have, or something else, is
-            # what a restored backup or a second copy looks like: we would fork the log.
-            if isinstance(result.error, RollbackError):
-                raise result.error
-            if result.error is not None:
-                name = result.witness.name
-                _log.warning("auditlog: %s did not cosign: %s", name, result.error)
-        return any(result.error is not None for result in results)
-
-    def _newest_size(self) -> int:
-        newest = self._log.store.newest()
-        return 0 if newest is None else newest[0]
-
-    def _after(self, size: int, policy: Policy, *, failed: bool) -> None:
-        wait = self._config.anchor_interval
-        if failed:
-            step = min(self._failures, len(_BACKOFF_SECONDS) - 1)
-            wait = min(wait, _BACKOFF_SECONDS[step])
-            self._failures += 1
-        else:
-            self._asked, self._failures = (size, policy), 0
-        self._next = time.monotonic() + wait
+    def _work(self, anchor: Anchor) -> AnchorWork:
+        store, interval = self._logs[0].store, self._config.anchor_interval
+        pace = restored_pace(store, anchor.name, interval)
+        return AnchorWork(anchor, self._ledgers, pace, self._clock, self._observer)
 
 
-def _cosignature(size: int, signed: Signature) -> Cosignature:
-    return Cosignature(size, signed.verifier.key, signed.timestamp, signed.line)
+def restored_pace(store: LedgerStore, anchor: str, interval: float) -> Pace:
+    """Return the pace of an anchor as the log remembers it.
+
+    Args:
+        store: of the log.
+        anchor: the operator's name for it.
+        interval: seconds between two submissions.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    pace = Pace(interval)
+    failures, last = failures_of(store, anchor)
+    pace.asking.restore(failures, last)
+    rows = [
+        store.last_attestation(anchor, state=state) for state in ("pending", "final")
+    ]
+    submitted = max((row.submitted for row in rows if row is not None), default=0)
+    if submitted:
+        pace.submission = Wait(submitted / _MICROSECONDS, interval)
+    return pace
+
+
+def _at_once(works: Sequence[AnchorWork], when: When) -> list[Outcome]:
+    """Let each anchor have its turn in a thread; return what became of all attempts.
+
+    The threads are not waited for by an interpreter that ends, as those of an executor
+    would be: an anchor that hangs must not keep a service from stopping.
+    """
+    turns = [_Turn(work, when) for work in works]
+    threads = [
+        threading.Thread(target=turn.run, name=f"auditlog-{name}", daemon=True)
+        for turn in turns
+        for name in [turn.work.anchor.name]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for turn in turns:
+        if turn.error is not None:
+            raise turn.error
+    return [outcome for turn in turns for outcome in turn.outcomes]
+
+
+class _Turn:
+    """One turn of one anchor, and what came of it."""
+
+    def __init__(self, work: AnchorWork, when: When) -> None:
+        self.work = work
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+        self._when: When = when
+
+    def run(self) -> None:
+        try:
+            self.outcomes = self.work.turn(self._when)
+        except Exception as error:  # noqa: BLE001 - it is raised by who waits for it
+            self.error = error

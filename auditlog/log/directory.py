@@ -39,6 +39,8 @@ class Paths:
         self.keyring = directory / "keys" / "keyring"
         self.journals = directory / "journal"
         self.policy = directory / "policy"
+        self.anchors = directory / "anchors.toml"
+        self.anchor_lock = directory / "anchors.lock"
         self.vkeys = directory / "vkeys"
         self.place = directory / "place"
         self.published = directory / "published"

@@ -1,4 +1,4 @@
-"""Who sequences and asks witnesses: one process per log, whoever holds the lock.
+"""Who sequences, asks witnesses and anchors: one process per log, who holds the lock.
 
 Leadership is a hint that saves work. What keeps two sequencers from harming each
 other is the compare-and-swap of the head, see `auditlog.log.sequencer`.
@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from auditlog.config import Config
@@ -19,10 +19,13 @@ from auditlog.core.errors import (
     StorageError,
     VerificationError,
 )
+from auditlog.log.anchor_file import KINDS, Configure
+from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.state import state_of
+from auditlog.log.witnessing import Witnessing
 from auditlog.metrics import SILENT, Observer
 from auditlog.storage.files import FileLock
 
@@ -41,7 +44,7 @@ _LEAST_SECONDS = 0.5
 
 
 class Leader:
-    """Two threads: one sequences, one asks witnesses, both only while leading."""
+    """Three threads: to sequence, to ask witnesses, to ask anchors, while leading."""
 
     def __init__(
         self,
@@ -49,14 +52,23 @@ class Leader:
         config: Config,
         clock: Callable[[], float],
         observer: Observer = SILENT,
+        kinds: Mapping[str, Configure] = KINDS,
     ) -> None:
-        """Prepare; `start` starts the threads."""
+        """Prepare; `start` starts the threads.
+
+        Raises:
+            ConfigurationError: the anchors cannot be used as they are configured.
+        """
         self._observer = observer
         self._clock = clock
         self._look_at = 0.0
         self._log = log
         self._config = config
-        self._anchoring = Anchoring(log, config, clock)
+        self._witnessing = Witnessing(log, config, clock)
+        self._anchoring = Anchoring(
+            log, config, clock, kinds=kinds, observer=observer, wake=self.wake
+        )
+        self._anchoring.require()
         self._lock = ExitStack()
         self._sequencer: Sequencer | None = None
         self._said: dict[str, str] = {}
@@ -65,12 +77,18 @@ class Leader:
         self._wake = threading.Event()
         self._threads = [
             threading.Thread(target=run, name=f"auditlog-{name}", daemon=True)
-            for name, run in (("sequencer", self._sequence), ("anchors", self._anchor))
+            for name, run in (
+                ("sequencer", self._sequence),
+                ("witnesses", self._witness),
+            )
         ]
+        self._anchors = threading.Thread(
+            target=self._anchor, name="auditlog-anchors", daemon=True
+        )
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
+        for thread in (*self._threads, self._anchors):
             thread.start()
 
     def wake(self) -> None:
@@ -79,7 +97,7 @@ class Leader:
             self._wake.set()
 
     def stop(self, timeout: float, *, last_words: bool = True) -> bool:
-        """Sequence and witness what is left, and give the lead away.
+        """Sequence, witness and anchor what is left, and give the lead away.
 
         A process that does not lead waits a moment for the lead, because the one
         that has it may be about to stop without having seen our last entries.
@@ -106,8 +124,27 @@ class Leader:
             # A thread that is still there is asking, and gets no answer either.
             if not any(thread.is_alive() for thread in self._threads):
                 self._ask(min(_ASK_SECONDS, time_left(deadline)))
+                self._anchor_last(deadline)
         self._resign()
         return not hangs
+
+    def _anchor_last(self, deadline: float) -> None:
+        """Have the last checkpoint anchored, and what that adds signed and witnessed.
+
+        An anchor that does not answer in time is left behind, with its lock, which
+        goes with the process; the next start finds what it stored.
+        """
+        if self._halted.is_set() or not self._anchoring.configured():
+            return
+        before = self._log.store.size()
+        last = threading.Thread(target=self._round, args=("stop",), daemon=True)
+        self._anchors.join(time_left(deadline))
+        if not self._anchors.is_alive():
+            last.start()
+            last.join(time_left(deadline))
+        if self._log.store.size() > before:
+            self._step()
+            self._ask(min(_ASK_SECONDS, time_left(deadline)))
 
     def _wait_for_lead(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -135,12 +172,26 @@ class Leader:
             if self._step():
                 last = time.monotonic()
 
-    def _anchor(self) -> None:
+    def _witness(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
-            if self._sequencer is not None and self._anchoring.due():
+            if self._sequencer is not None and self._witnessing.due():
                 self._ask(_ASK_SECONDS)
             if self._sequencer is not None and self._observer.watches:
                 self._observe()
+
+    def _anchor(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS / 5):
+            if self._sequencer is not None and self._anchoring.due():
+                self._round("scheduled")
+
+    def _round(self, when: When) -> None:
+        try:
+            self._anchoring.round(when)
+        except AuditLogError as error:
+            self._complain("anchors were not asked", error)
+        # A fault of ours, here too, must not end the thread for good.
+        except Exception:  # noqa: BLE001
+            _log.exception("auditlog: anchors were not asked")
 
     def _observe(self) -> None:
         if time.monotonic() < self._look_at:
@@ -222,7 +273,7 @@ class Leader:
 
     def _ask(self, timeout: float) -> None:
         try:
-            self._anchoring.ask(timeout=timeout)
+            self._witnessing.ask(timeout=timeout)
         except VerificationError as error:
             self._halt(error)
         except AuditLogError as error:

@@ -1,7 +1,7 @@
 """Reading a log: look-ups, proofs, receipts, content. Never writes."""
 
-import hashlib
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,8 +13,14 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.core.merkle import leaf_hash
-from auditlog.core.proof import TlogProof, format_tlog_proof
-from auditlog.core.receipt import Disclosure, Opening, Receipt, format_receipt
+from auditlog.core.proof import TlogProof
+from auditlog.core.receipt import (
+    Disclosure,
+    Opening,
+    Receipt,
+    Related,
+    format_receipt,
+)
 from auditlog.core.record import format_id, parse_entry, parse_id
 from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
@@ -25,6 +31,7 @@ from auditlog.core.tiles import (
     tile_path,
 )
 from auditlog.log.amendment import aftermath_id
+from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
@@ -34,9 +41,12 @@ from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
 
-__all__ = ["DecisionView", "Reader"]
+__all__ = ["LEVELS", "DecisionView", "Reader"]
 
-_LEVELS = ("opened", "accepted", "included", "witnessed")
+LEVELS = ("opened", "accepted", "included", "witnessed", "anchored")
+"""How far an entry can come. Anchored is what a final attestation covers and, where the
+policy asks for witnesses, its quorum cosigned."""
+
 _CANDIDATES = 64
 """Cosigned checkpoints looked at for one that meets the policy's quorum."""
 
@@ -49,7 +59,7 @@ class DecisionView(NamedTuple):
     """None while the decision is only journalled."""
     entry: bytes | None
     level: str
-    """``opened``, ``accepted``, ``included`` or ``witnessed``."""
+    """One of `LEVELS`."""
     amendments: tuple[bytes, ...] = ()
     """Later entries about it, canonical bytes."""
 
@@ -61,6 +71,7 @@ class Reader:
         """Read from an opened log."""
         self._log = log
         self._store = log.store
+        self._attested = Attested(log.store)
 
     @property
     def origin(self) -> str:
@@ -126,10 +137,12 @@ class Reader:
         return DecisionView(id_, row, entry, level, self._amendments(raw))
 
     def _amendments(self, decision: bytes) -> tuple[bytes, ...]:
+        return tuple(self.entry_at(index) for index in self._amending(decision))
+
+    def _amending(self, decision: bytes) -> list[int]:
+        """Return the indices of later entries about a decision."""
         row = self._store.by_id(aftermath_id(decision))
-        if row is None or row.index is None:
-            return ()
-        return (self.entry_at(row.index),)
+        return [] if row is None or row.index is None else [row.index]
 
     def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
         """Return what the files of processes, living and dead, know of a decision."""
@@ -197,15 +210,24 @@ class Reader:
         return consistency_proof(self._store, old, new)
 
     def receipt(
-        self, id_: str, *, disclose: Sequence[str] = (), open_all: bool = False
+        self,
+        id_: str,
+        *,
+        disclose: Sequence[str] = (),
+        open_all: bool = False,
+        renew: Sequence[str] | None = None,
     ) -> bytes:
         """Return the self-contained proof file of one entry (`FORMATS.md` §7).
+
+        It tells what each anchor gave first for a checkpoint that covers the entry,
+        and later entries about it, as soon as they are as well proven as it is.
 
         Args:
             id_: which entry.
             disclose: paths to open, such as ``request/age``; none by default.
             open_all: open all that is kept and give the secret, from which every
                 leaf follows.
+            renew: see `auditlog.log.attested.Attested.anchors`.
 
         Raises:
             PendingError: the entry is not under a checkpoint yet.
@@ -215,12 +237,13 @@ class Reader:
         if view.row is None or view.row.index is None or view.entry is None:
             msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
-        size, note, _ = self._best_checkpoint(view.row.index)
-        proof = self._prove(view.row.index, size, note)
-        # Unknown signature lines are ignored by rule, so without this checksum a
-        # damaged line would be read as a missing one.
-        proof = proof._replace(extra=hashlib.sha256(note).digest())
-        receipt = Receipt(entry=view.entry, proof=format_tlog_proof(proof))
+        size, note, witnessed = self._best_checkpoint(view.row.index)
+        receipt = Receipt(
+            entry=view.entry,
+            proof=issued_proof(self._store, view.row.index, size, note),
+            anchors=tuple(self._attested.anchors(view.row.index, renew)),
+            related=tuple(self._related(view.row.id, witnessed)),
+        )
         if disclose or open_all:
             content, leaves = self._open(view.row.index, view.entry)
             paths = _all_paths(leaves) if open_all else disclose
@@ -231,6 +254,19 @@ class Reader:
                 secret=content.secret if open_all else None,
             )
         return format_receipt(receipt)
+
+    def _related(self, decision: bytes, witnessed: bool) -> Iterator[Related]:
+        """Yield what is told along; only what stands as firm as the decision itself.
+
+        A verifier holds all of it to its policy: an amendment that waits for witnesses
+        would refuse a receipt that does not.
+        """
+        for index in self._amending(decision):
+            with contextlib.suppress(PendingError):
+                size, note, too = self._best_checkpoint(index)
+                if too >= witnessed:
+                    proof = issued_proof(self._store, index, size, note)
+                    yield Related("amendment", self.entry_at(index), proof)
 
     def content(self, id_: str) -> Content:
         """Unseal what was captured; nothing is returned that was not committed to.
@@ -261,6 +297,10 @@ class Reader:
             witnessed = self._best_checkpoint(index)[2]
         except PendingError:
             return "accepted"
+        if self._attested.is_anchored(index) and (
+            witnessed or self._log.policy().quorum == "none"
+        ):
+            return "anchored"
         return "witnessed" if witnessed else "included"
 
     def _best_checkpoint(self, index: int) -> tuple[int, bytes, bool]:

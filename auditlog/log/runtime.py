@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
@@ -21,6 +21,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.record import format_id
 from auditlog.log.amendment import Aftermath, aftermath_entry
+from auditlog.log.anchor_file import KINDS, Configure
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter
@@ -53,8 +54,18 @@ _SHARED = (
 class Runtime:
     """Records decisions of this process, and leads the log if nobody else does."""
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        kinds: Mapping[str, Configure] = KINDS,
+    ) -> None:
         """Open the log, admit what dead processes left, and start the threads.
+
+        Args:
+            config: names the log.
+            clock: seconds since the epoch.
+            kinds: what makes an anchor of each kind.
 
         Raises:
             ConfigurationError: the log cannot be used as it is.
@@ -65,7 +76,7 @@ class Runtime:
         self._observer = observer_for(enabled=config.metrics)
         self._log, created = ensure_log(config)
         try:
-            self._emitter = self._begin(created)
+            self._emitter = self._begin(created, kinds)
         except BaseException:
             # Whoever tries again opens it again.
             self._log.close()
@@ -86,7 +97,6 @@ class Runtime:
         )
         gather = config.durability != "sync"
         self._recorder = Recorder(storing, self._emitter, gather=gather)
-        self._leader = Leader(self._log, config, clock, self._observer)
         self._stopping = threading.Event()
         self._journalled = True
         self._beats = threading.Thread(
@@ -99,12 +109,15 @@ class Runtime:
         self._leader.start()
         self._beats.start()
 
-    def _begin(self, created: bool) -> Emitter:
+    def _begin(self, created: bool, kinds: Mapping[str, Configure]) -> Emitter:
         """Make sure that this log may and can be written; start its next emitter."""
         if created:
             _announce(self._log, self._config)
         self._log.claim()
         self._log.keyring.require()
+        self._leader = Leader(
+            self._log, self._config, self._clock, self._observer, kinds
+        )
         recover(self._log, self._now(), self._observer)
         id_ = os.urandom(_EMITTER_BYTES)
         sync = self._config.on_failure == "closed"

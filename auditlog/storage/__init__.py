@@ -220,6 +220,18 @@ class Attestations(Protocol):
     def attestations_by(self, anchor: str, *, state: str) -> list[AttestationRow]:
         """Return the rows of one anchor in one state, by size ascending."""
 
+    def last_attestation(self, anchor: str, *, state: str) -> AttestationRow | None:
+        """Return the row of one anchor in one state with the largest size, or None."""
+
+    def first_attestation(self, anchor: str, *, size: int) -> AttestationRow | None:
+        """Return an anchor's final row of the smallest size from `size` on, or None."""
+
+    def newest_change(self, anchor: str) -> AttestationRow | None:
+        """Return the row of one anchor that was updated last, or None."""
+
+    def attesting(self) -> list[str]:
+        """Return the anchors of which there are rows, sorted."""
+
     def anchored(self, size: int) -> tuple[int, bytes] | None:
         """Return the smallest checkpoint of at least `size` with a final row."""
 

@@ -28,12 +28,22 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.storage.files import close_own, open_own
 
-__all__ = ["BUSY_SECONDS", "Database", "Kinds", "checked", "insert"]
+__all__ = [
+    "BUSY_SECONDS",
+    "Database",
+    "Kinds",
+    "checked",
+    "first_of",
+    "insert",
+    "only_of",
+]
+
+_T = TypeVar("_T")
 
 Kinds = Sequence[type | tuple[type, ...]]
 """The types that the columns of a row must have."""
@@ -416,6 +426,16 @@ def checked(rows: list[Any], kinds: Kinds) -> list[Any]:
                     f"found {type(value).__name__}"
                 )
     return rows
+
+
+def first_of(rows: list[_T]) -> _T | None:
+    """Return the first of the rows that a query gave, or None."""
+    return rows[0] if rows else None
+
+
+def only_of(rows: list[tuple[_T]]) -> _T | None:
+    """Return the one column of the first row, or None."""
+    return rows[0][0] if rows else None
 
 
 def _storage_error(path: Path, error: sqlite3.Error) -> StorageError:

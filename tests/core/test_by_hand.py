@@ -146,7 +146,9 @@ def make_receipt(**changes: Any) -> bytes:
 def test_a_receipt_by_hand_verifies() -> None:
     verdict = verify_receipt(make_receipt(), POLICY)
     assert (verdict.origin, verdict.index, verdict.size) == (ORIGIN, PLACE, SIZE)
-    assert verdict.claim.endswith("signed by the operator and cosigned by 1 witness")
+    assert verdict.claim.endswith(
+        "signed by the operator and cosigned by 1 of 1 witnesses"
+    )
     assert verdict.disclosed == ()
 
 

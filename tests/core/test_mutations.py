@@ -260,7 +260,7 @@ def _unchecked(chance: random.Random, fields: Any, _: Any) -> None:
 OF_FIELDS = [_change, _change, _remove, _add, _take, _trade_inside, _unchecked]
 
 
-def _spelled(chance: random.Random, fields: Any) -> bytes:
+def spelled(chance: random.Random, fields: Any) -> bytes:
     text = json.dumps(
         fields,
         ensure_ascii=chance.random() < 0.2,
@@ -286,7 +286,7 @@ def test_whatever_is_still_accepted_is_true(world: World) -> None:
                 chance.choice(OF_FIELDS)(chance, fields, other)
             except (AttributeError, IndexError, KeyError, TypeError, ValueError):
                 break  # an earlier change left nothing to change here
-        data = _spelled(chance, fields)
+        data = spelled(chance, fields)
         try:
             verdict = verify_receipt(data, world.policy)
         except (MalformedError, VerificationError) as error:

@@ -34,7 +34,10 @@ Work = Callable[[Callable[[str], None]], None]
 FATES: tuple[Fate, ...] = ("lost", "persisted", "killed before", "killed after")
 
 CHANGES = frozenset(
-    {"add_cosignatures", "add_key", "append", "prune", "publish", "put", "swap_head"}
+    {
+        *("add_cosignatures", "add_key", "append", "prune", "publish", "put"),
+        *("put_attestation", "swap_head"),
+    }
 )
 """The calls that change something. Of all others a lost answer is a lost call."""
 

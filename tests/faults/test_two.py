@@ -21,12 +21,12 @@ from auditlog.core.errors import (
     RollbackError,
     StorageError,
 )
-from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import create_log, ensure_log, open_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.recovery import recover
 from auditlog.log.runtime import Runtime
+from auditlog.log.witnessing import Witnessing
 from auditlog.storage.journal import Journal
 from tests.command import auditlog
 from tests.faults.logs import ITEMS, DiskLog, directory_of, sequencer_of
@@ -283,7 +283,7 @@ def test_asking_a_witness_that_saw_more_is_a_rollback(tmp_path: Path) -> None:
             open_log(directory) as log,
             pytest.raises(RollbackError, match=r"has seen size \d+, this log has only"),
         ):
-            Anchoring(log, config_of(directory), time.time).ask()
+            Witnessing(log, config_of(directory), time.time).ask()
         assert auditlog("checkpoint", "--witness", "--dir", directory).status == 10
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from auditlog.core.checkpoint import open_checkpoint
 from auditlog.core.errors import StorageError
-from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
+from auditlog.log.witnessing import Witnessing
 from auditlog.web.witness_protocol import process_add_checkpoint
 from tests.fakes import MemoryStore
 from tests.faults.logs import (
@@ -83,8 +83,8 @@ def _asked(directory: Path, fates: dict[int, WireFate] | None = None) -> Iterato
     wire.state.close()
 
 
-def _anchoring(log: LogDirectory) -> Anchoring:
-    return Anchoring(log, config_of(log.paths.directory), time.time)
+def _witnessing(log: LogDirectory) -> Witnessing:
+    return Witnessing(log, config_of(log.paths.directory), time.time)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         _grow_and_ask(directory_of(store, directory))
         store.append(ITEMS[SIZE + 1 : SIZE + 2])
         sequencer_of(store).step()
-        _anchoring(directory_of(counted, directory)).ask()
+        _witnessing(directory_of(counted, directory)).ask()
     return counted.calls
 
 
@@ -112,7 +112,7 @@ def log(
 
 def _grow_and_ask(log: LogDirectory) -> None:
     """Have the first checkpoint cosigned, so that the next needs a proof."""
-    _anchoring(log).ask()
+    _witnessing(log).ask()
     log.store.append(ITEMS[SIZE : SIZE + 1])
     sequencer_of(log.store).step()
 
@@ -123,9 +123,9 @@ def _is_cosigned(log: LogDirectory) -> bool:
     return len(log.store.cosignatures(newest[0])) == len(witness_signers())
 
 
-def _ask_until_cosigned(log: LogDirectory, anchoring: Anchoring) -> None:
+def _ask_until_cosigned(log: LogDirectory, witnessing: Witnessing) -> None:
     for _ in range(3):
-        anchoring.ask()
+        witnessing.ask()
         if _is_cosigned(log):
             return
     raise AssertionError("three attempts brought no cosignature")
@@ -159,13 +159,13 @@ def test_a_call_that_fails(
         with _asked(directory) as wire:
             _grow_and_ask(healthy)
             faulty = directory_of(FaultyStore(store, {number: fate}), directory)
-            anchoring = _anchoring(faulty)
+            witnessing = _witnessing(faulty)
             if calls[number] == "get":
-                anchoring.ask()  # No proof, so that witness is not asked.
+                witnessing.ask()  # No proof, so that witness is not asked.
             else:
                 with pytest.raises(StorageError, match="failed as ordered"):
-                    anchoring.ask()
-            second = anchoring if again == "the same" else _anchoring(healthy)
+                    witnessing.ask()
+            second = witnessing if again == "the same" else _witnessing(healthy)
             _ask_until_cosigned(healthy, second)
             _expect_one_history(healthy, wire)
         log.check(store, directory)
@@ -188,13 +188,13 @@ def test_a_call_that_is_the_last(
             ) -> None:
                 with log.reopened(directory) as store:
                     mine = directory_of(FaultyStore(store, fates), directory)
-                    _anchoring(mine).ask()
+                    _witnessing(mine).ask()
                     # Where it is asked from several threads, another one dies first.
                     say("survived")
 
             assert acknowledged_by(work) == []
             healthy = directory_of(store, directory)
-            _ask_until_cosigned(healthy, _anchoring(healthy))
+            _ask_until_cosigned(healthy, _witnessing(healthy))
             _expect_one_history(healthy, wire)
             log.check(store, directory)
 
@@ -211,15 +211,15 @@ def test_a_message_that_is_lost(
     store = log.copy(tmp_path)
     opened = directory_of(store, tmp_path)
     with _asked(tmp_path, {message: fate}) as wire:
-        anchoring = _anchoring(opened)
+        witnessing = _witnessing(opened)
         for size in (SIZE, SIZE + 1):
-            _ask_until_cosigned(opened, anchoring)
+            _ask_until_cosigned(opened, witnessing)
             _expect_one_history(opened, wire)
             store.append(ITEMS[size : size + 1])
             sequencer_of(store).step()
             if again == "another":
-                anchoring = _anchoring(opened)
-        _ask_until_cosigned(opened, anchoring)
+                witnessing = _witnessing(opened)
+        _ask_until_cosigned(opened, witnessing)
         _expect_one_history(opened, wire)
         assert len(wire.requests) > message
     log.check(store, tmp_path)

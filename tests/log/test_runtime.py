@@ -107,8 +107,8 @@ def test_a_stop_keeps_its_time_beside_a_witness_that_hangs(
 
     # Whoever takes over the lead asks too.
     _wait_for_level(runtime, _record(runtime), "included")
-    monkeypatch.setattr(runtime._leader._anchoring, "ask", hang)
-    monkeypatch.setattr(runtime._leader._anchoring, "due", lambda: True)
+    monkeypatch.setattr(runtime._leader._witnessing, "ask", hang)
+    monkeypatch.setattr(runtime._leader._witnessing, "due", lambda: True)
     assert asking.wait(10)
     threads = runtime._leader._threads
     runtime.stop(1)

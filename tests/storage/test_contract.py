@@ -10,6 +10,8 @@ import pytest
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.storage import (
+    AttestationRow,
+    Attestations,
     Cosignature,
     Head,
     HeadState,
@@ -31,7 +33,18 @@ EMITTER = b"e" * 16
 DECISION = "auditlog.decision.v1"
 
 
-class Store(Spool, Objects, Head, Publication, Vault, Index, Scan, KeySlots, Protocol):
+class Store(
+    Spool,
+    Objects,
+    Head,
+    Publication,
+    Attestations,
+    Vault,
+    Index,
+    Scan,
+    KeySlots,
+    Protocol,
+):
     """All ports; mypy holds both stores to it in the fixture below."""
 
 
@@ -344,6 +357,101 @@ def test_the_newest_cosignature_of_a_witness_is_kept(store: Store) -> None:
     for time, line in ((5, b"a"), (7, b"b"), (6, b"c"), (7, b"d")):
         store.add_cosignatures([Cosignature(2, "w+00", time, line)])
     assert store.cosignatures(2) == [Cosignature(2, "w+00", 7, b"b")]
+
+
+# --- Attestations ---------------------------------------------------------------------
+
+
+def attestation(size: int, anchor: str = "a", **fields: object) -> AttestationRow:
+    row = AttestationRow(size, anchor, "ots", "pending", b"{}", 7, 8)
+    return row._replace(**fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def published(store: Store) -> Store:
+    for size in (2, 5, 9):
+        store.publish(size, b"%d" % size)
+    return store
+
+
+def test_attestations_stand_by_their_checkpoint(published: Store) -> None:
+    rows = [attestation(5, "b"), attestation(5, "a"), attestation(9, "a")]
+    for row in rows:
+        published.put_attestation(row)
+    assert published.attestations(5) == [rows[1], rows[0]]
+    assert published.attestations(2) == []
+    assert published.attestations_by("a", state="pending") == [rows[1], rows[2]]
+    assert published.attestations_by("a", state="final") == []
+    assert published.attestations_by("c", state="pending") == []
+    assert published.attested_sizes() == [5, 9]
+
+
+def test_the_last_attestation_and_the_newest_change(published: Store) -> None:
+    assert published.newest_change("a") is None
+    assert published.last_attestation("a", state="final") is None
+    assert published.attesting() == []
+    rows = [
+        attestation(2, "a", state="final", updated=30),
+        attestation(5, "a", state="final", updated=10),
+        attestation(9, "a", updated=20),
+        attestation(5, "b", updated=40),
+    ]
+    for row in rows:
+        published.put_attestation(row)
+    assert published.last_attestation("a", state="final") == rows[1]
+    assert published.last_attestation("a", state="pending") == rows[2]
+    assert published.newest_change("a") == rows[0]
+    assert published.attesting() == ["a", "b"]
+
+
+def test_a_pending_attestation_is_replaced(published: Store) -> None:
+    published.put_attestation(attestation(5))
+    newer = attestation(5, evidence=b'{"n":1}', updated=9)
+    published.put_attestation(newer)
+    assert published.attestations(5) == [newer]
+    final = attestation(5, state="final", evidence=b'{"n":2}', updated=10)
+    published.put_attestation(final)
+    assert published.attestations(5) == [final]
+    assert published.attestations_by("a", state="pending") == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"evidence": b'{"n":3}'}, {"state": "pending"}, {"kind": "evm"}],
+)
+def test_a_final_attestation_is_never_replaced(
+    published: Store, other: dict[str, object]
+) -> None:
+    final = attestation(5, state="final")
+    published.put_attestation(final)
+    with pytest.raises(ConflictError, match="a has given a final attestation of anoth"):
+        published.put_attestation(final._replace(**other))  # type: ignore[arg-type]
+    assert published.attestations(5) == [final]
+
+
+def test_the_same_final_attestation_again_succeeds(published: Store) -> None:
+    final = attestation(5, state="final")
+    published.put_attestation(final)
+    published.put_attestation(final._replace(submitted=70, updated=80))
+    assert published.attestations(5) == [final]
+
+
+@pytest.mark.parametrize("size", [0, 3, 10])
+def test_an_attestation_needs_its_checkpoint(published: Store, size: int) -> None:
+    with pytest.raises(ConflictError, match=f"published checkpoint, got {size}"):
+        published.put_attestation(attestation(size))
+    assert published.attested_sizes() == []
+
+
+def test_the_smallest_anchored_checkpoint_that_covers_a_size(published: Store) -> None:
+    assert published.anchored(0) is None
+    published.put_attestation(attestation(2))
+    published.put_attestation(attestation(5, "a", state="final"))
+    published.put_attestation(attestation(5, "b", state="final"))
+    published.put_attestation(attestation(9, "b", state="final"))
+    assert published.anchored(0) == (5, b"5")
+    assert published.anchored(6) == (9, b"9")
+    assert published.anchored(10) is None
 
 
 # --- where keys are -------------------------------------------------------------------

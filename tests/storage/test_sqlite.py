@@ -24,6 +24,7 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.storage import (
+    AttestationRow,
     Cosignature,
     HeadState,
     IndexRow,
@@ -37,6 +38,7 @@ from auditlog.storage.sqlite import MAX_BATCH_BYTES, SqliteStore
 from tests.storage.processes import forked, killed_after, start, wait_all
 
 ORIGIN = "test.example/log"
+ATTESTED = AttestationRow(3, "a", "ots", "final", b"{}", 1, 2)
 
 
 @pytest.fixture
@@ -146,6 +148,18 @@ def test_another_format_version_is_refused(path: Path, version: str) -> None:
         SqliteStore(path)
 
 
+def test_a_store_without_attestations_gets_their_table(path: Path) -> None:
+    """Stores made before there were anchors have none, and lack nothing else."""
+    with SqliteStore.create(path, ORIGIN) as store:
+        store.publish(3, b"note")
+    change(path, "DROP TABLE attestations")
+    for _ in range(2):
+        with SqliteStore(path) as store:
+            assert store.schema_changes() == []
+            store.put_attestation(ATTESTED)
+            assert store.attestations(3) == [ATTESTED]
+
+
 def test_a_closed_store_says_so(store: SqliteStore) -> None:
     store.close()
     store.close()
@@ -189,6 +203,7 @@ def test_a_reader_writes_nothing(store: SqliteStore, path: Path) -> None:
             lambda: reader.publish(1, b"1"),
             lambda: reader.swap_head(reader.head(), HeadState(1, 1, b"")),
             lambda: reader.add_cosignatures([Cosignature(1, "w", 1, b"")]),
+            lambda: reader.put_attestation(ATTESTED),
             lambda: reader.add_key(b"1", 0, "epoch", "a"),
             lambda: reader.create_token(b"1", "auditor", "", 1),
             lambda: reader.revoke_token(b"1"),
@@ -534,6 +549,9 @@ def use_all(path: Path) -> None:
         store.vault_rows(0, 99)
         store.newest()
         store.cosigned(0)
+        store.anchored(0)
+        for size in store.attested_sizes():
+            store.attestations(size)
         store.get("a")
         store.key_slot("epoch", "a")
         store.tokens()
@@ -551,6 +569,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         store.put([("a", b"1" * 9000)])
         store.publish(3, b"note")
         store.add_cosignatures([Cosignature(3, "w+00", 1, b"line\n")])
+        store.put_attestation(ATTESTED)
         store.add_key(b"1", 0, "epoch", "a")
         store.create_token(b"1", "auditor", "label", 1)
     return path.read_bytes()
@@ -616,7 +635,8 @@ def test_a_token_is_created_once(store: SqliteStore) -> None:
 TRACED = """
     import os, sys
     from pathlib import Path
-    from auditlog.storage import Cosignature, HeadState, IndexRow, SpoolItem
+    from auditlog.storage import (
+        AttestationRow, Cosignature, HeadState, IndexRow, SpoolItem)
     from auditlog.storage.sqlite import SqliteStore
 
     with SqliteStore(Path(sys.argv[1])) as store:
@@ -627,6 +647,8 @@ TRACED = """
             "swap_head": lambda: store.swap_head(store.head(), HeadState(1, 1, b"r")),
             "publish": lambda: store.publish(1, b"note"),
             "cosign": lambda: store.add_cosignatures([Cosignature(1, "w", 1, b"l")]),
+            "attest": lambda: store.put_attestation(
+                AttestationRow(1, "a", "ots", "pending", b"{}", 1, 1)),
             "add_key": lambda: store.add_key(b"k", 0, "epoch", "a"),
             "token": lambda: store.create_token(b"t", "auditor", "", 1),
         }
@@ -651,7 +673,8 @@ def test_every_write_is_synced_before_it_returns(
     calls = re.findall(
         r"(?:\d+ +)?(\w+)\(\d+<(.*?)>(?:, \"(\w+ \w+)\")?", trace.read_text()
     )
-    for name in ("append", "put", "swap_head", "publish", "cosign", "add_key", "token"):
+    names = ("append", "put", "swap_head", "publish", "cosign", "attest", "add_key")
+    for name in (*names, "token"):
         marks = [one[2] for one in calls]
         inside = calls[marks.index(f"begin {name}") + 1 : marks.index(f"end {name}")]
         log = [call for call, file, _ in inside if file == f"{path}-wal"]

@@ -1,0 +1,167 @@
+"""The operator's anchors: ``<log dir>/anchors.toml``, read strictly.
+
+::
+
+    [[anchor]]
+    kind = "rfc3161"     # rfc3161, evm or ots
+    name = "tsa-one"     # yours, a-z 0-9 . _ -, never another one's in this log
+    url = "https://…"    # and whatever else the kind takes
+
+One table for each; two of a kind are two anchors. Without the file there are none. It
+is read again when it changes. Secrets stand in files of their own, which it names.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from auditlog.anchors.attestation import Anchor
+from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.log.anchor_entry import NAME
+
+__all__ = ["KINDS", "MAX_ANCHORS", "AnchorFile", "Configure"]
+
+Configure = Callable[[str, Mapping[str, Any], Path], Anchor]
+"""Makes an anchor of its name, its options, and the directory that files are in.
+
+It raises ConfigurationError for what is missing, unknown or unusable.
+"""
+
+MAX_ANCHORS = 16
+_MAX_BYTES = 1 << 16
+
+
+def _configure(
+    kind: str, name: str, options: Mapping[str, Any], directory: Path
+) -> Anchor:
+    """Load a kind when its first table is read: most logs need few of them."""
+    try:
+        module = import_module(f"auditlog.anchors.{kind}.anchor")
+    except ImportError as error:
+        raise ConfigurationError(f"kind {kind} cannot be used here: {error}") from None
+    anchor: Anchor = module.configure(name, options, directory)
+    return anchor
+
+
+KINDS: Mapping[str, Configure] = {
+    kind: partial(_configure, kind) for kind in ("evm", "ots", "rfc3161")
+}
+"""The kinds that a table may name, and what makes an anchor of it."""
+
+
+class _Table(NamedTuple):
+    kind: str
+    name: str
+    options: dict[str, Any]
+
+
+class AnchorFile:
+    """One file of anchors; a missing one is empty. Not for several threads at once."""
+
+    def __init__(self, path: Path, kinds: Mapping[str, Configure] = KINDS) -> None:
+        """Name the file; nothing is read yet."""
+        self._path = path
+        self._kinds = kinds
+        self._seen: tuple[int, ...] | None = None
+        self._anchors: tuple[Anchor, ...] = ()
+
+    def anchors(self) -> tuple[Anchor, ...]:
+        """Return the anchors in the order of the file; the same ones until it changes.
+
+        Raises:
+            ConfigurationError: naming the table, what was expected and what came.
+        """
+        seen = self._look()
+        if seen != self._seen:
+            self._anchors = tuple(self._make(table) for table in self._tables())
+            self._seen = seen
+        return self._anchors
+
+    def names(self) -> list[str]:
+        """Return the names only, without making anything of them.
+
+        Raises:
+            ConfigurationError: as for `anchors`, but for the options of a kind.
+        """
+        return [table.name for table in self._tables()]
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            reason = error.strerror
+            raise ConfigurationError(f"cannot read {self._path}: {reason}") from None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _tables(self) -> list[_Table]:
+        tables = _read(self._path)
+        if len(tables) > MAX_ANCHORS:
+            raise ConfigurationError(
+                f"{self._path}: expected at most {MAX_ANCHORS} anchors, "
+                f"got {len(tables)}"
+            )
+        found: dict[str, _Table] = {}
+        for number, options in enumerate(tables, 1):
+            table = self._table(f"{self._path}, anchor {number}", options)
+            if table.name in found:
+                raise ConfigurationError(
+                    f"{self._path}, anchor {number}: expected a name of its own, got "
+                    f"{table.name!r} again"
+                )
+            found[table.name] = table
+        return list(found.values())
+
+    def _table(self, where: str, options: Any) -> _Table:
+        if type(options) is not dict:
+            raise ConfigurationError(f"{where}: expected a table [[anchor]]")
+        rest = dict(options)
+        kind, name = rest.pop("kind", None), rest.pop("name", None)
+        if type(kind) is not str or kind not in self._kinds:
+            known = ", ".join(sorted(self._kinds))
+            raise ConfigurationError(
+                f"{where}: kind takes one of {known}; got {kind!r}"
+            )
+        if type(name) is not str or not NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{where}: name takes 1 to 64 of a-z 0-9 . _ -; got {name!r}"
+            )
+        return _Table(kind, name, rest)
+
+    def _make(self, table: _Table) -> Anchor:
+        try:
+            anchor = self._kinds[table.kind](
+                table.name, table.options, self._path.parent
+            )
+        except AuditLogError as error:
+            raise ConfigurationError(
+                f"{self._path}, anchor {table.name}: {error}"
+            ) from None
+        assert (anchor.name, anchor.kind) == (table.name, table.kind)
+        return anchor
+
+
+def _read(path: Path) -> Sequence[Any]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > _MAX_BYTES:
+        raise ConfigurationError(f"{path}: expected at most {_MAX_BYTES} bytes")
+    try:
+        found = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: expected TOML: {error}") from None
+    tables = found.pop("anchor", [])
+    if found or type(tables) is not list:
+        unknown = ", ".join(sorted(found)) or "one table"
+        raise ConfigurationError(
+            f"{path}: expected tables [[anchor]] and nothing else, got {unknown[:100]}"
+        )
+    return tables

@@ -1,0 +1,331 @@
+"""One anchor at work: submit the newest checkpoint, follow what is pending.
+
+Each step is durable before the next. Whoever dies between two of them has lost nothing
+but an answer, and asks again; what is stored as pending is never submitted again.
+"""
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from auditlog.anchors.attestation import Anchor, Attestation
+from auditlog.anchors.batch import aggregate, anchored_digest, format_path, parse_path
+from auditlog.core.errors import AuditLogError, MalformedError
+from auditlog.log.anchor_entry import Word, reason_of
+from auditlog.log.anchor_ledger import (
+    Ledger,
+    Target,
+    attestation_of,
+    evidence_bytes,
+)
+from auditlog.log.anchor_pace import Backoff, Pace
+from auditlog.metrics import SILENT, Observer
+from auditlog.storage import AttestationRow
+
+__all__ = ["AnchorWork", "Outcome", "When"]
+
+_T = TypeVar("_T")
+
+_log = logging.getLogger("auditlog")
+
+When = Literal["scheduled", "stop", "now"]
+"""``scheduled`` keeps to interval and backoff, ``stop`` does not wait for the interval,
+``now`` for neither."""
+
+_LOOKS = 16
+"""Pending attestations that are looked at in one turn, so that none takes for ever."""
+_SALT_BYTES = 16
+_MICROSECONDS = 1_000_000
+
+
+class Outcome(NamedTuple):
+    """What became of one attempt, in one log."""
+
+    anchor: str
+    origin: str
+    size: int
+    state: str
+    """``pending``, ``final`` or ``failed``."""
+    reason: str | None = None
+    """Of a failure, see `auditlog.log.anchor_entry.REASONS`."""
+
+
+class _Failure(NamedTuple):
+    reason: str
+    text: str
+
+
+class AnchorWork:
+    """Asks one anchor for one log, or for several at once under one digest.
+
+    Used by one thread at a time, which holds the locks of all these logs.
+    """
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        ledgers: Sequence[Ledger],
+        pace: Pace,
+        clock: Callable[[], float],
+        observer: Observer = SILENT,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            anchor: whom to ask.
+            ledgers: of the logs; the first one's pace counts.
+            pace: when to ask.
+            clock: seconds since the epoch.
+            observer: is told of each attempt.
+            random: gives so many random bytes.
+        """
+        self.anchor = anchor
+        self._ledgers = tuple(ledgers)
+        self._pace = pace
+        self._clock = clock
+        self._observer = observer
+        self._random = random
+        self._unsaid: list[Callable[[], None]] = []
+        """Entries about failures that are not known to be in the log."""
+        self._kept = 0
+        """When we changed something last, as the store has it."""
+        self._fresh = True
+
+    def due(self) -> bool:
+        """Return whether a turn would have something to do.
+
+        Raises:
+            StorageError: a store cannot be read.
+        """
+        now = self._clock()
+        self._notice_others()
+        if self._fresh or self._unsaid:
+            return True
+        if self._pace.may_submit(now) and self._targets():
+            return True
+        return bool(self._pending_due("scheduled", now))
+
+    def turn(self, when: When) -> list[Outcome]:
+        """Do what is due.
+
+        Raises:
+            StorageError: a store does not do what it must; another turn goes on where
+                this one stopped.
+        """
+        for ledger in self._ledgers:
+            ledger.complete(self.anchor.name)
+        self._say_unsaid()
+        self._fresh = False
+        now = self._clock()
+        outcomes: list[Outcome] = []
+        if when == "now" or self._may_submit(when, now):
+            outcomes = self._submit()
+        if any(one.state == "failed" for one in outcomes):
+            return outcomes
+        return self._merged(outcomes, self._look(when))
+
+    def _may_submit(self, when: When, now: float) -> bool:
+        pace = self._pace
+        return pace.may_submit(now) or (when == "stop" and pace.asking.wait.over(now))
+
+    @staticmethod
+    def _merged(first: list[Outcome], later: list[Outcome]) -> list[Outcome]:
+        """Return what became of each checkpoint last."""
+        known = {(one.origin, one.size): one for one in [*first, *later]}
+        return list(known.values())
+
+    def _notice_others(self) -> None:
+        """Forget failures where another process was given something since."""
+        newest = self._ledgers[0].newest_change(self.anchor.name)
+        if newest is None or newest.updated <= self._kept:
+            return
+        for backoff in (self._pace.asking, self._pace.looking):
+            if newest.updated > backoff.wait.since * _MICROSECONDS:
+                backoff.succeeded()
+
+    # --- submitting -------------------------------------------------------------------
+
+    def _targets(self) -> list[tuple[Ledger, Target]]:
+        found = [(one, one.target(self.anchor.name)) for one in self._ledgers]
+        return [(ledger, target) for ledger, target in found if target is not None]
+
+    def _submit(self) -> list[Outcome]:
+        targets = self._targets()
+        if not targets:
+            return []
+        now, attempt = self._clock(), self._pace.asking.failures + 1
+        digest, paths = self._together([target.digest for _, target in targets])
+        pending = [
+            attestation
+            for ledger in self._ledgers
+            for row in ledger.pending(self.anchor.name, self.anchor.kind)
+            if (attestation := _pending_of(row)) is not None
+        ]
+        got = self._ask(
+            lambda: self._checked(self.anchor.submit(digest, pending, now=now))
+        )
+        if isinstance(got, _Failure):
+            return self._failed(targets, got, attempt, self._pace.asking)
+        time = int(self._clock() * _MICROSECONDS)
+        for (ledger, target), path in zip(targets, paths, strict=True):
+            row = self._row(target.size, got, path, time)
+            self._kept = ledger.keep(row, attempt)
+        self._pace.submitted(now)
+        return self._succeeded(targets, got.state)
+
+    def _together(self, digests: Sequence[bytes]) -> tuple[bytes, list[Any]]:
+        """Return what is anchored for all digests, and the path of each as evidence."""
+        if len(digests) == 1:
+            return digests[0], [None]
+        salts = [self._random(_SALT_BYTES) for _ in digests]
+        digest, paths = aggregate(digests, salts)
+        return digest, [format_path(path) for path in paths]
+
+    def _row(
+        self, size: int, got: Attestation, path: Any, submitted: int
+    ) -> AttestationRow:
+        return AttestationRow(
+            size=size,
+            anchor=self.anchor.name,
+            kind=got.kind,
+            state=got.state,
+            evidence=evidence_bytes(got, path),
+            submitted=submitted,
+            updated=int(self._clock() * _MICROSECONDS),
+        )
+
+    # --- following --------------------------------------------------------------------
+
+    def _pending_due(
+        self, when: When, now: float
+    ) -> list[tuple[int, Ledger, AttestationRow]]:
+        """Return what is to be looked at, longest not looked at first."""
+        name, kind = self.anchor.name, self.anchor.kind
+        found = [
+            (number, ledger, row)
+            for number, ledger in enumerate(self._ledgers)
+            for row in ledger.pending(name, kind)
+            if when == "now" or self._pace.may_look((number, row.size), now)
+        ]
+        found.sort(key=lambda one: self._pace.last_looked((one[0], one[2].size)))
+        return found if when == "now" else found[:_LOOKS]
+
+    def _look(self, when: When) -> list[Outcome]:
+        outcomes = []
+        for number, ledger, row in self._pending_due(when, self._clock()):
+            outcome = self._look_at(number, ledger, row)
+            outcomes.append(outcome)
+            if outcome.reason in ("unreachable", "fault"):
+                break  # The next one would find the same, and make one more entry.
+        return outcomes
+
+    def _look_at(self, number: int, ledger: Ledger, row: AttestationRow) -> Outcome:
+        what, now = (number, row.size), self._clock()
+        attempt = self._pace.looking.failures + 1
+        digest = ledger.digest(row.size)
+        got = self._ask(lambda: self._upgraded(digest, row, now))
+        if isinstance(got, _Failure):
+            self._pace.looked(what, now, changed=False)
+            targets = [(ledger, Target(row.size, digest))]
+            return self._failed(targets, got, attempt, self._pace.looking)[0]
+        self._pace.looking.succeeded()
+        changed = (got.state, got.evidence) != (row.state, row.evidence)
+        if changed:
+            self._kept = ledger.keep(got, attempt)
+            self._observer.attested(self.anchor.name, got.state)
+        self._pace.looked(what, now, changed=changed)
+        if got.state == "final":
+            self._pace.settled(what)
+        return Outcome(self.anchor.name, ledger.origin, row.size, got.state)
+
+    def _upgraded(
+        self, digest: bytes, row: AttestationRow, now: float
+    ) -> AttestationRow:
+        before, path = attestation_of(row)
+        if path is not None:
+            digest = anchored_digest(digest, parse_path(path))
+        got = self._checked(self.anchor.upgrade(digest, before, now=now))
+        return self._row(row.size, got, path, row.submitted)
+
+    # --- attempts ---------------------------------------------------------------------
+
+    def _ask(self, ask: Callable[[], _T]) -> _T | _Failure:
+        """Return what an anchor gives, or why it gives nothing."""
+        try:
+            return ask()
+        except AuditLogError as error:
+            return _Failure(reason_of(error), str(error))
+        # A fault in what others wrote must not end the thread that anchors.
+        except Exception as error:  # noqa: BLE001
+            # Without its message, which may hold anything, a key even.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            kind = type(error).__name__
+            text = f"{kind} at {place.filename}:{place.lineno}"
+            return _Failure(reason_of(error), text)
+
+    def _checked(self, got: Attestation) -> Attestation:
+        if got.kind != self.anchor.kind or got.state not in ("pending", "final"):
+            raise MalformedError(
+                f"expected an attestation of kind {self.anchor.kind}, pending or final"
+            )
+        evidence_bytes(got, None)
+        return got
+
+    def _succeeded(
+        self, targets: Sequence[tuple[Ledger, Target]], state: str
+    ) -> list[Outcome]:
+        self._observer.attested(self.anchor.name, state)
+        return [
+            Outcome(self.anchor.name, ledger.origin, target.size, state)
+            for ledger, target in targets
+        ]
+
+    def _failed(
+        self,
+        targets: Sequence[tuple[Ledger, Target]],
+        failure: _Failure,
+        attempt: int,
+        backoff: Backoff,
+    ) -> list[Outcome]:
+        """Take in a failure, and say it in each log."""
+        name, now = self.anchor.name, self._clock()
+        backoff.failed(now)
+        self._observer.attested(name, "failed")
+        if backoff.news(failure.text):
+            _log.warning(
+                "auditlog: anchor %s failed (%s): %s",
+                *(name, failure.reason, failure.text),
+            )
+        for ledger, target in targets:
+            word = Word(
+                name,
+                self.anchor.kind,
+                target.size,
+                target.digest,
+                attempt,
+                "failed",
+                reason=failure.reason,
+            )
+            self._unsaid.append(partial(ledger.say, ledger.failure(word, now)))
+        self._say_unsaid()
+        return [
+            Outcome(name, ledger.origin, target.size, "failed", failure.reason)
+            for ledger, target in targets
+        ]
+
+    def _say_unsaid(self) -> None:
+        while self._unsaid:
+            self._unsaid[0]()
+            del self._unsaid[0]
+
+
+def _pending_of(row: AttestationRow) -> Attestation | None:
+    """Return a pending attestation; None if somebody damaged it."""
+    try:
+        return attestation_of(row)[0]
+    except MalformedError:
+        return None

@@ -1,0 +1,109 @@
+"""What anchors gave for an entry, as a receipt tells it, with renewals if wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Protocol
+
+from auditlog.core.errors import StorageError
+from auditlog.core.proof import TlogProof, format_tlog_proof
+from auditlog.core.receipt import MAX_RECEIPT, Anchor
+from auditlog.core.record import parse_json
+from auditlog.log.anchor_entry import row_id
+from auditlog.log.proofs import inclusion_proof
+from auditlog.storage import (
+    AttestationRow,
+    Attestations,
+    Index,
+    Objects,
+    Publication,
+    Spool,
+)
+
+__all__ = ["Attested", "AttestedStore", "issued_proof"]
+
+_MAX_ANCHORS = 64
+"""As many as a verifier looks at (`auditlog.anchors.verdict`)."""
+
+
+class AttestedStore(Attestations, Index, Objects, Publication, Spool, Protocol):
+    """The ports that are read here."""
+
+
+def issued_proof(objects: Objects, index: int, size: int, note: bytes) -> bytes:
+    """Return the tlog-proof of an entry as it stands in a receipt, with a checksum.
+
+    Unknown signature lines are ignored by rule, so without this checksum a damaged
+    line would be read as a missing one.
+    """
+    hashes = inclusion_proof(objects, index, size)
+    proof = TlogProof(sha256(note).digest(), index, hashes, note)
+    return format_tlog_proof(proof)
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """Finds what anchors gave for an entry. Deterministic, for one state of the log."""
+
+    store: AttestedStore
+
+    def anchors(self, index: int, renew: Sequence[str] | None = None) -> list[Anchor]:
+        """Return what each anchor gave first for a checkpoint that covers an entry.
+
+        Args:
+            index: of the entry.
+            renew: the anchors whose word renews that of others, the first that can;
+                empty for any, None for no renewals.
+
+        Returns:
+            At most 64, by the operator's names for the anchors.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        rows = self._first_rows(index)
+        anchors = [self._anchor(index, row) for row in rows[:_MAX_ANCHORS]]
+        if renew is None:
+            return anchors
+        pairs = zip(anchors, rows, strict=False)
+        return [self._renewed(anchor, row, renew) for anchor, row in pairs]
+
+    def is_anchored(self, index: int) -> bool:
+        """Return whether a final attestation covers an entry."""
+        return self.store.anchored(index + 1) is not None
+
+    def _first_rows(self, index: int) -> list[AttestationRow]:
+        found = (
+            self.store.first_attestation(anchor, size=index + 1)
+            for anchor in self.store.attesting()
+        )
+        return [row for row in found if row is not None]
+
+    def _anchor(self, index: int, row: AttestationRow) -> Anchor:
+        found = self.store.covering(row.size)
+        if found is None or found[0] != row.size:
+            raise StorageError(f"the checkpoint of size {row.size} is missing")
+        proof = issued_proof(self.store, index, *found)
+        return Anchor(row.kind, proof, parse_json(row.evidence, limit=MAX_RECEIPT))
+
+    def _renewed(
+        self, anchor: Anchor, row: AttestationRow, renew: Sequence[str]
+    ) -> Anchor:
+        """Return an anchor with the renewal of its evidence, where there is one."""
+        told = self.store.by_id(row_id(row))
+        if told is None or told.index is None:
+            return anchor
+        later = {one.anchor: one for one in self._first_rows(told.index)}
+        names = renew or [name for name in later if name != row.anchor]
+        chosen = [later[name] for name in names if name in later]
+        if not chosen:
+            return anchor
+        first = chosen[0] if renew else min(chosen, key=lambda one: one.updated)
+        by = self._anchor(told.index, first)
+        renewal: dict[str, Any] = {
+            "entry": self.store.read(told.index, told.index + 1)[0].decode(),
+            "proof": by.proof.decode(),
+            "kind": by.kind,
+            "evidence": by.evidence,
+        }
+        return anchor._replace(evidence={**anchor.evidence, "renewal": renewal})

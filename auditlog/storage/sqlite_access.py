@@ -1,0 +1,85 @@
+"""Where keys are, and who may ask, in SQLite.
+
+::
+
+    keys    where in the keyring a key is and what it is for, never the key
+    tokens  hashes of access tokens
+"""
+
+from auditlog.storage.database import Database, first_of, only_of
+
+__all__ = ["ACCESS_SCHEMA", "AccessTables"]
+
+ACCESS_SCHEMA = """
+CREATE TABLE keys (
+    key_id BLOB PRIMARY KEY, slot INTEGER NOT NULL UNIQUE, kind TEXT NOT NULL,
+    label TEXT NOT NULL, UNIQUE (kind, label));
+CREATE TABLE tokens (
+    hash BLOB PRIMARY KEY, role TEXT NOT NULL, label TEXT NOT NULL,
+    created INTEGER NOT NULL)"""
+
+
+class AccessTables:
+    """Slots of keys, and access tokens."""
+
+    _database: Database
+
+    # --- where keys are ---------------------------------------------------------------
+
+    def key_slot(self, kind: str, label: str) -> tuple[bytes, int] | None:
+        """Return (key id, slot in the keyring) of a key by what it is for, or None."""
+        query = "SELECT key_id, slot FROM keys WHERE kind = ? AND label = ?"
+        return first_of(self._database.fetch(query, (kind, label), (bytes, int)))
+
+    def slot_of(self, key_id: bytes) -> int | None:
+        """Return the slot in the keyring of the key with this id, or None."""
+        query = "SELECT slot FROM keys WHERE key_id = ?"
+        return only_of(self._database.fetch(query, (key_id,), (int,)))
+
+    def last_key(self) -> tuple[bytes, int] | None:
+        """Return (key id, slot) of the key in the last slot taken, or None."""
+        query = "SELECT key_id, slot FROM keys ORDER BY slot DESC LIMIT 1"
+        return first_of(self._database.fetch(query, (), (bytes, int)))
+
+    def add_key(self, key_id: bytes, slot: int, kind: str, label: str) -> None:
+        """Record durably where a key is and what it is for.
+
+        Raises:
+            ConflictError: the id, the slot, or (kind, label) is taken.
+        """
+        with self._database.writing() as connection:
+            query = "INSERT INTO keys VALUES (?, ?, ?, ?)"
+            connection.execute(query, (key_id, slot, kind, label))
+
+    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
+        """Return (key id, slot, kind, label) of all keys, in the order of slots."""
+        query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
+        return self._database.fetch(query, (), (bytes, int, str, str))
+
+    # --- access tokens ----------------------------------------------------------------
+
+    def create_token(self, hash_: bytes, role: str, label: str, created: int) -> None:
+        """Store the hash of a new token, durably.
+
+        Raises:
+            ConflictError: it is there already.
+        """
+        with self._database.writing() as connection:
+            query = "INSERT INTO tokens VALUES (?, ?, ?, ?)"
+            connection.execute(query, (hash_, role, label, created))
+
+    def token_role(self, hash_: bytes) -> str | None:
+        """Return the role of the token with this hash, or None."""
+        query = "SELECT role FROM tokens WHERE hash = ?"
+        return only_of(self._database.fetch(query, (hash_,), (str,)))
+
+    def tokens(self) -> list[tuple[bytes, str, str, int]]:
+        """Return (hash, role, label, created) of all tokens, oldest first."""
+        query = "SELECT hash, role, label, created FROM tokens ORDER BY created, rowid"
+        return self._database.fetch(query, (), (bytes, str, str, int))
+
+    def revoke_token(self, hash_: bytes) -> bool:
+        """Remove a token, durably; return whether it was there."""
+        with self._database.writing() as connection:
+            query = "DELETE FROM tokens WHERE hash = ?"
+            return connection.execute(query, (hash_,)).rowcount == 1

@@ -1,0 +1,204 @@
+"""Entries in SQLite: the spool, what is looked up of them, and their sealed content.
+
+::
+
+    spool        first index, count, and 1 to 256 entries as in a tlog-tiles bundle
+    entry_index  what a look-up knows of each entry
+    vault        sealed content by index, with the id of its key
+
+They are filled in one transaction, so they stand in one module.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from auditlog.core.errors import MalformedError, StorageError
+from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
+from auditlog.storage import IndexRow, Query, SpoolItem
+from auditlog.storage.database import Database, Kinds, checked, first_of, insert
+
+__all__ = ["ENTRIES_SCHEMA", "MAX_BATCH_BYTES", "EntryTables"]
+
+MAX_BATCH_BYTES = 1 << 26
+"""Bytes of entries in one append: 1,024 entries of the largest size fit."""
+
+ENTRIES_SCHEMA = """
+CREATE TABLE spool (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, entries BLOB NOT NULL);
+CREATE TABLE entry_index (
+    idx INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, type TEXT NOT NULL,
+    time INTEGER NOT NULL, emitter BLOB, sequence INTEGER, route TEXT, model TEXT,
+    version TEXT, outcome TEXT, UNIQUE (emitter, sequence));
+CREATE INDEX entry_index_time ON entry_index (time);
+CREATE INDEX entry_index_model ON entry_index (model);
+CREATE TABLE vault (
+    idx INTEGER PRIMARY KEY, key_id BLOB NOT NULL, sealed BLOB NOT NULL)"""
+
+_MAX_ENTRY = 65_535
+_MAYBE_BYTES = (bytes, type(None))
+_MAYBE_INT = (int, type(None))
+_MAYBE_STR = (str, type(None))
+_ROW: Kinds = (
+    *(int, bytes, str, int, _MAYBE_BYTES, _MAYBE_INT),
+    *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR),
+)
+
+
+class EntryTables:
+    """The ports Spool, Vault and Index, and what Scan asks of them."""
+
+    _database: Database
+
+    # --- Spool ------------------------------------------------------------------------
+
+    def append(self, items: Sequence[SpoolItem]) -> int:
+        """See `auditlog.storage.Spool.append`.
+
+        Raises:
+            StorageError: also for an entry that is not 1 to 65,535 bytes, and for more
+                than `MAX_BATCH_BYTES` of entries at once; nothing was appended.
+        """
+        bundles = _bundles([item.entry for item in items])
+        with self._database.writing() as connection:
+            first = _size(connection)
+            # The fields of an IndexRow are the columns of its table, in order.
+            rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
+            insert(connection, "spool", list(_numbered(bundles, first)))
+            insert(connection, "entry_index", rows)
+            insert(connection, "vault", list(_sealed_rows(items, first)))
+        return first
+
+    def size(self) -> int:
+        """See `auditlog.storage.Spool.size`."""
+        with self._database.reading() as connection:
+            return _size(connection)
+
+    def read(self, start: int, end: int) -> list[bytes]:
+        """See `auditlog.storage.Spool.read`."""
+        if not 0 <= start <= end:
+            raise StorageError(f"expected a range of entries, got {start} to {end}")
+        rows = self._database.fetch(
+            "SELECT first, count, entries FROM spool WHERE first < ?2 AND first >= "
+            "(SELECT max(first) FROM spool WHERE first <= ?1) ORDER BY first",
+            (start, end),
+            (int, int, bytes),
+        )
+        entries: list[bytes] = []
+        for first, count, data in rows if start < end else ():
+            if first != (rows[0][0] + len(entries)):
+                break
+            entries += _parse_bundle(first, count, data)
+        skip = start - rows[0][0] if rows else 0
+        found = entries[skip : skip + end - start]
+        if len(found) != end - start:
+            missing = start + len(found)
+            raise StorageError(f"entry {missing} is not in the spool")
+        return found
+
+    # --- Vault, Index -----------------------------------------------------------------
+
+    def sealed(self, index: int) -> tuple[bytes, bytes] | None:
+        """See `auditlog.storage.Vault.sealed`."""
+        query = "SELECT key_id, sealed FROM vault WHERE idx = ?"
+        return first_of(self._database.fetch(query, (index,), (bytes, bytes)))
+
+    def by_id(self, id_: bytes) -> IndexRow | None:
+        """See `auditlog.storage.Index.by_id`."""
+        query = "SELECT * FROM entry_index WHERE id = ?"
+        row = first_of(self._database.fetch(query, (id_,), _ROW))
+        return None if row is None else IndexRow(*row)
+
+    def find(self, query: Query) -> list[IndexRow]:
+        """See `auditlog.storage.Index.find`."""
+        conditions = {
+            "time >= ?": query.time_from,
+            "time < ?": query.time_to,
+            "model = ?": query.model,
+            "version = ?": query.version,
+            "route = ?": query.route,
+            "outcome = ?": query.outcome,
+            "type = ?": query.type,
+            "idx < ?": query.before,
+        }
+        given = {sql: value for sql, value in conditions.items() if value is not None}
+        where = " AND ".join(given) or "true"
+        sql = f"SELECT * FROM entry_index WHERE {where} ORDER BY idx DESC LIMIT ?"  # noqa: S608 (our own words only)
+        values = (*given.values(), max(0, query.limit))
+        rows = self._database.fetch(sql, values, _ROW)
+        return [IndexRow(*row) for row in rows]
+
+    def sequences(self, emitter: bytes) -> list[int]:
+        """See `auditlog.storage.Index.sequences`."""
+        query = "SELECT sequence FROM entry_index WHERE emitter = ? ORDER BY sequence"
+        rows = self._database.fetch(query, (emitter,), (int,))
+        return [sequence for (sequence,) in rows]
+
+    # --- Scan -------------------------------------------------------------------------
+
+    def index_rows(self, start: int, end: int) -> list[IndexRow]:
+        """See `auditlog.storage.Scan.index_rows`."""
+        query = "SELECT * FROM entry_index WHERE idx >= ? AND idx < ? ORDER BY idx"
+        return [
+            IndexRow(*row) for row in self._database.fetch(query, (start, end), _ROW)
+        ]
+
+    def vault_rows(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
+        """See `auditlog.storage.Scan.vault_rows`."""
+        query = "SELECT * FROM vault WHERE idx >= ? AND idx < ? ORDER BY idx"
+        return self._database.fetch(query, (start, end), (int, bytes, bytes))
+
+    def holes(self) -> list[tuple[int, int]]:
+        """Return the ranges of indices between entries where none is, in order."""
+        query = (
+            "SELECT start, next FROM (SELECT first + count AS start, "
+            "lead(first) OVER (ORDER BY first) AS next FROM spool) WHERE next > start"
+        )
+        return self._database.fetch(query, (), (int, int))
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    query = "SELECT first, count FROM spool ORDER BY first DESC LIMIT 1"
+    rows = checked(connection.execute(query).fetchall(), (int, int))
+    return sum(rows[0]) if rows else 0
+
+
+def _bundles(entries: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Return (count, bytes) of each 256 entries, so that one of them is read fast."""
+    lengths = [len(entry) for entry in entries]
+    for extreme in (min(lengths, default=1), max(lengths, default=1)):
+        if not 1 <= extreme <= _MAX_ENTRY:
+            raise StorageError(
+                f"expected entries of 1 to {_MAX_ENTRY} bytes, got one of {extreme}"
+            )
+    if sum(lengths) > MAX_BATCH_BYTES:
+        raise StorageError(
+            f"expected at most {MAX_BATCH_BYTES} bytes of entries in one append, got "
+            f"{sum(lengths)}: append smaller batches"
+        )
+    parts = [entries[i : i + TILE_WIDTH] for i in range(0, len(entries), TILE_WIDTH)]
+    return [(len(part), format_bundle(part)) for part in parts]
+
+
+def _numbered(
+    bundles: Sequence[tuple[int, bytes]], first: int
+) -> Iterator[tuple[int, int, bytes]]:
+    for count, data in bundles:
+        yield first, count, data
+        first += count
+
+
+def _sealed_rows(
+    items: Sequence[SpoolItem], first: int
+) -> Iterator[tuple[int, bytes | None, bytes]]:
+    for index, item in enumerate(items, first):
+        if item.sealed is not None:
+            yield index, item.key_id, item.sealed
+
+
+def _parse_bundle(first: int, count: int, data: bytes) -> list[bytes]:
+    try:
+        return parse_bundle(data, count)
+    except MalformedError as error:
+        raise StorageError(
+            f"the spool is damaged in the entries from {first} on: {error}"
+        ) from None

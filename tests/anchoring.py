@@ -1,0 +1,274 @@
+"""Anchors to ask, which enforce the contract of `auditlog.anchors.attestation.Anchor`.
+
+What they have been asked stands in a directory outside the log, the *world*, which
+survives the processes that ask and is shared by them. Three ways of working:
+
+- ``stamp`` answers at once, as a time-stamp authority does;
+- ``spend`` must not do a thing twice: it does it in `upgrade`, from a ticket that
+  `submit` gave, and is final when it is looked at once more, as a chain is;
+- ``wait`` is pending until the world says otherwise, as a calendar is.
+"""
+
+import hashlib
+import json
+import math
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from auditlog.anchors.attestation import Anchor, Attestation, anchor_digest
+from auditlog.anchors.batch import anchored_digest, parse_path
+from auditlog.core.encoding import format_base64
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    MalformedError,
+    UntrustedError,
+    VerificationError,
+)
+from auditlog.log.anchor_file import Configure
+from auditlog.log.directory import LogDirectory
+from tests.faults.stores import die
+
+__all__ = [
+    "KINDS",
+    "FakeAnchor",
+    "World",
+    "check_attestations",
+    "configure",
+    "write_anchors",
+]
+
+_FAILURES: dict[str, Exception] = {
+    "unreachable": AuditLogError("cannot reach https://tsa.example"),
+    "unverified": VerificationError("a stamp of something else came"),
+    "untrusted": UntrustedError("a stamp of somebody else came"),
+    "malformed": MalformedError("no stamp came"),
+    "misconfigured": ConfigurationError("no such policy"),
+    "fault": ZeroDivisionError("key 0xSECRET"),
+}
+_WRONG: dict[str, dict[str, Any]] = {
+    "no JSON": {"x": 0.5},
+    "ours": {"batch": 1},
+    "long": {"x": "y" * 2**20},
+}
+
+
+class World:
+    """What anchors were asked, and did, for ever."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open a world, an empty one where nothing is."""
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+
+    def note(self, what: str, **said: object) -> None:
+        """Write down what was asked or done; nothing of it gets lost."""
+        line = json.dumps({"what": what, **said}) + "\n"
+        fd = os.open(self.directory / "world", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(fd, line.encode())
+        os.close(fd)
+
+    def told(self, *what: str) -> list[dict[str, Any]]:
+        """Return what was written down, in order."""
+        try:
+            lines = (self.directory / "world").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [one for one in map(json.loads, lines) if one["what"] in what]
+
+    def submissions(self) -> list[str]:
+        """Return the digests that were submitted, in order."""
+        return [one["digest"] for one in self.told("submit")]
+
+    def set(self, name: str, *, on: bool = True) -> None:
+        """Make the world ``down``, so that nothing answers, or what waits ``ripe``."""
+        path = self.directory / name
+        path.touch() if on else path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Nothing that must not be done twice was."""
+        spent = Counter(one["digest"] for one in self.told("spend"))
+        assert set(spent.values()) <= {1}, "a digest was paid for twice"
+
+
+class FakeAnchor:
+    """An anchor that checks what it is asked, and fails on order.
+
+    A test breaks the next calls by ``anchor.fates.append("lost")``.
+    """
+
+    kind = "fake"
+
+    def __init__(self, name: str, world: World, mode: str) -> None:
+        self.name = name
+        self.world = world
+        self.fates: list[str] = []
+        self.before: Callable[[str], None] = lambda call: None
+        """Called before each call is done, with its name."""
+        self._mode = mode
+        self._lock = threading.Lock()
+
+    def submit(
+        self, digest: bytes, pending: Sequence[Attestation], *, now: float
+    ) -> Attestation:
+        with self._alone():
+            assert all(one.state == "pending" for one in pending)
+            assert all("batch" not in one.evidence for one in pending)
+            times = [one.evidence["time"] for one in pending]
+            assert times == sorted(times), "oldest first"
+            return self._meet("submit", digest, now, lambda: self._take(digest, now))
+
+    def upgrade(
+        self, digest: bytes, attestation: Attestation, *, now: float
+    ) -> Attestation:
+        with self._alone():
+            assert attestation.state == "pending"
+            assert attestation.evidence["digest"] == format_base64(digest)
+            return self._meet(
+                "upgrade", digest, now, lambda: self._follow(digest, attestation)
+            )
+
+    def _alone(self) -> "_Alone":
+        return _Alone(self._lock)
+
+    def _meet(
+        self, call: str, digest: bytes, now: float, do: Callable[[], Attestation]
+    ) -> Attestation:
+        assert len(digest) == 32
+        assert math.isfinite(now)
+        self.before(call)
+        fate = self.fates.pop(0) if self.fates else ""
+        if (self.world.directory / "down").exists():
+            fate = "unreachable"
+        self.world.note(call, digest=format_base64(digest), now=now, fate=fate)
+        if fate == "killed before":
+            die()
+        if fate in _FAILURES:
+            raise _FAILURES[fate]
+        got = do()
+        if fate == "killed after":
+            die()
+        if fate == "lost":
+            raise AuditLogError("the answer was lost")
+        if fate == "another kind":
+            return Attestation("other", got.state, got.evidence)
+        if fate == "another state":
+            return Attestation(got.kind, "done", got.evidence)  # type: ignore[arg-type]
+        wrong = {
+            "no JSON": {"x": 0.5},
+            "ours": {"batch": 1},
+            "long": {"x": "y" * 2**20},
+        }
+        if fate in wrong:
+            return Attestation(got.kind, got.state, wrong[fate])
+        assert not fate or fate in {"lost", "killed after"}, fate
+        return got
+
+    def _take(self, digest: bytes, now: float) -> Attestation:
+        evidence = {"digest": format_base64(digest), "time": int(now), "sent": False}
+        if self._mode == "stamp":
+            return self._final(digest)
+        return Attestation(self.kind, "pending", evidence)
+
+    def _follow(self, digest: bytes, pending: Attestation) -> Attestation:
+        ripe = (self.world.directory / "ripe").exists()
+        if self._mode == "wait":
+            return self._final(digest) if ripe else pending
+        spent = {one["digest"] for one in self.world.told("spend")}
+        if pending.evidence["digest"] not in spent:
+            self.world.note("spend", digest=pending.evidence["digest"])
+        if pending.evidence["sent"]:
+            return self._final(digest) if ripe else pending
+        return Attestation(self.kind, "pending", {**pending.evidence, "sent": True})
+
+    def _final(self, digest: bytes) -> Attestation:
+        return Attestation(self.kind, "final", {"stamp": _stamp(digest)})
+
+
+class _Alone:
+    """An anchor is asked by one thread of one process at a time."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        assert self._lock.acquire(blocking=False), "asked by two threads at once"
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _stamp(digest: bytes) -> str:
+    return format_base64(hashlib.sha256(b"stamped " + digest).digest())
+
+
+def configure(name: str, options: Mapping[str, Any], directory: Path) -> Anchor:
+    """Make a fake anchor of its table, as strictly as a real kind does."""
+    unknown = options.keys() - {"mode", "world", "fates"}
+    mode = options.get("mode", "stamp")
+    if unknown or mode not in {"stamp", "spend", "wait"}:
+        raise ConfigurationError(f"expected mode and world, got {sorted(options)}")
+    anchor = FakeAnchor(name, World(directory / options.get("world", "world")), mode)
+    anchor.fates = list(options.get("fates", []))
+    return anchor
+
+
+KINDS: Mapping[str, Configure] = {"fake": configure}
+
+
+def write_anchors(directory: Path, *tables: Mapping[str, Any]) -> None:
+    """Write ``anchors.toml``; what a table does not say is usual."""
+    lines = []
+    for number, table in enumerate(tables, 1):
+        options = {"kind": "fake", "name": f"a{number}", **table}
+        lines += ["[[anchor]]", *(f"{k} = {json.dumps(v)}" for k, v in options.items())]
+    path = directory / "anchors.toml"
+    path.with_suffix(".new").write_text("".join(f"{line}\n" for line in lines))
+    path.with_suffix(".new").replace(path)
+
+
+def check_attestations(log: LogDirectory) -> list[tuple[int, str, str]]:
+    """Verify all attestations of a log against its entries; return what they are.
+
+    It reads the rows by itself, and shares with the product only batch paths.
+
+    Returns:
+        Size, anchor and state of each, in this order.
+    """
+    with sqlite3.connect(log.paths.database) as db:
+        rows = db.execute("SELECT * FROM attestations ORDER BY size, anchor").fetchall()
+        notes = dict(db.execute("SELECT size, note FROM checkpoints"))
+    db.close()
+    entries = [json.loads(entry) for entry in log.store.read(0, log.store.size())]
+    words = [one["data"] for one in entries if one["type"] == "auditlog.anchor.v1"]
+    for size, anchor, kind, state, evidence, submitted, updated in rows:
+        digest = anchor_digest(notes[size])
+        expected = {
+            "attempt": 1,
+            "anchor": anchor,
+            "digest": format_base64(digest),
+            "evidence": format_base64(hashlib.sha256(evidence).digest()),
+            "kind": kind,
+            "size": size,
+            "state": state,
+        }
+        told = [
+            word for word in words if word | {"attempt": 1} == expected | {"attempt": 1}
+        ]
+        assert len(told) == 1, f"told {len(told)} times: {expected}"
+        assert submitted <= updated
+        held = json.loads(evidence)
+        if state == "final":
+            top = digest
+            if "batch" in held:
+                top = anchored_digest(digest, parse_path(held["batch"]))
+            assert held["stamp"] == _stamp(top)
+    stored = {row[:2] for row in rows}
+    kept = [word for word in words if word["state"] != "failed"]
+    assert {(word["size"], word["anchor"]) for word in kept} == stored
+    return [(row[0], row[1], row[3]) for row in rows]

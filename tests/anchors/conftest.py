@@ -1,0 +1,12 @@
+"""What tests of anchors share."""
+
+import pytest
+
+from auditlog.anchors import checking
+from tests.anchors import stamps
+
+
+@pytest.fixture
+def stamps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `stamps.KIND` be checked by what `tests.anchors.stamps` makes."""
+    monkeypatch.setitem(checking.KINDS, stamps.KIND, stamps.check)
