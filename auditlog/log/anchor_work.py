@@ -170,9 +170,8 @@ class AnchorWork:
         )
         if isinstance(got, _Failure):
             return self._failed(targets, got, attempt, self._pace.asking)
-        time = int(self._clock() * _MICROSECONDS)
         for (ledger, target), path in zip(targets, paths, strict=True):
-            row = self._row(target.size, got, path, time)
+            row = self._row(target.size, got, path, submitted=0)
             self._kept = ledger.keep(row, attempt)
         self._pace.submitted(now)
         return self._succeeded(targets, got.state)

@@ -164,7 +164,7 @@ def test_all_anchors_are_asked_at_once(site: Site) -> None:
     site.grow()
     together = threading.Barrier(3, timeout=10)
     for anchor in site.anchors():
-        anchor.before = lambda call: together.wait() and None
+        anchor.before = lambda call: together.wait() * 0
     assert [one.state for one in site.round()] == ["final"] * 3
 
 
@@ -526,8 +526,8 @@ def test_many_logs_are_anchored_under_one_digest(site: Site, tmp_path: Path) -> 
     sites[2].grow()
     assert [one.origin for one in site.round("now")] == ["log.example/2"]
     assert b"batch" not in sites[2].log.store.attestations(3)[0].evidence
-    for other in others:
-        other.close()
+    for done in others:
+        done.close()
 
 
 def test_one_of_a_batch_is_followed_by_its_own_log(site: Site, tmp_path: Path) -> None:
