@@ -107,5 +107,6 @@ def _summary(report: CheckReport) -> str:
     return (
         f"{report.entries} entries ({report.decisions} decisions), "
         f"{report.checkpoints} checkpoints, "
-        f"{report.cosignatures} cosignatures: {verdict}"
+        f"{report.cosignatures} cosignatures, "
+        f"{report.attestations} attestations: {verdict}"
     )

@@ -31,10 +31,11 @@ _T = TypeVar("_T")
 
 _log = logging.getLogger("auditlog")
 
-When = Literal["scheduled", "stop", "now"]
+When = Literal["scheduled", "stop", "now", "look"]
 """``scheduled`` keeps to interval and backoff, ``stop`` does not wait for the interval,
-``now`` for neither."""
+``now`` for neither, ``look`` neither, and submits nothing."""
 
+_HURRIED = ("now", "look")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
 _SALT_BYTES = 16
@@ -122,15 +123,20 @@ class AnchorWork:
         self._fresh = False
         now = self._clock()
         outcomes: list[Outcome] = []
-        if when == "now" or self._may_submit(when, now):
+        if self._may_submit(when, now):
             outcomes = self._submit()
         if any(one.state == "failed" for one in outcomes):
             return outcomes
         return self._merged(outcomes, self._look(when))
 
     def _may_submit(self, when: When, now: float) -> bool:
-        pace = self._pace
-        return pace.may_submit(now) or (when == "stop" and pace.asking.wait.over(now))
+        match when:
+            case "now" | "look":
+                return when == "now"
+            case "stop":
+                return self._pace.asking.wait.over(now)
+            case "scheduled":
+                return self._pace.may_submit(now)
 
     @staticmethod
     def _merged(first: list[Outcome], later: list[Outcome]) -> list[Outcome]:
@@ -170,9 +176,8 @@ class AnchorWork:
         )
         if isinstance(got, _Failure):
             return self._failed(targets, got, attempt, self._pace.asking)
-        time = int(self._clock() * _MICROSECONDS)
         for (ledger, target), path in zip(targets, paths, strict=True):
-            row = self._row(target.size, got, path, time)
+            row = self._row(target.size, got, path, submitted=0)
             self._kept = ledger.keep(row, attempt)
         self._pace.submitted(now)
         return self._succeeded(targets, got.state)
@@ -204,15 +209,15 @@ class AnchorWork:
         self, when: When, now: float
     ) -> list[tuple[int, Ledger, AttestationRow]]:
         """Return what is to be looked at, longest not looked at first."""
-        name, kind = self.anchor.name, self.anchor.kind
+        name, kind, hurried = self.anchor.name, self.anchor.kind, when in _HURRIED
         found = [
             (number, ledger, row)
             for number, ledger in enumerate(self._ledgers)
             for row in ledger.pending(name, kind)
-            if when == "now" or self._pace.may_look((number, row.size), now)
+            if hurried or self._pace.may_look((number, row.size), now)
         ]
         found.sort(key=lambda one: self._pace.last_looked((one[0], one[2].size)))
-        return found if when == "now" else found[:_LOOKS]
+        return found if hurried else found[:_LOOKS]
 
     def _look(self, when: When) -> list[Outcome]:
         outcomes = []

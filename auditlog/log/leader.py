@@ -19,7 +19,7 @@ from auditlog.core.errors import (
     StorageError,
     VerificationError,
 )
-from auditlog.log.anchor_file import KINDS, Configure
+from auditlog.log.anchor_file import KINDS, Configure, anchor_names
 from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
@@ -134,7 +134,7 @@ class Leader:
         An anchor that does not answer in time is left behind, with its lock, which
         goes with the process; the next start finds what it stored.
         """
-        if self._halted.is_set() or not self._anchoring.configured():
+        if self._halted.is_set() or not anchor_names(self._log.paths.anchors):
             return
         before = self._log.store.size()
         last = threading.Thread(target=self._round, args=("stop",), daemon=True)
@@ -198,7 +198,8 @@ class Leader:
             return
         self._look_at = time.monotonic() + _OBSERVE_SECONDS
         try:
-            self._observer.log_state(state_of(self._log.store, self._clock()))
+            names = anchor_names(self._log.paths.anchors)
+            self._observer.log_state(state_of(self._log.store, self._clock(), names))
         except StorageError as error:
             self._complain("the log could not be looked at", error)
 
