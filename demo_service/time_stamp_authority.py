@@ -94,9 +94,11 @@ def issue(
         .not_valid_before(start)
         .not_valid_after(end)
     )
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
     signing = issuer.key if issuer else key
+    named = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    above = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
+    for extension, critical in (*extensions, (named, False), (above, False)):
+        builder = builder.add_extension(extension, critical)
     return Identity(builder.sign(signing, hashes.SHA256()), key)
 
 
@@ -140,7 +142,7 @@ class TimeStampAuthority:
             signer: issued by the issuing authority, for time-stamping only.
             clock: tells the time that is stamped; lists are of that time, too.
             policy: OID under which tokens are issued.
-            accuracy: stated in each token, if not None.
+            accuracy: stated in each token, if there is any.
         """
         self.root, self.issuing, self.signer = root, issuing, signer
         self.clock, self.policy, self.accuracy = clock, policy, accuracy
@@ -219,7 +221,7 @@ class TimeStampAuthority:
             "serial_number": int.from_bytes(secrets.token_bytes(8), "big"),
             "gen_time": core.GeneralizedTime(self.clock()),
         }
-        if self.accuracy is not None:
+        if self.accuracy:
             fields["accuracy"] = _accuracy(self.accuracy)
         if nonce is not None:
             fields["nonce"] = nonce
