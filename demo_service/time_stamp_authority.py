@@ -31,9 +31,12 @@ __all__ = [
     "Clock",
     "Identity",
     "TimeStampAuthority",
+    "authority_extensions",
     "issue",
     "load_authority",
+    "refusal",
     "serving",
+    "signer_extensions",
     "system_clock",
 ]
 
@@ -196,11 +199,11 @@ class TimeStampAuthority:
             policy = asked["req_policy"].native
             nonce, wanted = asked["nonce"].native, asked["cert_req"].native
         except (TypeError, ValueError):
-            return _refusal("bad_data_format")
+            return _refused("bad_data_format")
         if len(imprint) != _IMPRINTS.get(algorithm):
-            return _refusal("bad_alg")
+            return _refused("bad_alg")
         if policy not in {None, self.policy}:
-            return _refusal("unaccepted_policy")
+            return _refused("unaccepted_policy")
         token = self.stamp(
             self.info(imprint, nonce, algorithm), with_certificates=wanted
         )
@@ -399,9 +402,19 @@ def _accuracy(value: timedelta) -> dict[str, int]:
     return {name: number for name, number in parts.items() if number}
 
 
-def _refusal(why: str) -> bytes:
-    status = {"status": "rejection", "fail_info": {why}}
-    return bytes(tsp.TimeStampResp({"status": status}).dump())
+def refusal(status: dict[str, Any]) -> bytes:
+    """Return a response without a token, which asn1crypto's own type must have.
+
+    Args:
+        status: as asn1crypto's PKIStatusInfo takes it; in DER less than 128 bytes.
+    """
+    info = bytes(tsp.PKIStatusInfo(status).dump())
+    assert len(info) < 0x80
+    return bytes([0x30, len(info)]) + info
+
+
+def _refused(why: str) -> bytes:
+    return refusal({"status": "rejection", "fail_info": {why}})
 
 
 def _read(directory: Path, name: str) -> Identity | None:

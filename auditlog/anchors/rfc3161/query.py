@@ -63,8 +63,10 @@ def parse_reply(data: bytes) -> Token:
         raise MalformedError(f"expected a response of up to {MAX_TOKEN} bytes")
     whole = der.whole(data, der.SEQUENCE, "a time-stamp response")
     fields = der.items(whole.content)
-    status = der.items(fields[0].content) if fields else []
-    if not status or fields[0].tag != der.SEQUENCE or len(fields) > 2:
+    status: list[der.Item] = []
+    if fields and fields[0].tag == der.SEQUENCE:
+        status = der.items(fields[0].content)
+    if not status or len(fields) > 2:
         raise MalformedError("expected a time-stamp response with a status")
     code = der.integer(status[0], "status")
     if code != _GRANTED:
