@@ -35,7 +35,7 @@ from auditlog.anchors.rfc3161.check import (
     find_authority,
     require_library,
 )
-from auditlog.anchors.rfc3161.loading import load_crl
+from auditlog.anchors.rfc3161.loading import load_crl, parse_crl
 from auditlog.anchors.rfc3161.options import parse_options, read_file
 from auditlog.anchors.rfc3161.query import format_query, parse_reply
 from auditlog.anchors.rfc3161.token import (
@@ -109,7 +109,7 @@ class TimeStampAnchor:
         check(digest, evidence, self._trust)
         stamped = open_response(parse_base64(evidence["response"])).info.moment
         lists = {self._fetch(source) for source in self.crls}
-        if any(load_crl(one).last_update_utc < stamped for one in lists):
+        if any(parse_crl(one).last_update_utc < stamped for one in lists):
             return attestation
         evidence["crls"] = [format_base64(one) for one in sorted(lists)]
         check(digest, evidence, self._trust)
@@ -169,8 +169,10 @@ class TimeStampAnchor:
             response = get(source, _slash(source), deadline, limit=MAX_CRL)
             data, name = _body(source, response), source.url
         try:
-            pem = data.startswith(b"-----")
-            found = load_crl(data.decode("ascii", "replace") if pem else data)
+            if data.startswith(b"-----"):
+                found = load_crl(data.decode("ascii", "replace"))
+            else:
+                found = parse_crl(data)
         except MalformedError as error:
             raise MalformedError(f"{name}: {error}") from None
         return found.public_bytes(Encoding.DER)

@@ -29,6 +29,7 @@ from auditlog.anchors.rfc3161.loading import (
     load_crl,
     load_root,
     parse_certificate,
+    parse_crl,
 )
 from auditlog.anchors.rfc3161.path import Path, find_path, name_of
 from auditlog.anchors.rfc3161.revocation import (
@@ -112,7 +113,7 @@ def check_imprint(
         )
     if info.imprint != imprint:
         raise VerificationError("the token is for another digest")
-    brought = [load_crl(one) for one in crls]
+    brought = [parse_crl(one) for one in crls]
     authority, path, believed = find_authority(token, trust)
     until = info.moment + timedelta(microseconds=info.tolerance)
     own = (*believed.crls, *_lists_of_others(path, authority, trust))

@@ -16,11 +16,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from auditlog.core.errors import MalformedError, UntrustedError, VerificationError
+from auditlog.core.errors import UntrustedError, VerificationError
 
 __all__ = [
     "Path",
-    "extensions_of",
     "find_extension",
     "find_path",
     "hashed_well",
@@ -53,6 +52,8 @@ def find_path(
 ) -> Path:
     """Return a path on which a certificate could stamp a time.
 
+    All certificates are as `auditlog.anchors.rfc3161.loading` gives them.
+
     Args:
         signer: of the authority.
         between: what may stand between, from whatever source.
@@ -62,7 +63,6 @@ def find_path(
     Raises:
         UntrustedError: nothing leads to the root.
         VerificationError: the path does not hold at that time, or not for this use.
-        MalformedError: a certificate cannot be read.
     """
     _check_signer(signer, at)
     failures: list[VerificationError] = []
@@ -74,18 +74,6 @@ def find_path(
     raise UntrustedError(
         f"no path from the certificate of {name_of(signer)} to the root {name_of(root)}"
     )
-
-
-def extensions_of(holder: x509.Certificate) -> x509.Extensions:
-    """Return the extensions of a certificate.
-
-    Raises:
-        MalformedError: they cannot be read.
-    """
-    try:
-        return holder.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise MalformedError("expected a certificate with legible extensions") from None
 
 
 def find_extension(
@@ -217,7 +205,7 @@ def _common(certificate: x509.Certificate, at: datetime) -> x509.Extensions:
             f"{end:%Y-%m-%dT%H:%M:%SZ}, and not at the time that was stamped, "
             f"{at:%Y-%m-%dT%H:%M:%SZ}"
         )
-    extensions = extensions_of(certificate)
+    extensions = certificate.extensions
     for one in extensions:
         if one.critical and one.oid not in _UNDERSTOOD:
             raise VerificationError(

@@ -26,7 +26,6 @@ from cryptography.x509.oid import ExtensionOID
 
 from auditlog.anchors.rfc3161.path import (
     Path,
-    extensions_of,
     find_extension,
     hashed_well,
     name_of,
@@ -110,7 +109,7 @@ def _signer(path: Path, revoked: RevocationList) -> x509.Certificate | None:
 def _signed(revoked: RevocationList, issuer: x509.Certificate) -> bool:
     if revoked.issuer != issuer.subject or not hashed_well(revoked):
         return False
-    usage = find_extension(extensions_of(issuer), x509.KeyUsage)
+    usage = find_extension(issuer.extensions, x509.KeyUsage)
     if usage is not None and not usage.value.crl_sign:
         return False
     try:
@@ -169,10 +168,7 @@ def _revocation(entry: x509.RevokedCertificate) -> tuple[datetime, bool]:
 
 def _covers(revoked: RevocationList, certificate: x509.Certificate) -> bool:
     """Tell whether a list would name a certificate, were it revoked."""
-    try:
-        extensions = revoked.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return False
+    extensions = revoked.extensions
     point = ExtensionOID.ISSUING_DISTRIBUTION_POINT
     if any(one.critical and one.oid != point for one in extensions):
         return False
@@ -180,7 +176,7 @@ def _covers(revoked: RevocationList, certificate: x509.Certificate) -> bool:
     if part is None:
         return True
     value = part.value
-    basic = find_extension(extensions_of(certificate), x509.BasicConstraints)
+    basic = find_extension(certificate.extensions, x509.BasicConstraints)
     is_ca = basic is not None and basic.value.ca
     excluded = value.only_contains_user_certs if is_ca else value.only_contains_ca_certs
     other = value.indirect_crl or value.only_contains_attribute_certs
@@ -193,7 +189,7 @@ def _at(part: x509.IssuingDistributionPoint, certificate: x509.Certificate) -> b
     """Tell whether a list stands where a certificate says that it is listed."""
     if part.full_name is None and part.relative_name is None:
         return True
-    points = find_extension(extensions_of(certificate), x509.CRLDistributionPoints)
+    points = find_extension(certificate.extensions, x509.CRLDistributionPoints)
     named = {
         name
         for point in (points.value if points is not None else ())

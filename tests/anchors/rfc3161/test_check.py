@@ -117,7 +117,9 @@ class TestAccepted:
         self, honest: TimeStampAuthority
     ) -> None:
         evidence = evidence_of(honest, above=[])
-        with pytest.raises(UntrustedError, match="no path from .*signer.* to the root"):
+        with pytest.raises(
+            UntrustedError, match=r"no path from .*signer.* to the root"
+        ):
             check(DIGEST, evidence, trust_in(honest))
         trusted = Authority("T", POLICY, honest.root.pem, (honest.issuing.pem,))
         assert check(DIGEST, evidence, trust_in(trusted)).party == "T"
@@ -179,7 +181,9 @@ class TestAttacks:
         self, honest: TimeStampAuthority
     ) -> None:
         rogue = make_authority()
-        with pytest.raises(UntrustedError, match="no path from .*signer.* to the root"):
+        with pytest.raises(
+            UntrustedError, match=r"no path from .*signer.* to the root"
+        ):
             check(DIGEST, evidence_of(rogue), trust_in(honest))
 
     def test_a_rogue_authority_that_brings_its_root(
@@ -262,7 +266,7 @@ class TestAttacks:
     def test_not_yet_valid(self) -> None:
         early = make_authority(Clock(NOON - 2 * DAY), start=NOON - DAY)
         with pytest.raises(
-            VerificationError, match="signer.* is valid from 2026-11-25"
+            VerificationError, match=r"signer.* is valid from 2026-11-25"
         ):
             check(DIGEST, evidence_of(early), trust_in(early))
 
@@ -281,7 +285,7 @@ class TestAttacks:
             key=honest.root.key,
         )
         trust = trust_in(Authority("T", POLICY, young.pem))
-        with pytest.raises(VerificationError, match="CN=root.* and not at the time"):
+        with pytest.raises(VerificationError, match=r"CN=root.* and not at the time"):
             check(DIGEST, evidence_of(honest), trust)
 
     @pytest.mark.parametrize(
@@ -515,7 +519,7 @@ class TestTrustFile:
     ) -> None:
         """The second one would be passed over in silence."""
         both = honest.root.pem + honest.issuing.pem
-        with pytest.raises(MalformedError, match="expected one X.509 certificate"):
+        with pytest.raises(MalformedError, match=r"expected one X.509 certificate"):
             check(DIGEST, evidence_of(honest), trust_in(Authority("T", POLICY, both)))
 
     def test_a_root_that_is_none(self, honest: TimeStampAuthority) -> None:

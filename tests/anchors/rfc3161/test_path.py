@@ -162,7 +162,7 @@ class TestRefused:
     def test_a_signer_that_issues(self, root: Identity) -> None:
         first = new("first", root, signer_extensions())
         second = new("second", first, signer_extensions())
-        with pytest.raises(VerificationError, match="CN=first.* is not an authority"):
+        with pytest.raises(VerificationError, match=r"CN=first.* is not an authority"):
             found(second, [first], root)
 
     def test_a_path_longer_than_allowed(self) -> None:
@@ -170,7 +170,7 @@ class TestRefused:
         low = new("low", root, authority_extensions(0))
         signer = new("signer", low, signer_extensions())
         with pytest.raises(
-            VerificationError, match="below CN=root.* is longer than it"
+            VerificationError, match=r"below CN=root.* is longer than it"
         ):
             found(signer, [low], root)
 
@@ -191,7 +191,7 @@ class TestRefused:
         impostor = new("middle", root, authority_extensions(None))
         signer = new("signer", middle, signer_extensions())
         with pytest.raises(
-            UntrustedError, match="no path from .*CN=signer.* to the root"
+            UntrustedError, match=r"no path from .*CN=signer.* to the root"
         ):
             found(signer, [impostor], root)
 

@@ -313,7 +313,7 @@ class TestWhoSignedIt:
         """The second one would be passed over in silence."""
         both = "".join(map(pem_crl, case.lists(NOON)))
         trusted = Authority("T", POLICY, case.authority.root.pem, (), (both,))
-        with pytest.raises(MalformedError, match="one X.509 revocation list in PEM"):
+        with pytest.raises(MalformedError, match=r"one X.509 revocation list in PEM"):
             check(DIGEST, case.token_evidence, trust_in(trusted))
 
 
