@@ -51,6 +51,7 @@ from auditlog.core.record import check_fields
 __all__ = [
     "MAX_CRL",
     "MAX_CRLS",
+    "Believed",
     "check",
     "check_imprint",
     "find_authority",
@@ -62,8 +63,8 @@ MAX_CRL = 1 << 18
 MAX_CRLS = 8
 
 
-class _Believed(NamedTuple):
-    """An authority of the trust file, loaded."""
+class Believed(NamedTuple):
+    """Certificates and lists of an authority in the trust file, loaded."""
 
     root: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
@@ -123,6 +124,39 @@ def check_imprint(
     return Bound("rfc3161", authority.party, info.not_after, detail)
 
 
+def find_authority(token: Token, trust: Trust) -> tuple[Authority, Path, Believed]:
+    """Return the first authority of the trust file whose root the token leads to.
+
+    Returns:
+        The authority, the path to its root, and what else it is believed to have.
+
+    Raises:
+        UntrustedError: there is none.
+        VerificationError: the path to one does not hold at the time that was stamped.
+        MalformedError: a certificate, or the trust file, is illegible.
+    """
+    policy = token.info.policy
+    named = [one for one in trust.authorities if one.policy == policy]
+    if not named:
+        raise UntrustedError(
+            f"the trust file names no authority with the policy {policy}"
+        )
+    signer, *brought = map(parse_certificate, token.certificates)
+    failures: list[VerificationError] = []
+    for authority in named:
+        believed = _load(authority)
+        between = _distinct((*brought, *believed.intermediates))
+        try:
+            path = find_path(signer, between, believed.root, token.info.moment)
+        except VerificationError as failure:
+            failures.append(failure)
+        else:
+            return authority, path, believed
+    # One that holds, but for the time, says more than one that leads nowhere.
+    failures.sort(key=lambda failure: isinstance(failure, UntrustedError))
+    raise failures[0]
+
+
 def require_library() -> Any:
     """Return the module of rfc3161-client.
 
@@ -144,9 +178,9 @@ def _blob(text: Any, what: str, limit: int) -> bytes:
     return parse_base64(text)
 
 
-def _load(authority: Authority) -> _Believed:
+def _load(authority: Authority) -> Believed:
     try:
-        return _Believed(
+        return Believed(
             load_root(authority.root),
             tuple(map(load_certificate, authority.intermediates)),
             tuple(map(load_crl, authority.revoked)),
@@ -155,30 +189,6 @@ def _load(authority: Authority) -> _Believed:
         raise MalformedError(
             f"trust file, authority {authority.party!r}: {error}"
         ) from None
-
-
-def find_authority(token: Token, trust: Trust) -> tuple[Authority, Path, _Believed]:
-    """Return the first authority of the trust file whose root the token leads to."""
-    policy = token.info.policy
-    named = [one for one in trust.authorities if one.policy == policy]
-    if not named:
-        raise UntrustedError(
-            f"the trust file names no authority with the policy {policy}"
-        )
-    signer, *brought = map(parse_certificate, token.certificates)
-    failures: list[VerificationError] = []
-    for authority in named:
-        believed = _load(authority)
-        between = _distinct((*brought, *believed.intermediates))
-        try:
-            path = find_path(signer, between, believed.root, token.info.moment)
-        except VerificationError as failure:
-            failures.append(failure)
-        else:
-            return authority, path, believed
-    # One that holds, but for the time, says more than one that leads nowhere.
-    failures.sort(key=lambda failure: isinstance(failure, UntrustedError))
-    raise failures[0]
 
 
 def _lists_of_others(
@@ -202,13 +212,13 @@ def _verify_signature(token: Token, response: bytes, path: Path) -> None:
     """Verify the signature, by the library, under the path that was found."""
     library = require_library()
     *between, root = path[1:]
-    verifier = library.VerifierBuilder(
-        policy_id=x509.ObjectIdentifier(token.info.policy),
-        tsa_certificate=path[0],
-        intermediates=between,
-        roots=[root],
-    ).build()
     try:
+        verifier = library.VerifierBuilder(
+            policy_id=x509.ObjectIdentifier(token.info.policy),
+            tsa_certificate=path[0],
+            intermediates=between,
+            roots=[root],
+        ).build()
         decoded = library.decode_timestamp_response(response)
         seconds = decoded.tst_info.gen_time
         verifier.verify(decoded, token.info.imprint)
@@ -217,6 +227,9 @@ def _verify_signature(token: Token, response: bytes, path: Path) -> None:
         reason = str(error).partition(": ErrorStack")[0][:100]
         raise VerificationError(f"the token does not verify: {reason}") from None
     except ValueError as error:
-        raise MalformedError(f"rfc3161-client cannot read the token: {error}") from None
+        reason = str(error)[:100]
+        raise MalformedError(
+            f"rfc3161-client cannot read the token: {reason}"
+        ) from None
     if seconds != token.info.moment.replace(microsecond=0):
         raise MalformedError("two readings of the token find different times")

@@ -23,8 +23,8 @@ __all__ = [
     "find_extension",
     "find_path",
     "hashed_well",
-    "issued",
     "name_of",
+    "signed_by",
 ]
 
 Path = tuple[x509.Certificate, ...]
@@ -64,10 +64,10 @@ def find_path(
         UntrustedError: nothing leads to the root.
         VerificationError: the path does not hold at that time, or not for this use.
     """
-    _check_signer(signer, at)
     failures: list[VerificationError] = []
     path = _climb((signer,), between, root, at, failures)
     if path is not None:
+        _check_signer(signer, at)
         return path
     if failures:
         raise failures[0]
@@ -97,6 +97,17 @@ def hashed_well(
     return algorithm is not None and algorithm.name in _DIGESTS
 
 
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether a certificate bears the name and the signature of an issuer."""
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, TypeError, UnsupportedAlgorithm, ValueError):
+        return False
+    return True
+
+
 def name_of(certificate: x509.Certificate) -> str:
     """Return the subject of a certificate for a reader: printable, not too long."""
     try:
@@ -116,7 +127,7 @@ def _climb(
 ) -> Path | None:
     """Return the first way up that holds; note why others do not."""
     for issuer in (root, *between):
-        if issuer in trail or not issued(trail[-1], issuer):
+        if issuer in trail or not _issued(trail[-1], issuer):
             continue
         try:
             _check_issuer(issuer, trail, at)
@@ -133,15 +144,8 @@ def _climb(
 
 
 @lru_cache(64)  # the way up is the same for all tokens of an authority
-def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether a certificate bears the name and the signature of an issuer."""
-    if certificate.issuer != issuer.subject or not hashed_well(certificate):
-        return False
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, TypeError, UnsupportedAlgorithm, ValueError):
-        return False
-    return True
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    return hashed_well(certificate) and signed_by(certificate, issuer)
 
 
 def _check_signer(certificate: x509.Certificate, at: datetime) -> None:

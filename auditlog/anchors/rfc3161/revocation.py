@@ -138,7 +138,7 @@ def _check_listed(
         if entry is None:
             return
         since, orderly = _revocation(entry)
-    except (ValueError, x509.DuplicateExtension):
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise MalformedError(
             "expected a revocation list with legible entries"
         ) from None

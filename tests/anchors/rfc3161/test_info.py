@@ -48,7 +48,15 @@ def micros(value: int) -> bytes:
 class TestInfo:
     def test_what_it_must_have(self) -> None:
         found = parse_info(info(*REQUIRED))
-        assert found == ("1.2.3", SHA_256, bytes(32), 7, us(NOON), 1_000_000, None)
+        assert tuple(found) == (
+            "1.2.3",
+            SHA_256,
+            bytes(32),
+            7,
+            us(NOON),
+            1_000_000,
+            None,
+        )
         assert found.moment == NOON
         assert found.not_after == us(NOON) + 1_000_000
 

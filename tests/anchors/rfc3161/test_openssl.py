@@ -147,6 +147,18 @@ def test_rsa(folder: Path) -> None:
     assert "Verification: OK" in verified(attestation, folder, DIGEST)
 
 
+def test_a_root_that_signed_itself_with_sha1(folder: Path) -> None:
+    """As old ones did; the verifier vouches for it, and not its signature."""
+    command = ["openssl", "x509", "-in", f"{folder}/root.pem", "-preserve_dates"]
+    command += ["-signkey", f"{folder}/root.key", "-sha1", "-out", f"{folder}/weak.pem"]
+    subprocess.run(command, capture_output=True, check=True)
+    (folder / "weak.pem").replace(folder / "root.pem")
+    assert load_authority(folder).root.certificate.signature_hash_algorithm is not None
+    with openssl_authority(folder) as url:
+        attestation = ask(url, folder)
+    assert check(DIGEST, attestation.evidence, trust(folder)).party == "T"
+
+
 def test_openssl_reads_our_revocation_lists(folder: Path) -> None:
     authority = load_authority(folder)
     for name in ("root", "issuing"):

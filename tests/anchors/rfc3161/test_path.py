@@ -224,6 +224,13 @@ class TestRefused:
             find_path(signer, [], root.certificate, NOON)
 
 
+def test_whoever_leads_nowhere_is_a_stranger_first(root: Identity) -> None:
+    """An unfit certificate of a stranger is no sign of tampering."""
+    stranger = new("stranger", None, authority_extensions(None))
+    with pytest.raises(UntrustedError, match="no path from"):
+        found(new("signer", stranger, []), [stranger], root)
+
+
 def test_names_are_legible() -> None:
     evil = "a\x1b[2J\u202e" + "x" * 55
     name = name_of(new(evil, None, authority_extensions(None)).certificate)
