@@ -63,7 +63,7 @@ def check_algorithm(item: der.Item, key: tuple[str, ...], digest: str) -> None:
     Raises:
         MalformedError: it does not, or is none that is believed.
     """
-    name = der.oid((der.items(item.content) or [item])[0], "signature algorithm")
+    name = der.algorithm(item, "signature algorithm")
     rsa = key == (_RSA,) and name in {_RSA, _RSA_WITH[digest]}
     ecdsa = _order(key) and name == _ECDSA_WITH[digest]
     if not (rsa or ecdsa):

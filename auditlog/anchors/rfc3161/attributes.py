@@ -62,9 +62,7 @@ def _check_certificate(name: str, held: list[der.Item], signer: bytes) -> None:
     if name == _SIGNING_CERTIFICATE:
         hash_name = "sha1"
     elif fields and fields[0].tag == der.SEQUENCE:
-        algorithm = der.items(fields.pop(0).content)
-        oid = der.oid(algorithm[0], "hash algorithm") if algorithm else ""
-        hash_name = HASHES.get(oid, "")
+        hash_name = HASHES.get(der.algorithm(fields.pop(0), "hash algorithm"), "")
     else:
         hash_name = HASHES[SHA_256]
     if not hash_name or not fields or fields[0].tag != der.OCTET_STRING:

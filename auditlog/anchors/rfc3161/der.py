@@ -21,6 +21,7 @@ __all__ = [
     "SEQUENCE",
     "SET",
     "Item",
+    "algorithm",
     "encode",
     "encode_integer",
     "encode_oid",
@@ -87,6 +88,18 @@ def pair(item: Item) -> tuple[Item, Item]:
     if len(fields) != 2:
         raise MalformedError("expected a SEQUENCE of two in DER")
     return fields[0], fields[1]
+
+
+def algorithm(item: Item, what: str) -> str:
+    """Return the OID in an AlgorithmIdentifier, whatever its parameters.
+
+    Raises:
+        MalformedError: it is no such thing.
+    """
+    fields = items(item.content) if item.tag == SEQUENCE else []
+    if not fields:
+        raise MalformedError(f"expected an algorithm as {what}")
+    return oid(fields[0], what)
 
 
 def integer(item: Item, what: str) -> int:

@@ -84,10 +84,7 @@ def _imprint(item: der.Item) -> tuple[str, bytes]:
     fields = der.items(item.content) if item.tag == der.SEQUENCE else []
     if [one.tag for one in fields] != [der.SEQUENCE, der.OCTET_STRING]:
         raise MalformedError("expected a message imprint in TSTInfo")
-    algorithm = der.items(fields[0].content)
-    if not algorithm:
-        raise MalformedError("expected a hash algorithm in the message imprint")
-    return der.oid(algorithm[0], "hash algorithm"), fields[1].content
+    return der.algorithm(fields[0], "hash algorithm"), fields[1].content
 
 
 def _time(item: der.Item) -> int:

@@ -63,10 +63,10 @@ class Token(NamedTuple):
 
 
 def parse_token(data: bytes) -> Token:
-    """Return the parts of a response or a token, in whatever order its sets stand.
+    """Return the parts of a token, in whatever order its sets stand.
 
     Args:
-        data: the SEQUENCE of a ContentInfo (RFC 3161: TimeStampToken).
+        data: a TimeStampToken, which is a ContentInfo, in DER.
 
     Raises:
         MalformedError: it is no token of one signer, or made with what is unknown.
@@ -77,21 +77,15 @@ def parse_token(data: bytes) -> Token:
     if der.oid(kind, "content type") != _SIGNED_DATA or content.tag != der.tagged(0):
         raise MalformedError("expected a token that is SignedData")
     signed = der.whole(content.content, der.SEQUENCE, "SignedData")
-    fields = der.items(signed.content)
-    given = [one for one in fields[3:-1] if one.tag == der.tagged(0)]
-    known = [der.tagged(0), der.tagged(1)]
-    tags = [one.tag for one in fields]
-    if len(fields) < 4 or tags[1:3] != [der.SET, der.SEQUENCE] or tags[-1] != der.SET:
-        raise MalformedError("expected the members of SignedData")
-    if tags[3:-1] not in ([], known[:1], known[1:], known):
-        raise MalformedError("expected certificates and revocation lists, once each")
-    if der.integer(fields[0], "version of SignedData") != 3:
+    version, _, encapsulated, *optional, signers = _members(signed)
+    if der.integer(version, "version of SignedData") != 3:
         raise MalformedError("expected SignedData of version 3")
-    signers = der.items(fields[-1].content)
-    if len(signers) != 1:
-        raise MalformedError(f"expected a token of one signer, got {len(signers)}")
-    certificates = der.items(given[0].content) if given else []
-    return _token(_content(fields[2]), certificates, signers[0])
+    found = der.items(signers.content)
+    if len(found) != 1:
+        raise MalformedError(f"expected a token of one signer, got {len(found)}")
+    given = optional and optional[0].tag == der.tagged(0)
+    certificates = der.items(optional[0].content) if given else []
+    return _token(_content(encapsulated), certificates, found[0])
 
 
 def format_response(token: Token, above: Sequence[bytes]) -> bytes:
@@ -163,6 +157,18 @@ def _above(token: Token) -> list[bytes]:
     return found
 
 
+def _members(signed: der.Item) -> list[der.Item]:
+    """Return the members of SignedData: four, and certificates and lists if any."""
+    fields = der.items(signed.content)
+    tags = [one.tag for one in fields]
+    if len(fields) < 4 or tags[1:3] != [der.SET, der.SEQUENCE] or tags[-1] != der.SET:
+        raise MalformedError("expected the members of SignedData")
+    both = [der.tagged(0), der.tagged(1)]
+    if tags[3:-1] not in ([], both[:1], both[1:], both):
+        raise MalformedError("expected certificates and revocation lists, once each")
+    return fields
+
+
 def _token(content: bytes, certificates: list[der.Item], item: der.Item) -> Token:
     fields = der.items(item.content) if item.tag == der.SEQUENCE else []
     tags = [der.INTEGER, der.SEQUENCE, der.SEQUENCE, der.tagged(0)]
@@ -172,7 +178,7 @@ def _token(content: bytes, certificates: list[der.Item], item: der.Item) -> Toke
             "expected a signer by issuer and serial number, with signed attributes"
         )
     signer, others = _find_signer(fields[1].content, certificates)
-    digest = der.oid((der.items(fields[2].content) or [item])[0], "digest algorithm")
+    digest = der.algorithm(fields[2], "digest algorithm")
     if digest not in HASHES:
         raise MalformedError("expected a signature over SHA-256, SHA-384 or SHA-512")
     check_attributes(fields[3].content, content, signer, HASHES[digest])

@@ -152,7 +152,7 @@ class TestInfo:
             ([ONE, POLICY, info(info(), IMPRINT), SERIAL, TIME], "a message imprint"),
             (
                 [ONE, POLICY, info(info(), b"\x04\x00"), SERIAL, TIME],
-                "a hash algorithm in the message imprint",
+                "expected an algorithm as hash algorithm",
             ),
             ([*REQUIRED[:3], b"\x02\x01\xff", TIME], "serial number of a token"),
             ([*REQUIRED[:3], TIME, SERIAL], "serial number of a token"),
