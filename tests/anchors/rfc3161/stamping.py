@@ -14,6 +14,7 @@ from asn1crypto import cms, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from auditlog.anchors.rfc3161.token import Token, format_response, parse_token
 from auditlog.anchors.trust import Authority, Trust
@@ -77,6 +78,7 @@ def make_authority(
     signer: Sequence[tuple[x509.ExtensionType, bool]] | None = None,
     issuing: Sequence[tuple[x509.ExtensionType, bool]] | None = None,
     root: Sequence[tuple[x509.ExtensionType, bool]] | None = None,
+    signer_key: ec.EllipticCurvePrivateKey | None = None,
     **options: Any,
 ) -> TimeStampAuthority:
     """An authority whose root and issuing authority outlive its signer's certificate.
@@ -95,7 +97,8 @@ def make_authority(
         far_off,
         extensions=issuing or authority_extensions(0),
     )
-    leaf = issue("signer", middle, start, end, extensions=signer or signer_extensions())
+    usage = signer or signer_extensions()
+    leaf = issue("signer", middle, start, end, extensions=usage, key=signer_key)
     return TimeStampAuthority(top, middle, leaf, clock=clock, **options)
 
 

@@ -333,6 +333,14 @@ class TestAttacks:
         with pytest.raises(VerificationError, match="signed over other content"):
             evidence_of(honest, token)
 
+    def test_of_two_tables_the_one_that_nearly_holds_is_told(
+        self, honest: TimeStampAuthority
+    ) -> None:
+        late = make_authority(Clock(NOON + 366 * DAY))
+        for trust in (trust_in(honest, late), trust_in(late, honest)):
+            with pytest.raises(VerificationError, match="not at the time that was st"):
+                check(DIGEST, evidence_of(late), trust)
+
 
 class TestForm:
     """One spelling, and nothing else, of whatever no signature covers."""
