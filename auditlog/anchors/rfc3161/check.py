@@ -58,9 +58,10 @@ __all__ = [
     "require_library",
 ]
 
-MAX_CRL = 1 << 18
+MAX_CRL = 1 << 17
 """Bytes in the longest revocation list that evidence holds."""
-MAX_CRLS = 8
+MAX_CRLS = 4
+"""In one evidence: a path has three or four certificates."""
 
 
 class Believed(NamedTuple):

@@ -18,7 +18,8 @@ __all__ = ["Options", "parse_options", "read_file"]
 
 _REQUIRED: dict[str, type] = {"url": str, "policy": str, "root": str}
 _OPTIONAL: dict[str, type] = {"intermediates": str, "crls": list, "timeout": int}
-_OID = re.compile(r"(?:[01]\.[1-3]?[0-9]|2\.[1-9]?[0-9])(?:\.(?:0|[1-9][0-9]{0,30}))+")
+_ARC = "(?:0|[1-9][0-9]{0,30})"
+_OID = re.compile(rf"(?:[01]\.(?:[0-9]|[1-3][0-9])|2\.{_ARC})(?:\.{_ARC})+")
 _MAX_OID = 200
 _MAX_FILE = 1 << 20
 _MAX_TIMEOUT = 600
