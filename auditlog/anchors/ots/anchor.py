@@ -39,8 +39,8 @@ from auditlog.anchors.ots.proof import (
     Way,
     append,
     extend,
+    follow,
     format_proof,
-    result,
 )
 from auditlog.anchors.trust import Trust, parse_trust
 from auditlog.core.encoding import format_base64
@@ -95,7 +95,7 @@ class OtsAnchor:
         What was submitted before is submitted again, behind another nonce.
         """
         blinded = (append(secrets.token_bytes(_NONCE_BYTES)), SHA256)
-        commitment = result(blinded, digest)
+        commitment = follow(blinded, digest)
         deadline = time.monotonic() + self.timeout
 
         def ask(server: Endpoint) -> tuple[Way, ...]:
@@ -115,8 +115,8 @@ class OtsAnchor:
             return attestation
         before = set(parse_evidence(digest, attestation.evidence))
         judge = _Judge(digest, self.headers)
-        promises = sorted(way for way in before if way.attestation.tag == PENDING)
-        blocks = judge.sound(way for way in before if way.attestation.tag == BITCOIN)
+        promises = sorted(way for way in before if way.claim.tag == PENDING)
+        blocks = judge.sound(way for way in before if way.claim.tag == BITCOIN)
         kept = _led_to(blocks, promises)
         waiting = [way for way in promises if way not in kept]
         replies = self._ask_blocks(waiting, judge)
@@ -135,7 +135,7 @@ class OtsAnchor:
         deadline = time.monotonic() + self.timeout
 
         def ask(promise: Way) -> tuple[Way, ...]:
-            uri = promise.attestation.payload.decode()
+            uri = promise.claim.payload.decode()
             calendar = find_calendar(self.calendars, uri)
             if calendar is None:
                 raise ConfigurationError(
@@ -258,7 +258,7 @@ def _timeout(name: str, value: Any) -> float:
 def _read_headers(path: Path) -> Trust:
     try:
         trust = parse_trust(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, or no file name
         raise ConfigurationError(f"cannot read the headers {path}: {error}") from None
     except MalformedError as error:
         raise ConfigurationError(f"{path}: {error}") from None
@@ -302,7 +302,7 @@ def _led_to(blocks: Iterable[Way], promises: Sequence[Way]) -> list[Way]:
 def _count(promises: Sequence[Way]) -> int:
     """Count independent promises: each its own calendar, and its own commitment."""
     commitments = {promise.operations for promise in promises}
-    return min(len(commitments), len({promise.attestation for promise in promises}))
+    return min(len(commitments), len({promise.claim for promise in promises}))
 
 
 def _attestation(

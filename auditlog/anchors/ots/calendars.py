@@ -19,8 +19,8 @@ from auditlog.anchors.ots.proof import (
     PENDING,
     Way,
     extend,
+    follow,
     parse_proof,
-    result,
 )
 from auditlog.core.errors import (
     AuditLogError,
@@ -69,9 +69,9 @@ def ask_promise(
         limit=_MAX_ANSWER,
     )
     for way in _parse_answer(server, response, commitment):
-        tag, _, uri = way.attestation
+        tag, _, uri = way.claim
         if tag == PENDING and find_calendar(allowed, uri.decode()):
-            _check_commitment(server, result(way.operations, commitment))
+            _check_commitment(server, follow(way.operations, commitment))
             return way
     raise VerificationError(
         f"{server.url} answers without the promise of a calendar of the list"
@@ -92,7 +92,7 @@ def ask_blocks(
     Raises:
         AuditLogError: see `Anchor`.
     """
-    commitment = result(promise.operations, digest)
+    commitment = follow(promise.operations, digest)
     _check_commitment(calendar, commitment)
     path = f"/timestamp/{commitment.hex()}"
     response = get(calendar, path, deadline, accept=_MEDIA_TYPE, limit=_MAX_ANSWER)
@@ -101,12 +101,12 @@ def ask_blocks(
     ways = [
         way
         for way in _parse_answer(calendar, response, commitment)
-        if way.attestation.tag == BITCOIN
-        and len(result(way.operations, commitment)) == _ROOT_BYTES
+        if way.claim.tag == BITCOIN
+        and len(follow(way.operations, commitment)) == _ROOT_BYTES
     ]
     if not ways:
         raise VerificationError(f"{calendar.url} answers without a Bitcoin attestation")
-    ways.sort(key=lambda way: way.attestation.height)
+    ways.sort(key=lambda way: way.claim.height)
     return extend(promise.operations, ways[:_MAX_BLOCKS])
 
 

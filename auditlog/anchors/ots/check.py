@@ -11,7 +11,7 @@ from typing import Any
 
 from auditlog.anchors.attestation import Bound
 from auditlog.anchors.ots.headers import Header, check_successor, parse_header
-from auditlog.anchors.ots.proof import BITCOIN, Way, parse_canonical, result
+from auditlog.anchors.ots.proof import BITCOIN, Way, follow, parse_canonical
 from auditlog.anchors.trust import Bitcoin, Trust
 from auditlog.core.encoding import parse_base64
 from auditlog.core.errors import MalformedError, UntrustedError, VerificationError
@@ -20,9 +20,10 @@ from auditlog.core.record import check_fields
 __all__ = ["TOLERANCE", "bound_of", "check", "parse_evidence"]
 
 TOLERANCE = 7200
-"""Seconds added to a header's time. Miners set it: nodes refuse one more than two hours
-ahead of their clocks, or not after the median of the eleven blocks before, which lies
-about an hour back. So the block may be an hour younger than it says, rarely two."""
+"""Seconds added to a header's time, which its miner sets. Nodes refuse one more than
+two hours ahead of their clocks, or not after the median of the eleven blocks before,
+which lies about an hour back. So much older than its block may a header be, and two
+hours leave room, unless most miners lie together for long."""
 
 
 def check(digest: bytes, evidence: Mapping[str, Any], trust: Trust) -> Bound:
@@ -34,11 +35,7 @@ def check(digest: bytes, evidence: Mapping[str, Any], trust: Trust) -> Bound:
         VerificationError: nothing but promises, or a known header has another root.
         UntrustedError: no header is known for any of its blocks.
     """
-    ways = [
-        way
-        for way in parse_evidence(digest, evidence)
-        if way.attestation.tag == BITCOIN
-    ]
+    ways = [way for way in parse_evidence(digest, evidence) if way.claim.tag == BITCOIN]
     if not ways:
         raise VerificationError(
             "expected a Bitcoin attestation in a proof, got promises of calendars only"
@@ -55,7 +52,7 @@ def check(digest: bytes, evidence: Mapping[str, Any], trust: Trust) -> Bound:
         return min(bounds, key=lambda bound: bound.not_after)
     if contradicted is not None:
         raise contradicted
-    heights = ", ".join(str(way.attestation.height) for way in ways[:5])
+    heights = ", ".join(str(way.claim.height) for way in ways[:5])
     raise UntrustedError(
         f"the trust file has no Bitcoin header of height {heights}: add it"
     )
@@ -79,8 +76,8 @@ def bound_of(way: Way, digest: bytes, trust: Trust) -> Bound:
         UntrustedError: none is known for its height.
         MalformedError: a header of the trust file is none.
     """
-    height = way.attestation.height
-    message = result(way.operations, digest)
+    height = way.claim.height
+    message = follow(way.operations, digest)
     found = list(_headers(height, trust))
     for party, header in found:
         if header.root == message:

@@ -151,6 +151,14 @@ class Calendar:
             self._pending = []
             return height
 
+    def reorganise(self, chain: Chain) -> None:
+        """Go over to another chain, on which nothing is proven yet."""
+        with self._lock:
+            self.chain = chain
+            self._pending += self._done
+            self._done.clear()
+            self._proven.unlink()
+
 
 def serve(
     calendar: Calendar, port: int = 0, before: Handler | None = None

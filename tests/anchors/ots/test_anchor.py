@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from opentimestamps.calendar import CommitmentNotFoundError, RemoteCalendar
 
 from auditlog.anchors.attestation import Anchor, Attestation
 from auditlog.anchors.checking import check_attestation
 from auditlog.anchors.ots.anchor import OtsAnchor, configure
 from auditlog.anchors.ots.check import TOLERANCE, check, parse_evidence
-from auditlog.anchors.ots.proof import BITCOIN, PENDING, format_proof, result
+from auditlog.anchors.ots.proof import BITCOIN, PENDING, follow, format_proof
 from auditlog.anchors.trust import parse_trust
 from auditlog.core.errors import (
     AuditLogError,
@@ -62,7 +63,7 @@ class Calendars:
         return calendar
 
     def anchor(self, *urls: str, **options: Any) -> OtsAnchor:
-        table = {"calendars": list(urls), "timeout": 10, **options}
+        table = {"calendars": list(urls), "timeout": 60, **options}
         return configure("bitcoin", table, self._directory)
 
     def trust_file(self, *heights: int) -> str:
@@ -100,7 +101,7 @@ def size(attestation: Attestation) -> int:
 
 def tags(digest: bytes, attestation: Attestation) -> list[bytes]:
     ways = parse_evidence(digest, attestation.evidence)
-    return sorted(way.attestation.tag for way in ways)
+    return sorted(way.claim.tag for way in ways)
 
 
 class TestHonest:
@@ -199,10 +200,10 @@ class TestHonest:
         anchor = world.anchor(down.url, up.url)
         attestation = anchor.submit(world.digest, [], now=NOW)
         (way,) = parse_evidence(world.digest, attestation.evidence)
-        assert way.attestation.payload.decode() == up.url
+        assert way.claim.payload.decode() == up.url
 
     def test_all_are_asked_at_once(self, world: Calendars) -> None:
-        together = threading.Barrier(3, timeout=5)
+        together = threading.Barrier(3, timeout=60)
 
         def wait(request: BaseHTTPRequestHandler) -> bool:
             together.wait()
@@ -212,6 +213,19 @@ class TestHonest:
         anchor = world.anchor(*(one.url for one in calendars), minimum=3)
         attestation = anchor.submit(world.digest, [], now=NOW)
         assert anchor.upgrade(world.digest, attestation, now=NOW) is attestation
+
+    def test_the_calendar_serves_other_clients_alike(self, world: Calendars) -> None:
+        calendar = world.add()
+        client = RemoteCalendar(f"{calendar.url}/")
+        promised = client.submit(world.digest, timeout=10)
+        ((commitment, _),) = promised.all_attestations()
+        with pytest.raises(CommitmentNotFoundError):
+            client.get_timestamp(commitment, timeout=10)
+        height = calendar.mine()
+        ((root, claim),) = client.get_timestamp(commitment, 10).all_attestations()
+        header = world.chain.block(height).get_header()
+        assert claim.height == height
+        assert claim.verify_against_blockheader(root, header) == header.nTime
 
 
 class TestMinimum:
@@ -251,7 +265,7 @@ class TestMinimum:
             if request.command == "GET":
                 proof = honest.find(bytes.fromhex(request.path.rpartition("/")[2]))
                 return answering(200 if proof else 404, proof or b"")(request)
-            seen.wait(5)
+            seen.wait(60)
             proof = given[0]
             mine = proof.replace(honest.url.encode(), copycat.url.encode())
             return answering(200, mine)(request)
@@ -467,8 +481,7 @@ class TestHostile:
         attestation = anchor.submit(world.digest, [], now=NOW)
         final = anchor.upgrade(world.digest, attestation, now=NOW)
         heights = [
-            way.attestation.height
-            for way in parse_evidence(world.digest, final.evidence)
+            way.claim.height for way in parse_evidence(world.digest, final.evidence)
         ]
         assert heights == [0, 1, 2, 3]
 
@@ -563,13 +576,19 @@ class TestHeaders:
         stale = anchor.upgrade(world.digest, pending, now=NOW)
         assert stale.state == "pending"
         other = Chain(start=1_800_100_000)
-        while other.mine() != height:
-            pass
+        assert other.mine() == height
         (world._directory / "bitcoin.toml").write_text(other.trust())
         with pytest.raises(VerificationError, match=f"Merkle root of block {height}"):
             anchor.upgrade(world.digest, stale, now=NOW)
-        (world._directory / "bitcoin.toml").write_text(world.chain.trust())
-        assert anchor.upgrade(world.digest, stale, now=NOW).state == "final"
+        calendar.reorganise(other)
+        assert anchor.upgrade(world.digest, stale, now=NOW) is stale
+        calendar.mine()
+        (world._directory / "bitcoin.toml").write_text(other.trust())
+        final = anchor.upgrade(world.digest, stale, now=NOW)
+        assert final.state == "final"
+        assert tags(world.digest, final) == [BITCOIN]
+        bound = check(world.digest, final.evidence, parse_trust(other.trust()))
+        assert bound.detail == f"block {height + 1}"
 
     def test_a_file_that_breaks_while_we_run(self, world: Calendars) -> None:
         calendar = world.add()
@@ -653,6 +672,10 @@ class TestConfigure:
             ({"calendars": ["http://a"], "timeout": 301}, "a timeout of up to 300"),
             ({"calendars": ["http://a"], "timeout": "9"}, "a timeout of up to 300"),
             ({"calendars": ["http://a"], "headers": "no"}, "cannot read the headers"),
+            (
+                {"calendars": ["http://a"], "headers": "\0"},
+                "the headers .*null byte",
+            ),
             ({"calendars": ["http://a"], "more": 1}, "expected options with"),
         ],
     )
@@ -675,7 +698,7 @@ def test_what_is_final_is_what_the_verifier_reads(world: Calendars) -> None:
     anchor = world.anchor(calendar.url)
     pending = anchor.submit(world.digest, [], now=NOW)
     (promise,) = parse_evidence(world.digest, pending.evidence)
-    commitment = result(promise.operations, world.digest)
+    commitment = follow(promise.operations, world.digest)
     calendar.mine()
     final = anchor.upgrade(world.digest, pending, now=NOW)
     ways = parse_evidence(world.digest, final.evidence)
