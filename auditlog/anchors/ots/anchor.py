@@ -60,6 +60,7 @@ _T = TypeVar("_T")
 _MAX_CALENDARS = 8  # two answers of each fit into a proof
 _MAX_TIMEOUT = 300
 _NONCE_BYTES = 16
+_OPTIONAL = {"headers": str, "minimum": int, "pools": list, "timeout": object}
 
 
 class _Reply(NamedTuple):
@@ -215,11 +216,12 @@ def configure(name: str, options: Mapping[str, Any], directory: Path) -> OtsAnch
     Raises:
         ConfigurationError: a key is missing, unknown or unusable.
     """
-    optional = {"headers": str, "minimum": int, "pools": list, "timeout": object}
     try:
-        fields = check_fields(dict(options), "options", {"calendars": list}, optional)
+        fields = check_fields(dict(options), "options", {"calendars": list}, _OPTIONAL)
     except MalformedError as error:
-        raise ConfigurationError(f"anchor {name}: {error}") from None
+        odd = sorted(options.keys() - {"calendars", *_OPTIONAL})
+        unknown = f"; unknown: {', '.join(odd)}" if odd else ""
+        raise ConfigurationError(f"anchor {name}: {error}{unknown}") from None
     calendars = _endpoints(name, "calendars", fields["calendars"])
     pools = _endpoints(name, "pools", fields["pools"]) if "pools" in fields else ()
     minimum = fields.get("minimum", 1)

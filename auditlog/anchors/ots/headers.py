@@ -12,6 +12,7 @@ came from elsewhere must not pass, whereas a trust file may well name a test cha
 """
 
 import hashlib
+import json
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -117,8 +118,8 @@ def format_headers(
             "expected only heights to keep for which a header is given"
         )
     lines = [f'{at} = "{blocks[at].hex()}"' for at in sorted(keep or blocks)]
-    name = party.replace("\\", "\\\\").replace('"', '\\"')
-    head = f'[[bitcoin]]\nparty = "{name}"\n\n[bitcoin.headers]\n'
+    name = json.dumps(party, ensure_ascii=False)  # TOML has the same escapes
+    head = f"[[bitcoin]]\nparty = {name}\n\n[bitcoin.headers]\n"
     return head + "\n".join(lines) + "\n"
 
 

@@ -676,7 +676,7 @@ class TestConfigure:
                 {"calendars": ["http://a"], "headers": "\0"},
                 "the headers .*null byte",
             ),
-            ({"calendars": ["http://a"], "more": 1}, "expected options with"),
+            ({"calendars": ["http://a"], "more": 1}, r"timeout; unknown: more$"),
         ],
     )
     def test_refused(

@@ -125,6 +125,11 @@ class TestTable:
         text = format_headers(chain.raw, 0, party=party, easiest=TARGET)
         assert parse_trust(text).bitcoin[0].party == party
 
+    def test_a_party_cannot_add_to_the_file(self, chain: Chain) -> None:
+        party = 'a"\n[[revoked]]\n'
+        with pytest.raises(MalformedError, match="a printable name"):
+            parse_trust(format_headers(chain.raw, 0, party=party, easiest=TARGET))
+
     def test_too_little_work_for_bitcoin(self, chain: Chain) -> None:
         assert format_headers(RAW, 358391, easiest=1 << 190)
         with pytest.raises(
