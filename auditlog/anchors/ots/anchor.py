@@ -116,8 +116,8 @@ class OtsAnchor:
             return attestation
         before = set(parse_evidence(digest, attestation.evidence))
         judge = _Judge(digest, self.headers)
-        promises = sorted(way for way in before if way.claim.tag == PENDING)
-        blocks = judge.sound(way for way in before if way.claim.tag == BITCOIN)
+        promises = sorted(way for way in before if way.end.tag == PENDING)
+        blocks = judge.sound(way for way in before if way.end.tag == BITCOIN)
         kept = _led_to(blocks, promises)
         waiting = [way for way in promises if way not in kept]
         replies = self._ask_blocks(waiting, judge)
@@ -136,7 +136,7 @@ class OtsAnchor:
         deadline = time.monotonic() + self.timeout
 
         def ask(promise: Way) -> tuple[Way, ...]:
-            uri = promise.claim.payload.decode()
+            uri = promise.end.payload.decode()
             calendar = find_calendar(self.calendars, uri)
             if calendar is None:
                 raise ConfigurationError(
@@ -304,7 +304,7 @@ def _led_to(blocks: Iterable[Way], promises: Sequence[Way]) -> list[Way]:
 def _count(promises: Sequence[Way]) -> int:
     """Count independent promises: each its own calendar, and its own commitment."""
     commitments = {promise.operations for promise in promises}
-    return min(len(commitments), len({promise.claim for promise in promises}))
+    return min(len(commitments), len({promise.end for promise in promises}))
 
 
 def _attestation(

@@ -69,7 +69,7 @@ def ask_promise(
         limit=_MAX_ANSWER,
     )
     for way in _parse_answer(server, response, commitment):
-        tag, _, uri = way.claim
+        tag, _, uri = way.end
         if tag == PENDING and find_calendar(allowed, uri.decode()):
             _check_commitment(server, follow(way.operations, commitment))
             return way
@@ -101,12 +101,12 @@ def ask_blocks(
     ways = [
         way
         for way in _parse_answer(calendar, response, commitment)
-        if way.claim.tag == BITCOIN
+        if way.end.tag == BITCOIN
         and len(follow(way.operations, commitment)) == _ROOT_BYTES
     ]
     if not ways:
         raise VerificationError(f"{calendar.url} answers without a Bitcoin attestation")
-    ways.sort(key=lambda way: way.claim.height)
+    ways.sort(key=lambda way: way.end.height)
     return extend(promise.operations, ways[:_MAX_BLOCKS])
 
 

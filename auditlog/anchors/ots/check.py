@@ -35,7 +35,7 @@ def check(digest: bytes, evidence: Mapping[str, Any], trust: Trust) -> Bound:
         VerificationError: nothing but promises, or a known header has another root.
         UntrustedError: no header is known for any of its blocks.
     """
-    ways = [way for way in parse_evidence(digest, evidence) if way.claim.tag == BITCOIN]
+    ways = [way for way in parse_evidence(digest, evidence) if way.end.tag == BITCOIN]
     if not ways:
         raise VerificationError(
             "expected a Bitcoin attestation in a proof, got promises of calendars only"
@@ -52,7 +52,7 @@ def check(digest: bytes, evidence: Mapping[str, Any], trust: Trust) -> Bound:
         return min(bounds, key=lambda bound: bound.not_after)
     if contradicted is not None:
         raise contradicted
-    heights = ", ".join(str(way.claim.height) for way in ways[:5])
+    heights = ", ".join(str(way.end.height) for way in ways[:5])
     raise UntrustedError(
         f"the trust file has no Bitcoin header of height {heights}: add it"
     )
@@ -76,7 +76,7 @@ def bound_of(way: Way, digest: bytes, trust: Trust) -> Bound:
         UntrustedError: none is known for its height.
         MalformedError: a header of the trust file is none.
     """
-    height = way.claim.height
+    height = way.end.height
     message = follow(way.operations, digest)
     found = list(_headers(height, trust))
     for party, header in found:

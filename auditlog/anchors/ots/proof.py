@@ -1,18 +1,18 @@
 r"""OpenTimestamps proofs: which bytes lead from a digest to what somebody attests.
 
 A proof is a tree. Its root is the digest, each edge an operation on the bytes so far,
-each leaf a claim about the bytes there. It is written without the digest, and depth
-first (as `opentimestamps` does, whose documentation is its code)::
+each leaf what somebody attests of the bytes there. It is written depth first, without
+the digest (as `opentimestamps` does, whose documentation is its code)::
 
     node        = *(%xff item) item
-    item        = claim | operation node
+    item        = end | operation node
     operation   = %x08                    ; SHA-256
                 | (%xf0 | %xf1) varbytes  ; append, prepend
-    claim       = %x00 tag varbytes       ; tag: 8 bytes; "attestation" elsewhere
+    end         = %x00 tag varbytes       ; "attestation"; tag: 8 bytes
 
 Here it is the sorted set of its ways from root to leaf: nothing recurses, and merging
-two proofs is a union. One set has one spelling: claims before operations, each in
-order, no item twice in a node.
+two proofs is a union. One set has one spelling: ends before operations, each in order,
+no item twice in a node.
 
 **Which operations.** To date a digest back, an old commitment must be reached from it
 by bytes chosen today. Appending and prepending lose nothing, and through SHA-256 that
@@ -35,7 +35,7 @@ __all__ = [
     "MAX_PROOF",
     "PENDING",
     "SHA256",
-    "Claim",
+    "End",
     "Operation",
     "Way",
     "append",
@@ -52,14 +52,14 @@ MAX_PROOF = 1 << 17
 MAX_DEPTH = 255
 """Operations on the longest way; `opentimestamps` reads no longer ones."""
 MAX_WAYS = 64
-"""Claims in one proof."""
+"""Attestations in one proof."""
 MAX_MESSAGE = 4096
 """Bytes in the longest argument, and in what any operation gives."""
 
 BITCOIN = bytes.fromhex("0588960d73d71901")
-"""Tag of the claim: these 32 bytes are the Merkle root of a block."""
+"""Tag of the end that says: these 32 bytes are the Merkle root of a block."""
 PENDING = bytes.fromhex("83dfe30d2ef90c8e")
-"""Tag of the promise: ask this calendar later."""
+"""Tag of the end that says: ask this calendar later."""
 
 _MAX_PAYLOAD = 8192
 _MAX_URI = 1000
@@ -67,7 +67,7 @@ _MAX_HEIGHT = 999_999_999
 _URI = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._/:")
 
 _FORK = 0xFF
-_CLAIM = 0x00
+_END = 0x00
 _SHA256 = 0x08
 _APPEND = 0xF0
 _PREPEND = 0xF1
@@ -89,7 +89,7 @@ class Operation(NamedTuple):
     """Of append and prepend: 1 to 4,096 bytes."""
 
 
-class Claim(NamedTuple):
+class End(NamedTuple):
     """A leaf; sorts as the format wants it."""
 
     tag: bytes
@@ -101,10 +101,10 @@ class Claim(NamedTuple):
 
 
 class Way(NamedTuple):
-    """One way from the digest to a claim."""
+    """One way from the digest to what is attested."""
 
     operations: tuple[Operation, ...]
-    claim: Claim
+    end: End
 
 
 SHA256 = Operation(_SHA256)
@@ -132,7 +132,7 @@ def extend(operations: tuple[Operation, ...], tails: Iterable[Way]) -> tuple[Way
     Raises:
         MalformedError: one becomes longer than a proof may be.
     """
-    longer = tuple(Way((*operations, *tail.operations), tail.claim) for tail in tails)
+    longer = tuple(Way((*operations, *tail.operations), tail.end) for tail in tails)
     if any(len(one.operations) > MAX_DEPTH for one in longer):
         raise MalformedError(f"expected a proof of up to {MAX_DEPTH} operations")
     return longer
@@ -162,13 +162,13 @@ def parse_proof(data: bytes, message: bytes, limit: int = MAX_PROOF) -> tuple[Wa
             _check_room(len(unfinished) + len(found) + 2)
             unfinished.append((operations, message))
             tag = reader.byte()
-        if tag != _CLAIM:
+        if tag != _END:
             operation = _parse_operation(tag, reader)
             operations, message = (*operations, operation), _apply(operation, message)
             if len(operations) > MAX_DEPTH:
                 raise MalformedError(f"expected up to {MAX_DEPTH} operations in a row")
             continue
-        found.add(Way(operations, _parse_claim(reader)))
+        found.add(Way(operations, _parse_end(reader)))
         if not unfinished:
             reader.end()
             return tuple(sorted(found, key=_order))
@@ -239,9 +239,9 @@ def _check_room(ways: int) -> None:
         raise MalformedError(f"expected a proof of 1 to {MAX_WAYS} attestations")
 
 
-def _order(way: Way) -> tuple[tuple[int, Operation | Claim], ...]:
+def _order(way: Way) -> tuple[tuple[int, Operation | End], ...]:
     edges = ((1, operation) for operation in way.operations)
-    return (*edges, (0, way.claim))
+    return (*edges, (0, way.end))
 
 
 def _items(way: Way) -> list[bytes]:
@@ -249,12 +249,12 @@ def _items(way: Way) -> list[bytes]:
         bytes([one.tag]) + (format_varbytes(one.argument) if one.argument else b"")
         for one in way.operations
     ]
-    tag, height, payload = way.claim
+    tag, height, payload = way.end
     if tag == BITCOIN:
         payload = format_varuint(height)
     elif tag == PENDING:
         payload = format_varbytes(payload)
-    return [*operations, bytes([_CLAIM]) + tag + format_varbytes(payload)]
+    return [*operations, bytes([_END]) + tag + format_varbytes(payload)]
 
 
 def _shared(one: Sequence[bytes], other: Sequence[bytes]) -> int:
@@ -281,17 +281,17 @@ def _parse_operation(tag: int, reader: Reader) -> Operation:
     raise MalformedError(f"expected append, prepend or sha256 in a proof, got {name}")
 
 
-def _parse_claim(reader: Reader) -> Claim:
+def _parse_end(reader: Reader) -> End:
     tag = reader.take(8)
     payload = reader.varbytes(_MAX_PAYLOAD)
     inner = Reader(payload)
     if tag == BITCOIN:
         height = inner.varuint(_MAX_HEIGHT)
         inner.end()
-        return Claim(tag, height)
+        return End(tag, height)
     if tag == PENDING:
         payload = inner.varbytes(_MAX_URI)
         inner.end()
         if not _URI.issuperset(payload):
             raise MalformedError("expected a plain URI of a calendar in a proof")
-    return Claim(tag, 0, payload)
+    return End(tag, 0, payload)

@@ -13,6 +13,7 @@ import pytest
 from opentimestamps.calendar import CommitmentNotFoundError, RemoteCalendar
 
 from auditlog.anchors.attestation import Anchor, Attestation
+from auditlog.anchors.batch import aggregate, format_path
 from auditlog.anchors.checking import check_attestation
 from auditlog.anchors.ots.anchor import OtsAnchor, configure
 from auditlog.anchors.ots.check import TOLERANCE, check, parse_evidence
@@ -101,7 +102,7 @@ def size(attestation: Attestation) -> int:
 
 def tags(digest: bytes, attestation: Attestation) -> list[bytes]:
     ways = parse_evidence(digest, attestation.evidence)
-    return sorted(way.claim.tag for way in ways)
+    return sorted(way.end.tag for way in ways)
 
 
 class TestHonest:
@@ -200,7 +201,7 @@ class TestHonest:
         anchor = world.anchor(down.url, up.url)
         attestation = anchor.submit(world.digest, [], now=NOW)
         (way,) = parse_evidence(world.digest, attestation.evidence)
-        assert way.claim.payload.decode() == up.url
+        assert way.end.payload.decode() == up.url
 
     def test_all_are_asked_at_once(self, world: Calendars) -> None:
         together = threading.Barrier(3, timeout=60)
@@ -226,6 +227,25 @@ class TestHonest:
         header = world.chain.block(height).get_header()
         assert claim.height == height
         assert claim.verify_against_blockheader(root, header) == header.nTime
+
+    def test_many_logs_under_one_commitment(self, world: Calendars) -> None:
+        calendar = world.add()
+        anchor = world.anchor(calendar.url)
+        digests = [secrets.token_bytes(32) for _ in range(5)]
+        top, paths = aggregate(digests, [secrets.token_bytes(16) for _ in digests])
+        attestation = anchor.submit(top, [], now=NOW)
+        calendar.mine()
+        final = anchor.upgrade(top, attestation, now=NOW)
+        trust = parse_trust(world.chain.trust())
+        bounds = set()
+        for digest, path in zip(digests, paths, strict=True):
+            evidence = {**final.evidence, "batch": format_path(path)}
+            bounds.add(check_attestation("ots", digest, evidence, trust))
+            with pytest.raises(VerificationError):
+                check_attestation("ots", world.digest, evidence, trust)
+            with pytest.raises(VerificationError, match="to the Merkle root of block"):
+                check_attestation("ots", digest, final.evidence, trust)
+        assert len(bounds) == 1
 
 
 class TestMinimum:
@@ -481,7 +501,7 @@ class TestHostile:
         attestation = anchor.submit(world.digest, [], now=NOW)
         final = anchor.upgrade(world.digest, attestation, now=NOW)
         heights = [
-            way.claim.height for way in parse_evidence(world.digest, final.evidence)
+            way.end.height for way in parse_evidence(world.digest, final.evidence)
         ]
         assert heights == [0, 1, 2, 3]
 

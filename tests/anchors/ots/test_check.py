@@ -20,7 +20,7 @@ from auditlog.anchors.ots.proof import (
     BITCOIN,
     PENDING,
     SHA256,
-    Claim,
+    End,
     Operation,
     Way,
     append,
@@ -57,7 +57,7 @@ class World:
         self.chain.mine()
         self.early, self.late = first[1], second[1]
         self.blocks = [first[0], second[0]]
-        self.promise = Way((append(b"n"),), Claim(PENDING, 0, b"http://a.example"))
+        self.promise = Way((append(b"n"),), End(PENDING, 0, b"http://a.example"))
         self.evidence = evidence_of(self.blocks)
         self.trust = parse_trust(self.chain.trust())
 
@@ -119,13 +119,13 @@ class TestHolds:
         assert bound == world.bound(world.early)._replace(party="Satoshi & Co")
 
     def test_promises_and_what_we_do_not_know_are_no_harm(self, world: World) -> None:
-        strange = Way((append(b"x"),), Claim(bytes(8), 0, b"whatever"))
+        strange = Way((append(b"x"),), End(bytes(8), 0, b"whatever"))
         ways = [*world.blocks, world.promise, strange]
         bound = check(DIGEST, evidence_of(ways), world.trust)
         assert bound == world.bound(world.early)
 
     def test_one_wrong_block_beside_a_right_one(self, world: World) -> None:
-        wrong = Way(world.blocks[0].operations, Claim(BITCOIN, world.late))
+        wrong = Way(world.blocks[0].operations, End(BITCOIN, world.late))
         evidence = evidence_of([wrong, world.blocks[1]])
         assert check(DIGEST, evidence, world.trust) == world.bound(world.late)
 
@@ -141,7 +141,7 @@ class TestRefused:
 
     def test_another_block(self, world: World) -> None:
         for height in (world.late, world.early - 1, world.chain.first):
-            wrong = Way(world.blocks[0].operations, Claim(BITCOIN, height))
+            wrong = Way(world.blocks[0].operations, End(BITCOIN, height))
             with pytest.raises(
                 VerificationError, match=f"to the Merkle root of block {height}"
             ) as caught:
@@ -157,7 +157,7 @@ class TestRefused:
 
     def test_a_root_that_is_only_part_of_what_is_reached(self, world: World) -> None:
         way = world.blocks[0]
-        longer = Way((*way.operations, append(b"x")), way.claim)
+        longer = Way((*way.operations, append(b"x")), way.end)
         with pytest.raises(VerificationError, match="does not lead"):
             check(DIGEST, evidence_of([longer]), world.trust)
 
@@ -171,7 +171,7 @@ class TestRefused:
     def test_a_known_header_that_contradicts_is_worse_than_an_unknown_one(
         self, world: World
     ) -> None:
-        wrong = Way(world.blocks[0].operations, Claim(BITCOIN, world.early - 1))
+        wrong = Way(world.blocks[0].operations, End(BITCOIN, world.early - 1))
         trust = parse_trust(world.chain.trust(world.early - 1))
         with pytest.raises(VerificationError, match="does not lead") as caught:
             check(DIGEST, evidence_of([wrong, world.blocks[1]]), trust)
@@ -270,9 +270,9 @@ def _height(chance: random.Random, data: bytes) -> bytes:
     """Another block under the same way, as somebody would who wants an earlier one."""
     ways = list(parse_proof(data, DIGEST))
     at = chance.randrange(len(ways))
-    attestation = ways[at].claim
+    attestation = ways[at].end
     height = abs(attestation.height + chance.choice([-3, -2, -1, 1, -900_000]))
-    ways[at] = ways[at]._replace(claim=Claim(BITCOIN, height))
+    ways[at] = ways[at]._replace(end=End(BITCOIN, height))
     return format_proof(ways)
 
 
@@ -284,7 +284,7 @@ def _splice(chance: random.Random, data: bytes) -> bytes:
     joined = (
         one.operations[:at] + other.operations[chance.choice([at, at + 1, at + 4]) :]
     )
-    return format_proof([*ways[:1], Way(joined, other.claim)])
+    return format_proof([*ways[:1], Way(joined, other.end)])
 
 
 def _without(chance: random.Random, data: bytes) -> bytes:

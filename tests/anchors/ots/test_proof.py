@@ -31,7 +31,7 @@ from auditlog.anchors.ots.proof import (
     MAX_WAYS,
     PENDING,
     SHA256,
-    Claim,
+    End,
     Operation,
     Way,
     append,
@@ -56,7 +56,7 @@ Found = set[tuple[bytes, bytes, int, bytes]]
 
 
 def ours(ways: Iterable[Way], message: bytes = DIGEST) -> Found:
-    return {(follow(way.operations, message), *way.claim) for way in ways}
+    return {(follow(way.operations, message), *way.end) for way in ways}
 
 
 def read_by_library(data: bytes, message: bytes = DIGEST) -> Any:
@@ -91,11 +91,11 @@ OPERATIONS = st.one_of(
     ),
 )
 ATTESTATIONS = st.one_of(
-    st.integers(0, 999_999_999).map(lambda height: Claim(BITCOIN, height)),
+    st.integers(0, 999_999_999).map(lambda height: End(BITCOIN, height)),
     st.text("abz-._/:09AZ", max_size=200).map(
-        lambda uri: Claim(PENDING, 0, uri.encode())
+        lambda uri: End(PENDING, 0, uri.encode())
     ),
-    st.binary(max_size=200).map(lambda payload: Claim(UNKNOWN, 0, payload)),
+    st.binary(max_size=200).map(lambda payload: End(UNKNOWN, 0, payload)),
 )
 PREFIXES = st.lists(OPERATIONS, max_size=5)
 
@@ -153,8 +153,8 @@ class TestOneSpelling:
             parse_canonical(data, DIGEST)
 
     def test_heights_sort_as_numbers_not_as_bytes(self) -> None:
-        data = format_proof([Way((), Claim(BITCOIN, at)) for at in (1, 256, 2)])
-        assert [way.claim.height for way in parse_proof(data, DIGEST)] == [*(1, 2, 256)]
+        data = format_proof([Way((), End(BITCOIN, at)) for at in (1, 256, 2)])
+        assert [way.end.height for way in parse_proof(data, DIGEST)] == [*(1, 2, 256)]
 
 
 class TestRefused:
@@ -208,7 +208,7 @@ class TestRefused:
 
     def test_attestations(self) -> None:
         def of(count: int) -> list[Way]:
-            return [Way((), Claim(BITCOIN, at)) for at in range(count)]
+            return [Way((), End(BITCOIN, at)) for at in range(count)]
 
         most = format_proof(of(MAX_WAYS))
         assert len(parse_canonical(most, DIGEST)) == MAX_WAYS
@@ -233,15 +233,14 @@ class TestRefused:
         with pytest.raises(MalformedError, match="a proof of up to 9 bytes"):
             parse_proof(BLOCK, DIGEST, 9)
         long = [
-            Way((append(bytes([n]) * 4000), SHA256), Claim(BITCOIN, n))
-            for n in range(40)
+            Way((append(bytes([n]) * 4000), SHA256), End(BITCOIN, n)) for n in range(40)
         ]
         assert parse_canonical(format_proof(long[:30]), DIGEST)
         with pytest.raises(MalformedError, match="a proof of up to 131072 bytes"):
             format_proof(long)
 
     def test_going_on_too_long(self) -> None:
-        tail = Way((SHA256,) * 200, Claim(BITCOIN, 1))
+        tail = Way((SHA256,) * 200, End(BITCOIN, 1))
         assert extend((SHA256,) * 55, [tail])
         with pytest.raises(MalformedError, match="a proof of up to 255 operations"):
             extend((SHA256,) * 56, [tail])
@@ -267,7 +266,7 @@ class TestSecondOpinion:
         good += [
             format_proof(
                 [
-                    Way((append(b"n"), SHA256, append(b"%d" % n)), Claim(*leaf))
+                    Way((append(b"n"), SHA256, append(b"%d" % n)), End(*leaf))
                     for n, leaf in enumerate(leaves)
                 ]
             )
@@ -310,7 +309,7 @@ def agree(data: bytes) -> str:
 
 def _odd_tags(ways_: Iterable[Way]) -> bool:
     litecoin, ethereum = "06869a0d73d71b45", "30fe8087b5c7ead7"
-    return any(way.claim.tag.hex() in {litecoin, ethereum} for way in ways_)
+    return any(way.end.tag.hex() in {litecoin, ethereum} for way in ways_)
 
 
 def _changed(chance: random.Random, data: bytes) -> bytes:
@@ -350,29 +349,29 @@ class TestRealProofs:
         # From what ripemd160 gave on, it is made of what we honour.
         message = bytes.fromhex("1df8859e60bc679503d16dcb870e6ce91a57e9df")
         (way,) = parse_canonical(data[1:], message)
-        assert way.claim == Claim(BITCOIN, real["header"]["height"])
+        assert way.end == End(BITCOIN, real["header"]["height"])
         assert follow(way.operations, message) == header[36:68]
 
     def test_five_calendars_of_which_one_has_delivered(self) -> None:
         real = REAL["osdsp.txt"]
         digest, data = bytes.fromhex(real["digest"]), bytes.fromhex(real["proof"])
         read = parse_proof(data, digest)
-        uris = sorted(way.claim.payload for way in read if way.claim.tag == PENDING)
+        uris = sorted(way.end.payload for way in read if way.end.tag == PENDING)
         assert uris == [
             b"https://alice.btc.calendar.opentimestamps.org",
             b"https://bob.btc.calendar.opentimestamps.org",
             b"https://btc.calendar.catallaxy.com",
             b"https://finney.calendar.eternitywall.com",
         ]
-        (block,) = [way for way in read if way.claim.tag == BITCOIN]
-        assert block.claim.height == real["leads"]["height"]
+        (block,) = [way for way in read if way.end.tag == BITCOIN]
+        assert block.end.height == real["leads"]["height"]
         assert follow(block.operations, digest).hex() == real["leads"]["root"]
         assert format_proof(read) == written(read_by_library(data, digest)) == data
 
     def test_a_detached_file_is_what_other_clients_read(self) -> None:
         note = b"log.example/a\n1\nroot\n\n- signature\n"
         digest = anchor_digest(note)
-        data = format_proof([Way((append(b"n"), SHA256), Claim(BITCOIN, 7))])
+        data = format_proof([Way((append(b"n"), SHA256), End(BITCOIN, 7))])
         file = format_detached(data, digest)
         read = DetachedTimestampFile.deserialize(BytesDeserializationContext(file))
         assert read.file_hash_op.hash_fd(io.BytesIO(TAG + note)) == read.file_digest
