@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 
 from auditlog.core.errors import AuditLogError, ConfigurationError, MalformedError
 
-__all__ = ["MAX_RESPONSE", "Endpoint", "Response", "parse_endpoint", "post"]
+__all__ = ["MAX_RESPONSE", "Endpoint", "Response", "get", "parse_endpoint", "post"]
 
 MAX_RESPONSE = 1 << 16
-"""Bytes in the longest body that is read."""
+"""Bytes in the longest body that is read, unless the caller expects more."""
 
 _PORTS = {"http": 80, "https": 443}
+_OCTETS = "application/octet-stream"
+_MAX_DIGITS = 9
 
 
 class Endpoint(NamedTuple):
@@ -44,6 +46,9 @@ class Response(NamedTuple):
     content_type: str
     """Lowercase, without parameters; empty if there was none."""
     body: bytes
+    retry_after: int | None = None
+    """Seconds that the peer asks us to wait, whatever they are; None if it did not
+    say, or said a date, which would need its clock."""
 
 
 def parse_endpoint(url: str) -> Endpoint:
@@ -68,7 +73,29 @@ def parse_endpoint(url: str) -> Endpoint:
     return Endpoint(url, secure, parts.hostname, port, parts.path.rstrip("/"))
 
 
-def post(endpoint: Endpoint, path: str, body: bytes, deadline: float) -> Response:
+def get(
+    endpoint: Endpoint,
+    path: str,
+    deadline: float,
+    *,
+    accept: str = "",
+    limit: int = MAX_RESPONSE,
+) -> Response:
+    """Send one GET request and read the answer; for the rest see `post`."""
+    headers = _headers(accept)
+    return _exchange(endpoint, "GET", path, None, headers, deadline, limit)
+
+
+def post(
+    endpoint: Endpoint,
+    path: str,
+    body: bytes,
+    deadline: float,
+    *,
+    content_type: str = _OCTETS,
+    accept: str = "",
+    limit: int = MAX_RESPONSE,
+) -> Response:
     """Send one POST request and read the answer, whatever its status.
 
     Args:
@@ -76,17 +103,36 @@ def post(endpoint: Endpoint, path: str, body: bytes, deadline: float) -> Respons
         path: added to the prefix; starts with a slash.
         body: the request's body.
         deadline: on the clock of `time.monotonic`.
+        content_type: media type of the body.
+        accept: media type that is wanted; empty says nothing about it.
+        limit: bytes in the longest answer that is read.
 
     Raises:
         AuditLogError: no answer came in time, or none at all; trying again may help.
         MalformedError: the answer is not HTTP, or its body too long.
     """
+    headers = {"Content-Type": content_type} | _headers(accept)
+    return _exchange(endpoint, "POST", path, body, headers, deadline, limit)
+
+
+def _headers(accept: str) -> dict[str, str]:
+    return {"User-Agent": "auditlog"} | ({"Accept": accept} if accept else {})
+
+
+def _exchange(
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    deadline: float,
+    limit: int,
+) -> Response:
     connection = _Connection(endpoint, deadline)
-    headers = {"Content-Type": "application/octet-stream", "User-Agent": "auditlog"}
     try:
-        connection.request("POST", endpoint.path + path, body, headers)
+        connection.request(method, endpoint.path + path, body, headers)
         with contextlib.closing(connection.getresponse()) as response:
-            data = response.read(MAX_RESPONSE + 1)
+            data = response.read(limit + 1)
             missing = response.length or 0
     except TimeoutError:
         raise AuditLogError(f"{endpoint.url} did not answer in time") from None
@@ -101,13 +147,19 @@ def post(endpoint: Endpoint, path: str, body: bytes, deadline: float) -> Respons
         raise AuditLogError(f"cannot reach {endpoint.url}: {error}") from None
     finally:
         connection.close()
-    if len(data) > MAX_RESPONSE:
-        raise MalformedError(f"{endpoint.url} answered more than {MAX_RESPONSE} bytes")
+    if len(data) > limit:
+        raise MalformedError(f"{endpoint.url} answered more than {limit} bytes")
     if missing:
         raise AuditLogError(f"{endpoint.url} cut its answer short")
     content_type = response.headers.get("Content-Type", "")
     media_type = content_type.partition(";")[0].strip().lower()
-    return Response(response.status, media_type, data)
+    wait = _seconds(response.headers.get("Retry-After", "").strip())
+    return Response(response.status, media_type, data, wait)
+
+
+def _seconds(text: str) -> int | None:
+    plain = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(text) if plain else None
 
 
 class _Connection(http.client.HTTPConnection):

@@ -19,6 +19,7 @@ from auditlog.anchors.http import (
     MAX_RESPONSE,
     Endpoint,
     Response,
+    get,
     parse_endpoint,
     post,
 )
@@ -107,6 +108,51 @@ class TestAnswers:
         assert b"Accept-Encoding: identity" in lines
         assert b"Content-Length: 4" in lines
         assert body == b"body"
+
+    def test_what_else_may_be_sent(self) -> None:
+        seen: list[bytes] = []
+        deadline = time.monotonic() + 5
+        with listening(answering(OK), requests=seen) as url:
+            endpoint = parse_endpoint(url + "/prefix")
+            assert get(endpoint, "/y", deadline, accept="text/plain").body == b"hi"
+            post(endpoint, "/z", b"{}", deadline, content_type="application/json")
+        asked, sent = (one.split(b"\r\n") for one in seen)
+        assert asked[0] == b"GET /prefix/y HTTP/1.1"
+        assert b"Accept: text/plain" in asked
+        assert not any(line.lower().startswith(b"content-") for line in asked)
+        assert sent[0] == b"POST /prefix/z HTTP/1.1"
+        assert b"Content-Type: application/json" in sent
+        assert not any(line.startswith(b"Accept:") for line in sent)
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_the_caller_says_how_long_an_answer_may_be(self, method: str) -> None:
+        def ask_for(size: int) -> bytes:
+            endpoint, end = parse_endpoint(url), time.monotonic() + 5
+            if method == "get":
+                return get(endpoint, "/x", end, limit=size).body
+            return post(endpoint, "/x", b"", end, limit=size).body
+
+        body = b"x" * (MAX_RESPONSE + 1)
+        with listening(answering(b"HTTP/1.1 200 OK\r\n\r\n" + body)) as url:
+            assert ask_for(len(body)) == body
+            with pytest.raises(MalformedError, match="answered more than 9 bytes"):
+                ask_for(9)
+
+    @pytest.mark.parametrize(
+        ("said", "seconds"),
+        [
+            *((b"120", 120), (b"0", 0), (b" 7 ", 7), (b"999999999", 999_999_999)),
+            *((b"", None), (b"-1", None), (b"1.5", None), (b"1e3", None)),
+            *((b"9999999999", None), (b"\xb2", None), (b"soon", None)),
+            (b"Fri, 27 Nov 2026 23:59:59 GMT", None),
+        ],
+    )
+    def test_how_long_it_asks_us_to_wait(
+        self, said: bytes, seconds: int | None
+    ) -> None:
+        head = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: "
+        with listening(answering(head + said + b"\r\n\r\n")) as url:
+            assert ask(url) == Response(503, "", b"", seconds)
 
     @pytest.mark.parametrize("status", [200, 204, 301, 404, 409, 500, 599])
     def test_any_status_is_returned(self, status: int) -> None:
