@@ -50,7 +50,7 @@ class Mined(NamedTuple):
     block: bytes
     """Hash."""
     number: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     succeeded: bool
 
 
@@ -110,9 +110,10 @@ class Node:
                 content_type="application/json",
                 limit=MAX_ANSWER,
             )
-            answer = json.loads(response.body)
         except MalformedError as error:
             raise AuditLogError(str(error)) from None
+        try:
+            answer = json.loads(response.body)
         except (ValueError, RecursionError):
             raise self._useless(method, f"status {response.status}") from None
         if not isinstance(answer, dict) or answer.get("id") != 1:
@@ -132,7 +133,7 @@ class Node:
     def nonce(self, address: bytes, block: str | int) -> int:
         """Return how many transactions an account had sent, up to a block."""
         method = "eth_getTransactionCount"
-        return self._quantity(method, self.call(method, _hex(address), _block(block)))
+        return self._quantity(method, self.call(method, _hex(address), _name(block)))
 
     def final_number(self, confirmations: int | None) -> int:
         """Return the number of the newest block that is final.
@@ -151,7 +152,7 @@ class Node:
         """Return the header of a block as RLP, by number, tag or hash."""
         by_hash = isinstance(block, bytes)
         method = "eth_getBlockByHash" if by_hash else "eth_getBlockByNumber"
-        found = self._block(method, _block(block))
+        found = self._block(method, _name(block))
         try:
             header = _header(found)
             whole = _hex(keccak(header)) == found.get("hash")
@@ -191,7 +192,7 @@ class Node:
     def state_proof(self, contract: bytes, slot: bytes, block: int) -> StateProof:
         """Return proofs for an account and a slot of its storage at a block."""
         method = "eth_getProof"
-        found = self.call(method, _hex(contract), [_hex(slot)], _block(block))
+        found = self.call(method, _hex(contract), [_hex(slot)], _name(block))
         try:
             account = tuple(_bytes(one) for one in found["accountProof"])
             storage = tuple(_bytes(one) for one in found["storageProof"][0]["proof"])
@@ -227,7 +228,7 @@ class Node:
         self.call("eth_sendRawTransaction", _hex(raw))
 
     def _block(self, method: str, block: str) -> Mapping[str, Any]:
-        found = self.call(method, block, False)  # noqa: FBT003 # no transactions
+        found = self.call(method, block, False)  # without transactions
         if not isinstance(found, dict):
             raise self._useless(method, "no such block")
         return found
@@ -249,7 +250,9 @@ class Node:
 
     def _error(self, method: str, error: Any) -> NodeError:
         found = error if isinstance(error, dict) else {}
-        text = "".join(one for one in str(found.get("message")) if one.isprintable())
+        message = found.get("message")
+        given = message if isinstance(message, str) else "no message"
+        text = "".join(one for one in given if one.isprintable())
         data = found.get("data")
         return NodeError(
             f"{self.url} answered {method} with: {text[:_MAX_MESSAGE]}",
@@ -289,7 +292,7 @@ def _receipt(receipt: Mapping[str, Any]) -> bytes:
     return bytes([kind]) * (kind > 0) + body
 
 
-def _block(block: int | str | bytes) -> str:
+def _name(block: int | str | bytes) -> str:
     if isinstance(block, bytes):
         return _hex(block)
     return hex(block) if isinstance(block, int) else block
