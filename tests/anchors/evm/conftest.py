@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ def npm() -> None:
 def anvil(npm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
     """A chain with the contract on it."""
     with running() as node:
-        directory: Path = tmp_path_factory.mktemp("deployer")
+        directory = tmp_path_factory.mktemp("deployer")
         node.anchor(directory).history.deploy(now=time.time())
         yield node
 
