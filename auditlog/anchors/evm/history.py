@@ -21,11 +21,14 @@ from auditlog.anchors.evm.contract import (
     origin_hash,
 )
 from auditlog.anchors.evm.evidence import extend, prove_state
+from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import Node, NodeError
 from auditlog.anchors.evm.nodes import Nodes
 from auditlog.anchors.evm.options import Options
+from auditlog.anchors.evm.state import read_root
 from auditlog.anchors.evm.wallet import Wallet
-from auditlog.core.encoding import check_range
+from auditlog.anchors.trust import Chain, Trust
+from auditlog.core.encoding import check_range, parse_base64
 from auditlog.core.errors import AuditLogError, ConfigurationError, VerificationError
 from auditlog.core.record import MAX_INTEGER
 
@@ -154,15 +157,8 @@ class History:
         def prove(node: Node) -> dict[str, Any]:
             nodes.check_contract(node)
             final = node.final_number(self._options.confirmations)
-            return prove_state(
-                node,
-                self._options.chain_id,
-                self._options.contract,
-                self._wallet.address,
-                origin,
-                size,
-                final if block is None else block,
-            )
+            number = final if block is None else block
+            return self._prove(node, origin, size, number)
 
         return nodes.first(prove)
 
@@ -171,6 +167,19 @@ class History:
         return Nodes(self._options).first(
             lambda node: extend(node, dict(evidence), block)
         )
+
+    def _prove(self, node: Node, origin: str, size: int, block: int) -> dict[str, Any]:
+        """Return a proof, checked as a verifier would who trusts the block."""
+        chain_id, contract = self._options.chain_id, self._options.contract
+        sender = self._wallet.address
+        proof = prove_state(node, chain_id, contract, sender, origin, size, block)
+        blocks = (keccak(parse_base64(proof["header"])),)
+        believed = Chain(node.url, chain_id, contract, (sender,), blocks)
+        try:
+            read_root(sender, origin, size, proof, Trust(chains=(believed,)))
+        except AuditLogError as error:
+            raise AuditLogError(f"{node.url} has no proof: {error}") from None
+        return proof
 
     def _send(
         self, node: Node, nodes: Nodes, to: bytes, call: bytes, now: float

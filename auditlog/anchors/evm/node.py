@@ -14,6 +14,7 @@ from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.rlp import Item, encode, encode_integer
 from auditlog.anchors.http import Endpoint, parse_endpoint, post
 from auditlog.core.errors import AuditLogError, ConfigurationError, MalformedError
+from auditlog.core.record import parse_json
 
 __all__ = ["Mined", "Node", "NodeError", "StateProof", "parse_node"]
 
@@ -113,8 +114,8 @@ class Node:
         except MalformedError as error:
             raise AuditLogError(str(error)) from None
         try:
-            answer = json.loads(response.body)
-        except (ValueError, RecursionError):
+            answer = parse_json(response.body, limit=MAX_ANSWER)
+        except MalformedError:
             raise self._useless(method, f"status {response.status}") from None
         if not isinstance(answer, dict) or answer.get("id") != 1:
             raise self._useless(method, f"status {response.status}")

@@ -93,9 +93,6 @@ class Anvil:
     def mine(self, blocks: int = 1) -> None:
         self.rpc("anvil_mine", hex(blocks))
 
-    def automine(self, *, enabled: bool) -> None:
-        self.rpc("evm_setAutomine", enabled)
-
     def number(self) -> int:
         return int(self.rpc("eth_blockNumber"), 16)
 
@@ -113,8 +110,9 @@ class Anvil:
         )
         return found
 
-    def fund(self, address: bytes) -> None:
-        self.rpc("anvil_setBalance", "0x" + address.hex(), hex(100 * ETHER))
+    def fund(self, address: bytes, wei: int = 100 * ETHER) -> None:
+        self.rpc("anvil_setBalance", "0x" + address.hex(), hex(wei))
+        self.mine()  # until then no block has it
 
     def key_file(self, directory: Path, name: str = "chain.key") -> Path:
         """Write the key of a new, rich account."""
@@ -153,12 +151,12 @@ class Anvil:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Anvil]:
-    """Run a node."""
+def running() -> Iterator[Anvil]:
+    """Run a node that makes blocks when it is told to."""
     port = free_port()
     command = [str(ANVIL), "--host", "127.0.0.1", "--port", str(port), "--silent"]
     process = subprocess.Popen(
-        [*command, "--hardfork", "prague", *options],
+        [*command, "--hardfork", "prague", "--no-mining"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

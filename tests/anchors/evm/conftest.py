@@ -20,6 +20,7 @@ def anvil(npm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil
     with running() as node:
         directory = tmp_path_factory.mktemp("deployer")
         node.anchor(directory).history.deploy(now=time.time())
+        node.mine()
         yield node
 
 
@@ -28,5 +29,5 @@ def chain(anvil: Anvil) -> Iterator[Anvil]:
     """The same, put back when the test is over."""
     snapshot = anvil.rpc("evm_snapshot")
     yield anvil
-    anvil.automine(enabled=True)
+    anvil.rpc("anvil_dropAllTransactions")
     anvil.rpc("evm_revert", snapshot)

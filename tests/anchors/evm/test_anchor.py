@@ -41,16 +41,30 @@ def stored(attestation: Attestation) -> Attestation:
     return Attestation(attestation.kind, attestation.state, evidence)
 
 
-def followed(
+def sent(
     anchor: EvmAnchor, digest: bytes, attestation: Attestation, now: float = NOW
 ) -> Attestation:
-    """Upgrade until nothing changes."""
+    """Upgrade until nothing changes; no block is made meanwhile."""
     for _ in range(6):
         newer = anchor.upgrade(digest, stored(attestation), now=now)
-        if newer.state == "final":
+        if newer == attestation:
             return newer
         attestation = newer
-    return attestation
+    raise AssertionError(attestation)
+
+
+def followed(
+    chain: Anvil,
+    anchor: EvmAnchor,
+    digest: bytes,
+    attestation: Attestation,
+    now: float = NOW,
+) -> Attestation:
+    """Upgrade until nothing changes, and once more with a block more."""
+    attestation = sent(anchor, digest, attestation, now)
+    if attestation.state == "pending":
+        chain.mine()
+    return sent(anchor, digest, attestation, now)
 
 
 class TestWholeWay:
@@ -59,9 +73,9 @@ class TestWholeWay:
         before = time.time()
         pending = anchor.submit(DIGEST, [], now=NOW)
         assert (pending.kind, pending.state) == ("evm", "pending")
-        sent = anchor.upgrade(DIGEST, stored(pending), now=NOW)
-        assert sent == pending
-        final = anchor.upgrade(DIGEST, stored(sent), now=NOW)
+        assert anchor.upgrade(DIGEST, stored(pending), now=NOW) == pending
+        chain.mine()
+        final = anchor.upgrade(DIGEST, stored(pending), now=NOW)
         assert final.state == "final"
         assert set(final.evidence) == {"chain_id", "header", "proof", "tx_index"}
         assert anchor.upgrade(DIGEST, final, now=NOW) is final
@@ -83,17 +97,16 @@ class TestWholeWay:
         self, chain: Anvil, tmp_path: Path
     ) -> None:
         anchor = chain.anchor(tmp_path)
-        chain.automine(enabled=False)
         payer, other = chain.rpc("eth_accounts")[:2]
         for _ in range(40):
             payment = {"from": payer, "to": other, "value": "0x1"}
             chain.rpc("eth_sendTransaction", payment)
-        pending = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        pending = sent(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
         for _ in range(100):
             payment = {"from": other, "to": payer, "value": "0x1"}
             chain.rpc("eth_sendTransaction", payment)
         chain.mine()
-        final = followed(anchor, DIGEST, pending)
+        final = followed(chain, anchor, DIGEST, pending)
         assert len(final.evidence["proof"]) > 1
         assert check(DIGEST, final.evidence, chain.trust(anchor)).party == "Anvil"
 
@@ -101,26 +114,26 @@ class TestWholeWay:
         self, chain: Anvil, tmp_path: Path
     ) -> None:
         anchor = chain.anchor(tmp_path, confirmations="finalized")
-        pending = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        pending = followed(chain, anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
         assert pending.state == "pending"
         assert len(chain.logs(DIGEST)) == 1
         mined = chain.number()
         while int(chain.block("finalized")["number"], 16) < mined:
-            assert followed(anchor, DIGEST, pending).state == "pending"
+            assert sent(anchor, DIGEST, pending).state == "pending"
             chain.mine(16)
-        assert followed(anchor, DIGEST, pending).state == "final"
+        assert sent(anchor, DIGEST, pending).state == "final"
 
     def test_a_number_of_confirmations(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path, confirmations=3)
-        pending = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        pending = followed(chain, anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
         for _ in range(2):
-            assert followed(anchor, DIGEST, pending).state == "pending"
+            assert sent(anchor, DIGEST, pending).state == "pending"
             chain.mine()
-        assert followed(anchor, DIGEST, pending).state == "final"
+        assert sent(anchor, DIGEST, pending).state == "final"
 
     def test_a_later_block_is_trusted(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path)
-        final = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        final = followed(chain, anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
         chain.mine(20)
         trust = chain.trust(anchor, "latest")
         with pytest.raises(UntrustedError, match="does not name block"):
@@ -147,9 +160,8 @@ class TestNumbers:
         third = anchor.submit(b"\3" * 32, [first, second], now=NOW)
         numbers = [transactions(one)[0].nonce for one in (first, second, third)]
         assert numbers == [0, 1, 2]
-        chain.automine(enabled=False)
         for at, pending in enumerate((first, second, third), 1):
-            followed(anchor, bytes([at]) * 32, pending)
+            sent(anchor, bytes([at]) * 32, pending)
         fourth = anchor.submit(b"\4" * 32, [], now=NOW)
         assert transactions(fourth)[0].nonce == 3
 
@@ -157,33 +169,32 @@ class TestNumbers:
         anchor = chain.anchor(tmp_path, confirmations=2)
         lost = anchor.submit(b"\1" * 32, [], now=NOW)
         won = anchor.submit(b"\2" * 32, [], now=NOW)
-        followed(anchor, b"\2" * 32, won)
+        followed(chain, anchor, b"\2" * 32, won)
         # The other one may still lose its block.
-        assert followed(anchor, b"\1" * 32, lost) == lost
+        assert sent(anchor, b"\1" * 32, lost) == lost
         chain.mine()
         again = anchor.upgrade(b"\1" * 32, lost, now=NOW)
         assert [one.nonce for one in transactions(again)] == [0, 1]
         assert chain.logs(b"\1" * 32) == []
-        again = followed(anchor, b"\1" * 32, again)
+        again = followed(chain, anchor, b"\1" * 32, again)
         chain.mine()
-        assert followed(anchor, b"\1" * 32, again).state == "final"
+        assert sent(anchor, b"\1" * 32, again).state == "final"
 
     def test_one_before_it_never_came(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path, stuck_after=100)
         gone = anchor.submit(b"\1" * 32, [], now=NOW)
         pending = anchor.submit(b"\2" * 32, [gone], now=NOW)
-        assert followed(anchor, b"\2" * 32, pending) == pending
+        assert followed(chain, anchor, b"\2" * 32, pending) == pending
         assert chain.logs(b"\2" * 32) == []
         again = anchor.upgrade(b"\2" * 32, pending, now=NOW + 100)
         assert [one.nonce for one in transactions(again)] == [1, 0]
-        assert followed(anchor, b"\2" * 32, again, NOW + 100).state == "final"
+        assert followed(chain, anchor, b"\2" * 32, again, NOW + 100).state == "final"
 
     def test_it_gives_up(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path, stuck_after=1)
         one = anchor.submit(DIGEST, [], now=NOW)
         kept = list(one.evidence["transactions"]) * MAX_TRANSACTIONS
         many = Attestation("evm", "pending", {**one.evidence, "transactions": kept})
-        chain.automine(enabled=False)
         with pytest.raises(VerificationError, match="gave up after 64 transactions"):
             anchor.upgrade(DIGEST, many, now=NOW + 10)
 
@@ -191,9 +202,8 @@ class TestNumbers:
 class TestPrices:
     def test_stuck(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path, stuck_after=100)
-        chain.automine(enabled=False)
         pending = anchor.submit(DIGEST, [], now=NOW)
-        assert followed(anchor, DIGEST, pending, NOW + 99) == pending
+        assert sent(anchor, DIGEST, pending, NOW + 99) == pending
         dearer = anchor.upgrade(DIGEST, pending, now=NOW + 100)
         old, new = transactions(dearer)
         assert new.nonce == old.nonce
@@ -204,15 +214,14 @@ class TestPrices:
         assert anchor.upgrade(DIGEST, dearer, now=NOW + 101) == dearer
         assert self.waiting(chain) == {new.hash}
         chain.mine()
-        assert followed(anchor, DIGEST, dearer).state == "final"
+        assert sent(anchor, DIGEST, dearer).state == "final"
         assert len(chain.logs(DIGEST)) == 1
 
     def test_the_cheap_one_was_mined_after_all(
         self, chain: Anvil, tmp_path: Path
     ) -> None:
         anchor = chain.anchor(tmp_path, stuck_after=100)
-        chain.automine(enabled=False)
-        pending = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        pending = sent(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
         dearer = anchor.upgrade(DIGEST, pending, now=NOW + 100)
         assert len(transactions(dearer)) == 2
         chain.mine()
@@ -225,7 +234,7 @@ class TestPrices:
         dearer = anchor.upgrade(DIGEST, pending, now=NOW)
         old, new = transactions(dearer)
         assert old.fee < 50 * GWEI < new.fee
-        assert followed(anchor, DIGEST, dearer).state == "final"
+        assert followed(chain, anchor, DIGEST, dearer).state == "final"
 
     def test_never_more_than_allowed(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path, max_fee=10, stuck_after=100)
@@ -233,19 +242,19 @@ class TestPrices:
         pending = anchor.submit(DIGEST, [], now=NOW)
         assert transactions(pending)[0].fee == 10 * GWEI
         for later in (0, 100, 100_000):
-            assert followed(anchor, DIGEST, pending, NOW + later) == pending
+            assert followed(chain, anchor, DIGEST, pending, NOW + later) == pending
         self.set_price(chain, 1 * GWEI)
-        assert followed(anchor, DIGEST, pending).state == "final"
+        assert followed(chain, anchor, DIGEST, pending).state == "final"
 
     def test_no_money(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path)
         pending = anchor.submit(DIGEST, [], now=NOW)
-        chain.rpc("anvil_setBalance", "0x" + anchor.address.hex(), "0x1")
+        chain.fund(anchor.address, 1)
         with pytest.raises(AuditLogError, match="Insufficient funds") as caught:
             anchor.upgrade(DIGEST, pending, now=NOW)
         assert type(caught.value) is AuditLogError
         chain.fund(anchor.address)
-        assert followed(anchor, DIGEST, pending).state == "final"
+        assert followed(chain, anchor, DIGEST, pending).state == "final"
 
     def set_price(self, chain: Anvil, price: int) -> None:
         chain.rpc("anvil_setNextBlockBaseFeePerGas", hex(price))
@@ -259,16 +268,16 @@ class TestPrices:
 class TestReorganisation:
     def test_a_block_is_taken_back(self, chain: Anvil, tmp_path: Path) -> None:
         anchor = chain.anchor(tmp_path, confirmations=3)
-        pending = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        pending = followed(chain, anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
         (before,) = chain.logs(DIGEST)
         chain.rpc("anvil_reorg", 1, [])
         assert chain.logs(DIGEST) == []
-        assert followed(anchor, DIGEST, pending) == pending
+        assert followed(chain, anchor, DIGEST, pending) == pending
         (after,) = chain.logs(DIGEST)
         assert before["blockHash"] != after["blockHash"]
         assert before["transactionHash"] == after["transactionHash"]
         chain.mine(2)
-        final = followed(anchor, DIGEST, pending)
+        final = sent(anchor, DIGEST, pending)
         assert final.state == "final"
         assert check(DIGEST, final.evidence, chain.trust(anchor, chain.number() - 2))
 
@@ -276,9 +285,9 @@ class TestReorganisation:
         self, chain: Anvil, tmp_path: Path
     ) -> None:
         anchor = chain.anchor(tmp_path, confirmations=2, stuck_after=100)
-        chain.automine(enabled=False)
-        pending = followed(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
-        dearer = followed(anchor, DIGEST, pending, NOW + 100)
+        pending = sent(anchor, DIGEST, anchor.submit(DIGEST, [], now=NOW))
+        dearer = anchor.upgrade(DIGEST, pending, now=NOW + 100)
+        assert anchor.upgrade(DIGEST, dearer, now=NOW + 101) == dearer
         chain.mine()
         chain.rpc("anvil_reorg", 1, [])
         first = transactions(dearer)[0].raw
@@ -298,16 +307,16 @@ class TestOutage:
         for hour in range(3):
             with pytest.raises(AuditLogError, match="cannot reach"):
                 down.upgrade(DIGEST, pending, now=NOW + 3600 * hour)
-        final = followed(anchor, DIGEST, pending, NOW + 4 * 3600)
+        final = followed(chain, anchor, DIGEST, pending, NOW + 4 * 3600)
         assert final.state == "final"
 
     def test_one_of_two_nodes_is_down(self, chain: Anvil, tmp_path: Path) -> None:
         nodes = [f"http://127.0.0.1:{free_port()}", chain.url]
         anchor = chain.anchor(tmp_path, rpc=nodes, agree=1)
         pending = anchor.submit(DIGEST, [], now=NOW)
-        assert followed(anchor, DIGEST, pending).state == "final"
+        assert followed(chain, anchor, DIGEST, pending).state == "final"
         strict = chain.anchor(tmp_path, rpc=nodes, agree=2)
-        assert followed(strict, DIGEST, pending) == pending
+        assert followed(chain, strict, DIGEST, pending) == pending
 
 
 class TestMisconfigured:
