@@ -243,14 +243,16 @@ class TestNonsense:
         method: str,
     ) -> None:
         anchor = of_liar(chain, liar, tmp_path)
+        unsent = anchor.submit(b"\2" * 32, [], now=NOW)
         long = "0x" + "f" * 70
         lies: list[Any] = [None, {}, [], "", "0x", "0xzz", 7, [{}], "0x0", long]
         for lie in lies:
             liar.lies[method] = lambda *_, lie=lie: lie
             with contextlib.suppress(AuditLogError):
                 assert anchor.submit(DIGEST, [mined], now=NOW).state == "pending"
-            with contextlib.suppress(AuditLogError):
-                assert anchor.upgrade(DIGEST, mined, now=NOW).kind == "evm"
+            for digest, pending in ((DIGEST, mined), (b"\2" * 32, unsent)):
+                with contextlib.suppress(AuditLogError):
+                    assert anchor.upgrade(digest, pending, now=NOW).kind == "evm"
         assert method in liar.asked
 
     def test_what_a_node_says_is_cut_and_has_no_control_characters(
