@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import AuditLogError, ConfigurationError
 
 __all__ = ["Account", "read_secret"]
 
@@ -41,6 +41,7 @@ class Account:
         The same transaction gives the same bytes (RFC 6979).
 
         Raises:
+            AuditLogError: the transaction is none.
             ConfigurationError: the file holds another key than at first, or none.
         """
         signer, address = self._load()
@@ -49,7 +50,11 @@ class Account:
                 f"{self._path} was of 0x{self.address.hex()}, and is of "
                 f"0x{address.hex()} now"
             )
-        return bytes(signer.sign_transaction(dict(transaction)).raw_transaction)
+        try:
+            return bytes(signer.sign_transaction(dict(transaction)).raw_transaction)
+        except (TypeError, ValueError):
+            # Its numbers come from a node.
+            raise AuditLogError("no transaction has such numbers") from None
 
     def _load(self) -> tuple[Any, bytes]:
         try:

@@ -11,10 +11,7 @@ text. Every constant here is held to source and compiler by a test.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
-from importlib import resources
-from typing import Any
 
 from auditlog.anchors.evm.keccak import keccak
 
@@ -31,7 +28,6 @@ __all__ = [
     "call_head",
     "call_root_at",
     "head_slot",
-    "load_artifact",
     "origin_hash",
     "root_slot",
 ]
@@ -107,13 +103,6 @@ def head_slot(sender: bytes, origin: bytes) -> bytes:
 def root_slot(sender: bytes, origin: bytes, size: int) -> bytes:
     """Return the storage slot of the root that was anchored for a size."""
     return keccak(_word(size) + keccak(origin + _of_sender(sender, _ROOT_AT_SLOT)))
-
-
-def load_artifact() -> dict[str, Any]:
-    """Read what the compiler made: abi, bytecode, runtime, settings, slots."""
-    file = resources.files("auditlog.anchors.evm").joinpath("AuditAnchor.json")
-    artifact: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return artifact
 
 
 def _of_sender(sender: bytes, slot: int) -> bytes:

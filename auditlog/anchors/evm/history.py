@@ -9,6 +9,7 @@ roots.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from auditlog.anchors.evm.artifact import load_artifact
 from auditlog.anchors.evm.contract import (
     ADDRESS,
     ERRORS,
@@ -17,7 +18,6 @@ from auditlog.anchors.evm.contract import (
     call_advance,
     call_head,
     call_root_at,
-    load_artifact,
     origin_hash,
 )
 from auditlog.anchors.evm.evidence import extend, prove_state
@@ -73,6 +73,8 @@ class History:
             )
             call = call_root_at(sender, hashed, check_range("a size", size, 2**64 - 1))
             root = node.read(self._options.contract, call)
+            if (len(words), len(root)) != (3 * _WORD, _WORD):
+                raise AuditLogError(f"{node.url} gave no head of a log")
             return ChainHead(size, root, moment, bool(strict))
 
         return nodes.first(read)

@@ -313,6 +313,8 @@ def _bytes(value: Any, size: int | None = None) -> bytes:
 
 
 def _integer(value: Any) -> int:
-    if not isinstance(value, str) or not value.startswith("0x") or len(value) > 66:
+    if not isinstance(value, str) or not value.startswith("0x"):
         raise TypeError
+    if len(value) > 18:  # a number that takes more than 64 bits is none of ours
+        raise ValueError
     return int(value, 16)

@@ -5,7 +5,7 @@ import re
 import subprocess
 
 from auditlog.anchors.evm import contract
-from auditlog.anchors.evm.contract import load_artifact
+from auditlog.anchors.evm.artifact import load_artifact
 from auditlog.anchors.evm.keccak import keccak
 from tests.anchors.evm.chain import HERE
 from tests.anchors.evm.vm import Vm

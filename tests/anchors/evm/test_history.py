@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from auditlog.anchors.evm.contract import ADDRESS, load_artifact
+from auditlog.anchors.evm.artifact import load_artifact
+from auditlog.anchors.evm.contract import ADDRESS
 from auditlog.anchors.evm.state import read_root, verify_absence, verify_presence
 from auditlog.core.errors import (
     AuditLogError,

@@ -246,6 +246,7 @@ class TestNonsense:
         unsent = anchor.submit(b"\2" * 32, [], now=NOW)
         long = "0x" + "f" * 70
         lies: list[Any] = [None, {}, [], "", "0x", "0xzz", 7, [{}], "0x0", long]
+        lies += [long[:18], long[:66]]
         for lie in lies:
             liar.lies[method] = lambda *_, lie=lie: lie
             with contextlib.suppress(AuditLogError):

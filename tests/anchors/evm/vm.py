@@ -8,7 +8,8 @@ from eth_abi.abi import decode, encode
 from eth_tester import EthereumTester, PyEVMBackend
 from eth_tester.exceptions import TransactionFailed
 
-from auditlog.anchors.evm.contract import ERRORS, load_artifact
+from auditlog.anchors.evm.artifact import load_artifact
+from auditlog.anchors.evm.contract import ERRORS
 from auditlog.anchors.evm.keccak import keccak
 
 __all__ = ["Reverted", "Vm"]
