@@ -33,7 +33,7 @@ check: $(STAMP)
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
-	$(VENV)/bin/codespell $(SOURCES) *.md
+	$(VENV)/bin/codespell --skip '*/node_modules' $(SOURCES) *.md
 
 verifier: $(STAMP)
 	$(RUN) -m auditlog.build_verifier $(ARGS)
@@ -60,7 +60,7 @@ lock:
 
 clean:
 	rm -rf $(VENV) dist demo-output mutants .mypy_cache .pytest_cache .ruff_cache \
-	    .import_linter_cache .hypothesis
+	    .import_linter_cache .hypothesis tests/anchors/evm/node_modules
 
 # Set-up, once for each change of what is pinned. An existing .venv is kept if it works.
 #

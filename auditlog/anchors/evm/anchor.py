@@ -1,0 +1,218 @@
+"""Anchors digests by transactions to the contract `AuditAnchor` on an EVM chain.
+
+A digest costs money, so nothing is sent that is not stored: `submit` signs and sends
+nothing, `upgrade` sends what it is given, and what it signs in place of that it returns
+unsent. So after each answer that is another one, store it, and call `upgrade` again.
+
+====================================  ================================================
+what `upgrade` finds                  what it does
+====================================  ================================================
+in a final block                      final: evidence, checked as a verifier would
+in another block                      waits; a reorganisation may take it back
+in no block                           sends it, again if need be
+too cheap, or stuck                   signs the same for 1/8 more, up to `max_fee`
+another transaction took its number,  signs it with the next free number
+for good, or one before it is missing
+====================================  ================================================
+
+Of several nodes one is asked, the next one where it fails, and no block counts as final
+before `agree` of them say the same hash.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from auditlog.anchors.attestation import Attestation
+from auditlog.anchors.evm.account import Account
+from auditlog.anchors.evm.check import check
+from auditlog.anchors.evm.contract import call_batch
+from auditlog.anchors.evm.evidence import prove_event
+from auditlog.anchors.evm.history import History
+from auditlog.anchors.evm.node import Mined, Node
+from auditlog.anchors.evm.nodes import Nodes
+from auditlog.anchors.evm.options import Options, parse_options
+from auditlog.anchors.evm.pending import (
+    MAX_TRANSACTIONS,
+    Transaction,
+    format_pending,
+    parse_pending,
+)
+from auditlog.anchors.evm.wallet import Wallet
+from auditlog.anchors.trust import Chain, Trust
+from auditlog.core.errors import AuditLogError, ConfigurationError, VerificationError
+
+__all__ = ["EvmAnchor", "configure"]
+
+
+class EvmAnchor:
+    """The `Anchor` of kind `evm`: one account, one contract, one or more nodes."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        """Find out the account's address; no node is asked.
+
+        Raises:
+            ConfigurationError: the key cannot be used.
+        """
+        self._name = name
+        self._options = options
+        self._wallet = Wallet(Account(options.key_file), options)
+        self.history = History(self._wallet, options)
+        """What the contract can do beside: `History.advance`, `History.deploy`."""
+
+    def __repr__(self) -> str:
+        return f"EvmAnchor({self.name!r}, 0x{self.address.hex()})"
+
+    @property
+    def name(self) -> str:
+        """As `Anchor.name`."""
+        return self._name
+
+    @property
+    def kind(self) -> str:
+        """As `Anchor.kind`."""
+        return "evm"
+
+    @property
+    def address(self) -> bytes:
+        """Whose transactions these are, 20 bytes: a sender of the trust file."""
+        return self._wallet.address
+
+    def submit(
+        self, digest: bytes, pending: Sequence[Attestation], *, now: float
+    ) -> Attestation:
+        """Sign a transaction that holds a digest; see `Anchor.submit`."""
+        waiting = [
+            transaction.nonce + 1
+            for attestation in pending
+            for transaction in self._parse(attestation)
+        ]
+        nodes = Nodes(self._options)
+
+        def sign(node: Node) -> Attestation:
+            nodes.check_contract(node)
+            nonce = max([node.nonce(self.address, "pending"), *waiting])
+            made = self._sign(node, digest, nonce, now)
+            # Without another to replace, the price is never over `max_fee`.
+            assert made is not None
+            return self._pending((made,))
+
+        return nodes.first(sign)
+
+    def upgrade(
+        self, digest: bytes, attestation: Attestation, *, now: float
+    ) -> Attestation:
+        """Send, follow and replace transactions; see `Anchor.upgrade`."""
+        if attestation.state == "final":
+            return attestation
+        transactions = self._parse(attestation)
+        nodes = Nodes(self._options)
+
+        def follow(node: Node) -> Attestation:
+            # Asked first: whoever used up a number by then has its block by then.
+            final = node.final_number(self._options.confirmations)
+            used = node.nonce(self.address, final)
+            for transaction in reversed(transactions):
+                mined = node.mined(transaction.hash)
+                if mined is None:
+                    continue
+                if mined.number > final or not nodes.agree(mined):
+                    return attestation
+                if mined.succeeded:
+                    return self._conclude(node, digest, mined)
+            made = self._chase(node, nodes, digest, transactions, used, now)
+            return self._pending((*transactions, made)) if made else attestation
+
+        return nodes.first(follow)
+
+    def _chase(
+        self,
+        node: Node,
+        nodes: Nodes,
+        digest: bytes,
+        transactions: tuple[Transaction, ...],
+        used: int,
+        now: float,
+    ) -> Transaction | None:
+        """See to it that a digest gets mined; return what else must be stored first.
+
+        Args:
+            node: who is asked.
+            nodes: who gets the transaction.
+            digest: what is anchored.
+            transactions: all that hold it; the newest is the one that counts.
+            used: how many numbers of the account are used up in final blocks.
+            now: seconds since the epoch.
+        """
+        newest = transactions[-1]
+        if used > newest.nonce:
+            self._check_effort(transactions)
+            free = node.nonce(self.address, "pending")
+            return self._sign(node, digest, free, now)
+        if node.nonce(self.address, "latest") > newest.nonce:
+            return None  # another one used it up, but may lose it again
+        stuck = now - newest.signed >= self._options.stuck_after
+        if nodes.send(newest.raw) and not stuck:
+            return None
+        self._check_effort(transactions)
+        free = node.nonce(self.address, "pending")
+        if stuck and free < newest.nonce:
+            return self._sign(node, digest, free, now)
+        return self._sign(node, digest, newest.nonce, now, over=newest)
+
+    def _check_effort(self, transactions: tuple[Transaction, ...]) -> None:
+        if len(transactions) == MAX_TRANSACTIONS:
+            raise VerificationError(
+                f"gave up after {MAX_TRANSACTIONS} transactions for one digest"
+            )
+
+    def _sign(
+        self,
+        node: Node,
+        digest: bytes,
+        nonce: int,
+        now: float,
+        over: Transaction | None = None,
+    ) -> Transaction | None:
+        contract = self._options.contract
+        return self._wallet.make(node, nonce, contract, call_batch(digest), now, over)
+
+    def _conclude(self, node: Node, digest: bytes, mined: Mined) -> Attestation:
+        """Return final evidence, checked as a verifier would who trusts the block."""
+        options = self._options
+        senders, blocks = (self.address,), (mined.block,)
+        believed = Chain(node.url, options.chain_id, options.contract, senders, blocks)
+        evidence = prove_event(node, options.chain_id, mined)
+        try:
+            check(digest, evidence, Trust(chains=(believed,)))
+        except AuditLogError as error:
+            # The node's fault, and another one may know better.
+            raise AuditLogError(f"{node.url} has no evidence: {error}") from None
+        return Attestation(self.kind, "final", evidence)
+
+    def _parse(self, attestation: Attestation) -> tuple[Transaction, ...]:
+        chain_id, transactions = parse_pending(attestation.evidence)
+        if chain_id != self._options.chain_id:
+            raise ConfigurationError(
+                f"anchor {self.name} is of chain {self._options.chain_id}, and was of "
+                f"{chain_id} when it signed what is pending"
+            )
+        return transactions
+
+    def _pending(self, transactions: tuple[Transaction, ...]) -> Attestation:
+        evidence = format_pending(self._options.chain_id, transactions)
+        return Attestation(self.kind, "pending", evidence)
+
+
+def configure(name: str, options: Mapping[str, Any], directory: Path) -> EvmAnchor:
+    """Return the anchor of a table of ``anchors.toml``; see `options`.
+
+    Args:
+        name: of the anchor.
+        options: the table, without `kind` and `name`.
+        directory: the log's, where file names start.
+
+    Raises:
+        ConfigurationError: a key is missing, unknown or unusable.
+    """
+    return EvmAnchor(name, parse_options(options, directory))

@@ -1,0 +1,125 @@
+"""Several nodes of one chain, until a deadline: one is asked, many must agree."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from auditlog.anchors.evm.block import parse_header
+from auditlog.anchors.evm.contract import CODE_HASH
+from auditlog.anchors.evm.keccak import keccak
+from auditlog.anchors.evm.node import Mined, Node, NodeError
+from auditlog.anchors.evm.options import Options
+from auditlog.core.errors import AuditLogError, ConfigurationError
+
+__all__ = ["Nodes"]
+
+_T = TypeVar("_T")
+
+_TOO_CHEAP = ("underpriced", "less than block base fee", "fee too low")
+_ON_ITS_WAY = (
+    "already known",
+    "already imported",
+    "known transaction",
+    "nonce too low",
+)
+"""As nodes say it: there is no other sign."""
+
+
+class Nodes:
+    """The nodes of some options, for one operation, which may take `timeout`."""
+
+    def __init__(self, options: Options) -> None:
+        """Give each node its share of the time from now on."""
+        self._options = options
+        share = options.timeout / len(options.nodes)
+        start = time.monotonic()
+        self._nodes = [
+            Node(endpoint, start + share * number)
+            for number, endpoint in enumerate(options.nodes, 1)
+        ]
+
+    def first(self, do: Callable[[Node], _T]) -> _T:
+        """Do something with the first node with which it can be done.
+
+        Raises:
+            AuditLogError: as the first one says, those first that another try may mend.
+        """
+        failures: list[AuditLogError] = []
+        for node in self._nodes:
+            try:
+                self._check_chain(node)
+                return do(node)
+            except NodeError as error:
+                failures.append(AuditLogError(str(error)))
+            except AuditLogError as error:
+                failures.append(error)
+        plain = [one for one in failures if type(one) is AuditLogError]
+        raise (plain or failures)[0]
+
+    def agree(self, mined: Mined) -> bool:
+        """Return whether enough nodes hold a block for final.
+
+        Raises:
+            AuditLogError: they do not, and one has another in its place.
+        """
+        votes, other = 0, None
+        for node in self._nodes:
+            try:
+                if node.final_number(self._options.confirmations) < mined.number:
+                    continue
+                found = parse_header(node.header(mined.number)).hash
+            except AuditLogError:
+                continue
+            if found == mined.block:
+                votes += 1
+            else:
+                other = node.url
+        if other and votes < self._options.agree:
+            raise AuditLogError(
+                f"{other} has another block {mined.number} than 0x{mined.block.hex()}"
+            )
+        return votes >= self._options.agree
+
+    def send(self, raw: bytes) -> bool:
+        """Hand a transaction to all nodes; return whether none took it for too cheap.
+
+        Raises:
+            AuditLogError: no node took it, for another reason.
+        """
+        failures = []
+        for node in self._nodes:
+            try:
+                node.send(raw)
+            except AuditLogError as error:
+                if not _says(error, _ON_ITS_WAY):
+                    failures.append(error)
+        if len(failures) < len(self._nodes):
+            return True
+        if any(_says(error, _TOO_CHEAP) for error in failures):
+            return False
+        raise AuditLogError(str(failures[0]))
+
+    def check_contract(self, node: Node) -> None:
+        """Check that the contract stands where the options say.
+
+        Raises:
+            ConfigurationError: it does not.
+        """
+        contract = self._options.contract
+        if keccak(node.code(contract)) != CODE_HASH:
+            raise ConfigurationError(
+                f"expected the contract AuditAnchor at 0x{contract.hex()} of chain "
+                f"{self._options.chain_id}"
+            )
+
+    def _check_chain(self, node: Node) -> None:
+        found = node.chain_id()
+        if found != self._options.chain_id:
+            raise ConfigurationError(
+                f"expected chain {self._options.chain_id}, {node.url} serves {found}"
+            )
+
+
+def _says(error: AuditLogError, phrases: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(phrase in text for phrase in phrases)

@@ -1,0 +1,165 @@
+"""Anchors in processes that get killed: run by `test_kill.py` as a program.
+
+    python -m tests.anchors.evm.driver kill RPC DIRECTORY
+    python -m tests.anchors.evm.driver race RPC DIRECTORY
+
+A child anchors one digest as the product does: each answer of the anchor is stored
+before the anchor is asked again. ``kill`` kills it (SIGKILL) after its first step, and
+another after its second, and so on; a second child finds what is stored, and brings it
+to its end. ``race`` runs two children at once, with one account. Files named by number
+hold what came out for the digest of that number.
+
+This program has no threads, so its children can be forks of it, and start at once.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import eth_account  # noqa: F401 # once here, not once in each child
+
+from auditlog.anchors.attestation import Attestation
+from auditlog.anchors.evm.anchor import EvmAnchor, configure
+from auditlog.anchors.evm.node import Node, parse_node
+from auditlog.core.errors import AuditLogError
+from auditlog.core.record import canonical_json
+
+CHAIN_ID = 31337
+NOW = 1_795_000_000.0
+
+
+class Steps:
+    """Counts requests and writes, and kills the process after one of them."""
+
+    def __init__(self, last: int | None) -> None:
+        self._left = last
+
+    def done(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mine(url: str) -> None:
+    Node(parse_node(url), time.monotonic() + 60).call("anvil_mine", "0x1")
+
+
+def anchor_of(url: str, directory: Path) -> EvmAnchor:
+    options = {"chain_id": CHAIN_ID, "confirmations": 1, "key_file": "chain.key"}
+    return configure("chain", {**options, "rpc": url}, directory)
+
+
+def load(file: Path) -> Attestation | None:
+    if not file.exists():
+        return None
+    fields = json.loads(file.read_bytes())
+    return Attestation("evm", fields["state"], fields["evidence"])
+
+
+def store(file: Path, found: Attestation) -> None:
+    new = file.with_suffix(".new")
+    new.write_bytes(
+        canonical_json({"evidence": dict(found.evidence), "state": found.state})
+    )
+    new.replace(file)
+
+
+def bring(url: str, file: Path, digest: bytes, steps: Steps, *, blocks: bool) -> None:
+    """Anchor a digest to the end, making a block after each step of its own."""
+    real = Node.call
+
+    def counted(self: Node, method: str, *params: object) -> object:
+        answer = real(self, method, *params)
+        steps.done()
+        return answer
+
+    Node.call = counted  # type: ignore[method-assign]  # the same, and it counts
+    anchor = anchor_of(url, file.parent)
+    for turn in range(800):
+        found = load(file)
+        if found is not None and found.state == "final":
+            return
+        now = NOW + turn
+        try:
+            if found is None:
+                newer = anchor.submit(digest, [], now=now)
+            else:
+                newer = anchor.upgrade(digest, found, now=now)
+        except AuditLogError as error:
+            sys.stderr.write(f"{error}\n")
+        else:
+            if newer != found:
+                steps.done()
+                store(file, newer)
+                steps.done()
+        if blocks:
+            mine(url)
+    raise SystemExit(f"not final: {file}")
+
+
+def child(do: Callable[[], None]) -> int:
+    """Run something in a process of its own; return its number."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            do()
+            code = 0
+        except BaseException:  # noqa: BLE001 # nothing may get out of a fork
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def kill(url: str, directory: Path) -> None:
+    """Kill one after each step that there is, until one comes through."""
+    for step in range(1, 200):
+        digest, file = digest_of(step), directory / f"{step}.json"
+        anchoring = partial(bring, url, file, digest)
+        pid = child(partial(anchoring, Steps(step), blocks=True))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status == 0:
+            return
+        assert status == -signal.SIGKILL, status
+        pid = child(partial(anchoring, Steps(None), blocks=True))
+        assert os.waitpid(pid, 0)[1] == 0
+    raise AssertionError("there is no end of steps")
+
+
+def race(url: str, directory: Path) -> None:
+    """Let two anchor three digests each; make blocks meanwhile."""
+
+    def several(first: int) -> None:
+        for number in range(first, first + 3):
+            file = directory / f"{number}.json"
+            bring(url, file, digest_of(number), Steps(None), blocks=False)
+
+    running = {child(partial(several, first)) for first in (1, 4)}
+    try:
+        while running:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            running.discard(pid)
+            assert status == 0
+            mine(url)
+            time.sleep(0.01)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+
+
+def digest_of(number: int) -> bytes:
+    return sha256(b"%d" % number).digest()
+
+
+if __name__ == "__main__":
+    verb, given, folder = sys.argv[1:]
+    {"kill": kill, "race": race}[verb](given, Path(folder))
