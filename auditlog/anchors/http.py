@@ -80,9 +80,15 @@ def get(
     *,
     accept: str = "",
     limit: int = MAX_RESPONSE,
+    token: str = "",
 ) -> Response:
-    """Send one GET request and read the answer; for the rest see `post`."""
+    """Send one GET request and read the answer; for the rest see `post`.
+
+    A `token`, visible ASCII, goes along as ``Authorization: Bearer``.
+    """
     headers = _headers(accept)
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     return _exchange(endpoint, "GET", path, None, headers, deadline, limit)
 
 
