@@ -6,6 +6,7 @@ checked with. So a lying source can hide a fork, and never make one.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from auditlog.core.checkpoint import SignedCheckpoint
 from auditlog.core.errors import (
@@ -23,11 +24,30 @@ from auditlog.core.merkle import (
 from auditlog.core.tiles import Tile, tile_path
 from auditlog.log.proofs import TileReader
 from auditlog.monitor.fork import Fork
-from auditlog.monitor.source import Source
 
-__all__ = ["ContradictionError", "compare"]
+__all__ = ["ContradictionError", "Tiles", "compare"]
 
 Fetch = Callable[[Tile], bytes]
+
+
+class Tiles(Protocol):
+    """Who may have the tiles of a tree."""
+
+    @property
+    def url(self) -> str:
+        """Where, for messages."""
+
+    @property
+    def own(self) -> bool:
+        """Whether they are our own copy, whose damage says nothing about the log."""
+
+    def tile(self, tile: Tile) -> bytes:
+        """Return the hashes of a tile, as many as its width.
+
+        Raises:
+            NotFoundError: they are not there.
+            AuditLogError: they cannot be had.
+        """
 
 
 class ContradictionError(VerificationError):
@@ -43,7 +63,7 @@ class ContradictionError(VerificationError):
 
 
 def compare(
-    one: SignedCheckpoint, other: SignedCheckpoint, sources: Sequence[Source]
+    one: SignedCheckpoint, other: SignedCheckpoint, sources: Sequence[Tiles]
 ) -> Fork | None:
     """Return the fork that two checkpoints of one origin are; None if they agree.
 
@@ -77,7 +97,7 @@ def compare(
 
 
 def _proof(
-    m: int, n: int, end: bytes, source: Source
+    m: int, n: int, end: bytes, source: Tiles
 ) -> tuple[bytes, tuple[bytes, ...]]:
     """Return the root of the first m leaves of the tree with root `end`, proven."""
     received: dict[str, bytes] = {}
@@ -93,6 +113,8 @@ def _proof(
     try:
         verify_consistency(m, root, n, end, hashes)
     except VerificationError:
+        if source.own:
+            raise NotFoundError("our own copy of its tiles is damaged") from None
         raise ContradictionError(
             f"the tiles that {source.url} serves do not give the root that was signed "
             f"at size {n}",

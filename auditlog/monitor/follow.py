@@ -3,12 +3,13 @@
 import time
 from dataclasses import dataclass, replace
 
-from auditlog.core.checkpoint import Policy, SignedCheckpoint
+from auditlog.core.checkpoint import SignedCheckpoint
 from auditlog.core.errors import AuditLogError, NotFoundError
 from auditlog.core.tiles import TILE_WIDTH, Tile
 from auditlog.log.growth import Edge
 from auditlog.monitor.account import Account
 from auditlog.monitor.compare import ContradictionError
+from auditlog.monitor.kept_tiles import KeptTiles
 from auditlog.monitor.rebuild import Job, first_place, rebuild
 from auditlog.monitor.source import Source
 from auditlog.monitor.state import Followed, Place, State, StateDirectory
@@ -21,8 +22,8 @@ class Follower:
     """The state of a monitor, and how it grows."""
 
     directory: StateDirectory
+    tiles: KeptTiles
     source: Source
-    policy: Policy
     state: State
     start: int = 0
     """Where a log that was never followed is begun."""
@@ -34,6 +35,7 @@ class Follower:
     def __post_init__(self) -> None:
         if self.state.followed is not None:
             self.account = _account_of(self.state.followed.place)
+            self._show_kept(self.state.followed.place)
 
     def advance(self, signed: SignedCheckpoint) -> None:
         """Rebuild the tree up to a checkpoint that goes on from the followed one.
@@ -54,7 +56,7 @@ class Follower:
             self._save(replace(self.state, progress=here))
 
         take = None if account is None else account.take_all
-        job = replace(job, entries=take, reached=reached)
+        job = replace(job, entries=take, keep=self.tiles.keep, reached=reached)
         try:
             edge = rebuild(place.size, place.edge, job)
         except ContradictionError:
@@ -64,6 +66,7 @@ class Follower:
         end = _at(place, signed.checkpoint.size, edge, account)
         self._save(replace(self.state, followed=Followed(signed, end), progress=None))
         self.account = account
+        self._show_kept(end)
 
     def renew(self, signed: SignedCheckpoint) -> None:
         """Keep the note of the followed checkpoint that more witnesses cosigned."""
@@ -71,6 +74,9 @@ class Follower:
         assert followed is not None
         if len(signed.cosignatures) > len(followed.signed.cosignatures):
             self._save(replace(self.state, followed=replace(followed, signed=signed)))
+
+    def _show_kept(self, place: Place) -> None:
+        self.tiles.size, self.tiles.edge = place.size, place.edge
 
     def _save(self, state: State) -> None:
         self.directory.save(state)

@@ -56,6 +56,8 @@ class Job:
     entries: Callable[[int, list[bytes]], None] | None = None
     """Takes the index of the first, and entries in their order; None if they are not
     to be read."""
+    keep: Callable[[Tile, bytes], None] = lambda _tile, _data: None
+    """Given each full tile, before the signed root is known to follow from it."""
     reached: Callable[[int, Edge], None] = lambda _size, _edge: None
     """Told now and then how far it is, so that a crash does not cost the whole way."""
 
@@ -167,8 +169,10 @@ def _grow(
         _take_entries(size, one, job)
     leaves = list(chain.from_iterable(one.hashes for one in found))[len(known) :]
     growth = grow(size, edge, leaves)
-    full = [one for one in growth.tiles if one[0].level and one[0].width == TILE_WIDTH]
-    _check_tiles(full, job.source, threads)
+    full = [one for one in growth.tiles if one[0].width == TILE_WIDTH]
+    for tile, data in full:
+        job.keep(tile, data)
+    _check_tiles([one for one in full if one[0].level], job.source, threads)
     return size + len(leaves), growth.edge
 
 

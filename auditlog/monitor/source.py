@@ -62,6 +62,8 @@ class Source:
     terms: Terms = Terms()
     token: str = field(default="", repr=False)
     """For bundles only, of a log that gives them to auditors."""
+    own: bool = False
+    """As `auditlog.monitor.compare.Tiles` says."""
     requests: int = 0
     """Made so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

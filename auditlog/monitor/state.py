@@ -4,6 +4,7 @@
 ``state.json``        the last verified checkpoint and the right edge of its tree, how
                       far a rebuilding has come, what the entries said, which alerts
                       are still to be told; replaced as a whole
+``tile/``             what was rebuilt (`auditlog.monitor.kept_tiles`)
 ``fork-*.json``       forks, each a proof by itself (`auditlog.monitor.fork`)
 ``suspicion-*.json``  what contradicts itself and proves nothing, with all the bytes
 ``monitor.lock``      held while a monitor runs: two on one directory refuse each other

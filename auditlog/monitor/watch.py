@@ -18,10 +18,11 @@ from auditlog.core.checkpoint import Policy, SignedCheckpoint
 from auditlog.core.errors import AuditLogError, ConfigurationError, UntrustedError
 from auditlog.monitor.account import NO_LIMITS, Limits
 from auditlog.monitor.alerts import Webhook, alert
-from auditlog.monitor.compare import ContradictionError, compare
+from auditlog.monitor.compare import ContradictionError, Tiles, compare
 from auditlog.monitor.evidence import Evidence
 from auditlog.monitor.findings import CODES, Finding, severity
 from auditlog.monitor.follow import Follower
+from auditlog.monitor.kept_tiles import KeptTiles
 from auditlog.monitor.source import Source
 from auditlog.monitor.state import State, StateDirectory, open_pending
 from auditlog.monitor.views import View, look, look_at_all, meets_quorum
@@ -106,8 +107,9 @@ class Monitor:
         self._webhook = webhook
         self._directory = directory
         self._evidence = Evidence(directory, options.policy)
+        self._kept = KeptTiles(directory.path)
         self._follower = Follower(
-            directory, log, options.policy, state, options.start, options.max_time
+            directory, self._kept, log, state, options.start, options.max_time
         )
         self._found: list[Finding] = []
         self._status = 0
@@ -202,9 +204,8 @@ class Monitor:
         self, one: SignedCheckpoint, other: SignedCheckpoint, first: list[Source]
     ) -> bool:
         """Say whether one history has both; keep and tell what is the matter if not."""
-        sources = [*first, self._log, *self._vantages]
         try:
-            fork = compare(one, other, list({s.url: s for s in sources}.values()))
+            fork = compare(one, other, self._tiles(one, other, first))
         except ContradictionError as error:
             self._suspect(one, other, error)
             self._remember(one)
@@ -216,6 +217,16 @@ class Monitor:
                 self._evidence.keep_fork(fork)
             return fork is None
         return False
+
+    def _tiles(
+        self, one: SignedCheckpoint, other: SignedCheckpoint, first: list[Source]
+    ) -> list[Tiles]:
+        """Return who may have the tiles of the larger of two trees."""
+        sources = {one.url: one for one in [*first, self._log, *self._vantages]}
+        larger = max(one.checkpoint, other.checkpoint, key=lambda tree: tree.size)
+        followed = self._follower.state.followed
+        ours = followed is not None and followed.signed.checkpoint == larger
+        return [*([self._kept] if ours else []), *sources.values()]
 
     # What is said of it
 
