@@ -53,15 +53,19 @@ class _Anchor:
 class Account:
     """Takes in entries in their order, and says what is wrong with what they say."""
 
-    def __init__(self, origin: str, start: int = 0) -> None:
+    def __init__(
+        self, origin: str, start: int = 0, max_weight: int = _MAX_WEIGHT
+    ) -> None:
         """Begin at entry `start` of a log.
 
         Args:
             origin: entries with another source are not of this log.
             start: where reading begins; emitters that started before are left out.
+            max_weight: emitters, and ranges of their numbers, that are followed.
         """
         self._origin = origin
         self._start = start
+        self._max_weight = max_weight
         self._completeness = Completeness()
         self._anchors: dict[str, _Anchor] = {}
         self._marks: list[tuple[int, int]] = []
@@ -138,7 +142,7 @@ class Account:
         if self.overflow or not self._is_followed(entry):
             return
         self._completeness.note(index, entry)
-        if index % _WEIGH_EVERY == 0 and self._completeness.weight > _MAX_WEIGHT:
+        if index % _WEIGH_EVERY == 0 and self._completeness.weight > self._max_weight:
             self.overflow, self._completeness = True, Completeness()
 
     def _is_followed(self, entry: Entry) -> bool:

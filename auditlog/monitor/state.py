@@ -84,7 +84,7 @@ class State:
     progress: Place | None = None
     """Rebuilt beyond `followed`, under no verified root yet."""
     pending: tuple[bytes, ...] = ()
-    """Signed notes that could not be compared with what was followed."""
+    """Signed notes that were shown and are not in the followed tree, or not yet."""
     told: frozenset[str] = frozenset()
     """Findings that were told already, by key."""
     outbox: tuple[Mapping[str, Any], ...] = ()

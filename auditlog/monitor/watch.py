@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from auditlog.core.checkpoint import Policy, SignedCheckpoint
 from auditlog.core.errors import AuditLogError, ConfigurationError, UntrustedError
+from auditlog.core.note import split_unverified_note
 from auditlog.monitor.account import NO_LIMITS, Limits
 from auditlog.monitor.alerts import Webhook, alert
 from auditlog.monitor.compare import ContradictionError, Tiles, compare
@@ -31,7 +32,6 @@ __all__ = ["Monitor", "Options", "Round"]
 
 _MAX_PENDING = 16
 _MAX_OUTBOX = 256
-_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +153,7 @@ class Monitor:
             quorum = self._options.policy.quorum
             text = f"its newest checkpoint does not meet the quorum {quorum[:100]!r}"
             self._find("untrusted", "quorum", text)
+            self._remember(signed)
         elif followed and followed.signed.checkpoint.size == signed.checkpoint.size:
             self._follower.renew(signed)
         else:
@@ -174,6 +175,7 @@ class Monitor:
             self._cannot(view.source.url, view)
             return
         followed = self._follower.state.followed
+        self._remember(view.signed)
         for known in (served.signed, followed.signed if followed else None):
             if known and not self._agree(view.signed, known, [view.source]):
                 return
@@ -181,23 +183,26 @@ class Monitor:
             self._stale(served, view.signed)
 
     def _try_pending(self) -> None:
-        """Compare again what could not be compared; drop what now can be."""
+        """Compare what was shown and is not followed; drop what is settled."""
         followed = self._follower.state.followed
-        notes = self._follower.state.pending
-        if followed is None or not notes:
+        if followed is None:
             return
         kept = []
-        for note in notes:
+        for note in self._follower.state.pending:
             signed = open_pending(note, self._options.policy)
             if signed is not None and not self._settled(signed, followed.signed):
                 kept.append(note)
         self._follower.state = replace(self._follower.state, pending=tuple(kept))
 
     def _settled(self, signed: SignedCheckpoint, known: SignedCheckpoint) -> bool:
-        """Say whether two checkpoints agree, or are a fork that is now kept."""
+        """Say whether a checkpoint is in the followed tree, or a fork that is kept.
+
+        One that is larger than what is followed stays, even if it agrees: the log may
+        yet go on from here to somewhere else.
+        """
         before = len(self._found)
         if self._agree(signed, known, []):
-            return True
+            return signed.checkpoint.size <= known.checkpoint.size
         return len(self._found) == before
 
     def _agree(
@@ -264,11 +269,16 @@ class Monitor:
         self._found.append(self._evidence.suspect(one, other, reason, received))
 
     def _remember(self, signed: SignedCheckpoint) -> None:
-        """Keep a checkpoint that could not be compared, for later rounds."""
+        """Keep a checkpoint that is not followed, or not yet, for later rounds.
+
+        Of one tree the first note is kept; of too many trees, the first ones.
+        """
         state = self._follower.state
-        pending = dict.fromkeys((*state.pending, signed.note))
-        notes = tuple(pending)[:_MAX_PENDING]
-        self._follower.state = replace(state, pending=notes)
+        known = {text for text, _ in map(split_unverified_note, state.pending)}
+        fresh = split_unverified_note(signed.note)[0] not in known
+        if fresh and len(known) < _MAX_PENDING:
+            pending = (*state.pending, signed.note)
+            self._follower.state = replace(state, pending=pending)
 
     def _entries(self, now: float) -> Iterator[Finding]:
         limits, account = self._options.limits, self._follower.account

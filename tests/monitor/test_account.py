@@ -166,7 +166,7 @@ class TestAnchors:
 
     def test_a_long_time_without_anchors_is_remembered_from_its_beginning(self) -> None:
         account = Account(ORIGIN)
-        for index in range(20_000):
+        for index in range(9000):
             account._mark(index, BEGIN + index)
         assert len(account.dump()["marks"]) <= 4096
         assert account.lag(NOW) == 3600.0
@@ -180,16 +180,16 @@ class TestBounds:
         assert [*account.findings(NOW, SILENCE)] == []
 
     def test_too_many_emitters_are_given_up_and_that_is_said(self) -> None:
-        account = Account(ORIGIN)
-        for number in range(22_000):
+        account = Account(ORIGIN, max_weight=500)
+        for number in range(1025):
             account.take(number, word("stop", 0, number.to_bytes(16), next=0))
         assert account.overflow
         assert kinds([*account.findings(NOW, SILENCE)]) == ["unchecked"]
         assert len(str(account.dump())) < 10_000
 
     def test_torn_numbers_are_given_up(self) -> None:
-        account = Account(ORIGIN)
-        for number in range(22_000):
+        account = Account(ORIGIN, max_weight=500)
+        for number in range(1025):
             account.take(number, decision(2 * number, 0))
         assert account.overflow
 

@@ -1,6 +1,7 @@
 """A monitor goes along with a log that strangers serve, and knows it again."""
 
 import functools
+import hashlib
 import http.server
 import json
 import re
@@ -15,6 +16,7 @@ from auditlog.monitor.fork import verify_fork
 from auditlog.monitor.state import StateDirectory
 from auditlog.monitor.watch import Round
 from tests.monitor.tiled import Answer, Key, Site, TiledLog, look, served
+from tests.vectorset import own
 
 ENTRIES = [b"entry %d" % i for i in range(1100)]
 LOG = TiledLog(ENTRIES)
@@ -35,6 +37,24 @@ def test_a_tree_of_strangers_is_rebuilt_step_by_step(tmp_path: Path) -> None:
             assert (done.size, done.root) == (size, LOG.root(size))
             assert (done.served, done.start, done.entries) == (size, 0, size > 0)
             assert done.foreign == size
+
+
+def test_the_tree_of_foreign_vectors(tmp_path: Path) -> None:
+    """70,000 leaves by Go's sumdb: our naive tiles are theirs, and are followed."""
+    log = TiledLog([b"leaf-%d" % i for i in range(70_000)])
+    site = Site(log.files(70_000))
+    for vector in (
+        *own("tiles_70000")["tiles"],
+        *own("entry_bundles_70000")["bundles"],
+    ):
+        digest = hashlib.sha256(site.files[vector["path"]]).hexdigest()
+        assert digest == vector["sha256"], vector["path"]
+    roots = {one["size"]: one["root_hex"] for one in own("tree_roots")["vectors"]}
+    with served(site) as url:
+        done = look(tmp_path / "m", url, policy=log.policy())
+    assert done.root is not None
+    assert (done.status, done.size, done.foreign) == (0, 70_000, 70_000)
+    assert done.root.hex() == roots[70_000]
 
 
 def test_a_plain_file_server_is_enough(tmp_path: Path) -> None:
@@ -192,6 +212,35 @@ class TestTheLogRewritesItsPast:
             site.show(LOG, 40)
             done = look(tmp_path / "m", url, policy=POLICY)
         assert (done.status, found(done), done.size) == (10, ["fork"], 40)
+
+    def test_after_a_view_that_was_never_rebuilt(self, tmp_path: Path) -> None:
+        """Both views go on from what is followed, and not from each other."""
+        site, liar = Site(), LOG.rewritten(400)
+        with served(site) as url:
+            site.show(LOG, 300)
+            look(tmp_path / "m", url, policy=POLICY)
+            site.show(liar, 500)
+            site.drop("tile/0/001.p/244")
+            done = look(tmp_path / "m", url, policy=POLICY)
+            assert (done.status, found(done), done.size) == (1, ["unchecked"], 300)
+            site.show(LOG, 600, keep=False)
+            done = look(tmp_path / "m", url, policy=POLICY)
+        assert (done.status, found(done), done.size) == (10, ["fork"], 600)
+
+    def test_after_a_view_that_no_witness_cosigned(self, tmp_path: Path) -> None:
+        site, liar = Site(), LOG.rewritten(400)
+        policy = LOG.policy("w")
+        with served(site) as url:
+            site.show(LOG, 300)
+            site.files["checkpoint"] = LOG.note(300, when=5)
+            look(tmp_path / "m", url, policy=policy)
+            site.show(liar, 500)
+            done = look(tmp_path / "m", url, policy=policy)
+            assert (done.status, found(done), done.size) == (13, ["untrusted"], 300)
+            site.show(LOG, 600, keep=False)
+            site.files["checkpoint"] = LOG.note(600, when=6)
+            done = look(tmp_path / "m", url, policy=policy)
+        assert (done.status, found(done), done.size) == (10, ["fork"], 600)
 
 
 def test_an_older_view_is_told_and_is_no_proof(tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ def test_the_log_keeps_its_newest_view_from_us(tmp_path: Path) -> None:
     assert done.size == 400
 
 
+def test_a_view_that_only_the_vantage_point_had_is_remembered(tmp_path: Path) -> None:
+    """It went on from what we follow; then the log itself goes on to elsewhere."""
+    site, other_site, liar = site_of(LOG, 200), Site(), LOG.rewritten(300)
+    other_site.show(liar, 400)
+    with served(site) as url, served(other_site) as other:
+        done = look(tmp_path / "m", url, policy=POLICY, vantages=[other])
+        assert (done.status, found(done)) == (12, ["stale"])
+        site.show(LOG, 600)
+        done = look(tmp_path / "m", url, policy=POLICY)
+    assert (done.status, found(done)) == (10, ["fork"])
+    assert proven(tmp_path / "m") == {(600, LOG.root(600)), (400, liar.root(400))}
+
+
 def test_a_log_that_has_just_grown_is_asked_again(tmp_path: Path) -> None:
     site = site_of(LOG, 600)
     asked: list[str] = []
