@@ -13,8 +13,8 @@ from auditlog.core.errors import ConfigurationError
 __all__ = ["Config", "load_config"]
 
 _PREFIX = "AUDITLOG_"
-_NOT_OPTIONS = frozenset({"AUDITLOG_VECTORS"})
-"""Variables of the test suite that share our prefix."""
+_NOT_OPTIONS = frozenset({"AUDITLOG_TOKEN", "AUDITLOG_VECTORS", "AUDITLOG_WEBHOOK"})
+"""Variables of the monitor and of the test suite that share our prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,10 +76,12 @@ class _Verbs:
             metavar="VERB", required=True, parser_class=type(parser)
         )
 
-    def add(self, name: str, home: str, help_: str) -> argparse.ArgumentParser:
+    def add(
+        self, name: str, home: str, help_: str, common: _Parser | None = None
+    ) -> argparse.ArgumentParser:
         """Add a verb that the function at `home` runs."""
         verb = self._verbs.add_parser(
-            name, help=help_, description=help_, parents=[self._common]
+            name, help=help_, description=help_, parents=[common or self._common]
         )
         verb.set_defaults(home=home)
         return verb
@@ -89,14 +91,14 @@ class _Verbs:
         return self._verbs.add_parser(name, help=help_, description=help_)
 
 
-def _common(*, needs_dir: bool) -> _Parser:
+def _common(*, needs_dir: bool, whose: str = "witness") -> _Parser:
     common = _Parser(add_help=False)
     common.add_argument(
         "--dir",
         type=Path,
         metavar="D",
         required=needs_dir,
-        help="the witness's directory"
+        help=f"the {whose}'s directory"
         if needs_dir
         else "the log's directory (AUDITLOG_DIR; default ./audit)",
     )
@@ -120,6 +122,7 @@ def _parser(machine: bool) -> _Parser:
     _add_operation(verbs)
     _add_reading(verbs)
     _add_inspection(verbs)
+    _add_monitor(verbs)
     for name, add in (
         ("key", _add_key),
         ("token", _add_token),
@@ -238,6 +241,68 @@ def _add_reading(verbs: _Verbs) -> None:
     verbs.group("verify", "check receipts offline (see auditlog verify --help)")
 
 
+def _add_monitor(verbs: _Verbs) -> None:
+    monitor = verbs.add(
+        "monitor",
+        "monitoring:monitor",
+        "follow a log from outside, and keep proof of a fork",
+        _common(needs_dir=True, whose="monitor"),
+    )
+    add = monitor.add_argument
+    add("url", metavar="URL", help="where the log serves /checkpoint and /tile/")
+    add("--policy", type=Path, metavar="FILE", required=True, help="whom you believe")
+    add("--origin", metavar="NAME", help="which log of the policy, if it names several")
+    add(
+        "--vantage",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="where the same log is seen otherwise: a mirror, a witness's monitoring "
+        "path, another network; may be repeated",
+    )
+    add(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="token of an auditor (0600; AUDITLOG_TOKEN), to read entries as well",
+    )
+    age = "fail (12) where"
+    add(
+        "--max-anchor-lag",
+        type=_seconds,
+        metavar="S",
+        help=f"{age} an entry is under no final anchor after so long",
+    )
+    add(
+        "--max-silence",
+        type=_seconds,
+        metavar="S",
+        help=f"{age} a process says nothing for longer",
+    )
+    add("--webhook", metavar="URL", help="gets each finding once (AUDITLOG_WEBHOOK)")
+    add("--metrics", type=Path, metavar="FILE", help="for Prometheus, after each round")
+    add(
+        "--start",
+        type=_index,
+        default=0,
+        metavar="N",
+        help="rebuild from about this entry on; default 0, or where it was pruned to",
+    )
+    add("--timeout", type=_wait, default=30.0, metavar="S", help="of a request; 30")
+    add(
+        "--max-time",
+        type=_wait,
+        default=3600.0,
+        metavar="S",
+        help="of one round of rebuilding, which the next one goes on with; 3600",
+    )
+    often = monitor.add_mutually_exclusive_group()
+    often.add_argument("--once", action="store_true", help="look once, and say by exit")
+    often.add_argument(
+        "--interval", type=_wait, default=60.0, metavar="S", help="default 60"
+    )
+
+
 def _add_key(verbs: _Verbs) -> None:
     verbs.add("list", "operating:key_list", "names, ids and kinds of the keys")
     verbs.add("vkey", "operating:key_vkey", "the verifier keys, for a policy file")
@@ -327,6 +392,14 @@ def _many(text: str) -> int:
 
 def _positive(text: str) -> int:
     return _integer(text, 1, 10_000)
+
+
+def _index(text: str) -> int:
+    return _integer(text, 0, 2**63 - 1)
+
+
+def _wait(text: str) -> float:
+    return float(_integer(text, 1, 86_400))
 
 
 def _seconds(text: str) -> float:

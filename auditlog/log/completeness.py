@@ -16,8 +16,8 @@ Memory grows with the emitters and the holes in their numbers, not with the entr
 
 import base64
 import binascii
-from collections.abc import Container, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from auditlog.core.errors import MalformedError
 from auditlog.core.record import DECISION, MAX_INTEGER, Entry
@@ -41,6 +41,12 @@ _EMITTER = "auditlog.emitter.v1"
 _GAP = "auditlog.gap.v1"
 _EMITTER_BYTES = 16
 _SHOWN = 20
+# What an emitter's state is made of, for `dump` and `load`.
+_RANGES = ("_logged", "_twice", "_named", "_known")
+_PLAIN = (
+    *("first", "last", "_words", "_started", "_stop", "_unclean", "_interrupted"),
+    *("_next", "_lies", "_silence"),
+)
 _MICROSECONDS = 1_000_000
 
 
@@ -83,6 +89,29 @@ class Completeness:
     def __init__(self) -> None:
         self._emitters: dict[bytes, _Emitter] = {}
         self._newest = 0
+
+    def __contains__(self, emitter: bytes) -> bool:
+        """Return whether anything was said by or about an emitter."""
+        return emitter in self._emitters
+
+    @property
+    def weight(self) -> int:
+        """How much memory this takes: emitters, and ranges of their numbers."""
+        return sum(emitter.weight for emitter in self._emitters.values())
+
+    def dump(self) -> dict[str, Any]:
+        """Return all of it as JSON, for `load` to go on from."""
+        emitters = {id_.hex(): one.dump() for id_, one in self._emitters.items()}
+        return {"emitters": emitters, "newest": self._newest}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """Return what `dump` was called on; the state is the caller's own."""
+        new = cls()
+        new._newest = state["newest"]
+        for id_, emitter in state["emitters"].items():
+            new._emitters[bytes.fromhex(id_)] = _Emitter.load(emitter)
+        return new
 
     def note(self, index: int, entry: Entry) -> None:
         """Take in the entry at `index`.
@@ -158,6 +187,30 @@ class _Emitter:
         """Numbers that a beat, at an index, says are in the log, and were not."""
         self._lies: list[str] = []
         self._silence = 0
+
+    @property
+    def weight(self) -> int:
+        """One, and one for each range that is kept."""
+        ranges = (self._logged, self._twice, self._named, self._known)
+        return 1 + sum(one.pieces() for one in ranges) + len(self._claimed)
+
+    def dump(self) -> dict[str, Any]:
+        """Return all of it as JSON."""
+        ranges = {name: list(getattr(self, name).spans()) for name in _RANGES}
+        claimed = [[index, *span] for index, span in self._claimed]
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {**plain, **ranges, "_claimed": claimed}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """Return what `dump` was called on."""
+        new = cls(state["first"])
+        for name in _PLAIN:
+            setattr(new, name, state[name])
+        for name in _RANGES:
+            setattr(new, name, Ranges((first, last) for first, last in state[name]))
+        new._claimed = [(index, (low, high)) for index, low, high in state["_claimed"]]
+        return new
 
     def decision(self, number: int, outcome: object) -> None:
         if number in self._logged:

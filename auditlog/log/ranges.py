@@ -39,6 +39,10 @@ class Ranges:
         at = bisect_left(self._lasts, number)
         return at < len(self._firsts) and self._firsts[at] <= number
 
+    def pieces(self) -> int:
+        """Return how many ranges there are."""
+        return len(self._firsts)
+
     def missing(self, first: int, last: int) -> Iterator[Span]:
         """Return what is not in the set, from `first` to `last`, ascending."""
         at = bisect_left(self._lasts, first)

@@ -1,0 +1,1 @@
+"""Follows any log from outside, and keeps what proves that it lied."""
