@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
+from auditlog.anchors.trust import Trust, parse_trust
 from auditlog.core.checkpoint import (
     Policy,
     SignedCheckpoint,
@@ -75,9 +76,19 @@ class Deployment(NamedTuple):
         return self.output / "policy"
 
     @property
+    def trust_path(self) -> Path:
+        """The file that says whom its reader believes about time."""
+        return self.output / "trust"
+
+    @property
     def policy(self) -> Policy:
         """The policy in that file."""
         return parse_policy(self.policy_path.read_text())
+
+    @property
+    def trust(self) -> Trust:
+        """What stands in the file about time."""
+        return parse_trust(self.trust_path.read_text())
 
     def get(self, path: str) -> Reply:
         """Ask the running service as the auditor, and insist on an answer."""

@@ -1,7 +1,7 @@
-"""Verifying in an empty directory: two files and receipts, and Python without ours.
+"""Verifying in an empty directory: three files and receipts, and Python without ours.
 
-``python -I`` ignores the environment and this checkout, so that nothing but
-``verify_receipt.pyz``, the standard library and `cryptography` can take part.
+``python -I`` ignores the environment and this checkout, so that nothing of ours but
+``verify_receipt.pyz`` can take part.
 """
 
 import json
@@ -30,9 +30,20 @@ def build_verifier(folder: Path) -> Path:
 
 
 def verify(
-    verifier: Path, policy: Path, receipts: Mapping[str, bytes]
+    verifier: Path,
+    policy: Path,
+    trust: Path,
+    parties: int,
+    receipts: Mapping[str, bytes],
 ) -> dict[str, dict[str, Any]]:
     """Verify receipts in an empty directory; return what was said of each, by name.
+
+    Args:
+        verifier: the one file.
+        policy: whom its reader believes: log keys, witnesses, quorum.
+        trust: whom its reader believes about time.
+        parties: how many of these must vouch for the time.
+        receipts: by name.
 
     Raises:
         DemoError: the verifier did not come to a verdict.
@@ -41,9 +52,11 @@ def verify(
         folder = Path(empty)
         shutil.copy(verifier, folder / VERIFIER)
         shutil.copy(policy, folder / "policy")
+        shutil.copy(trust, folder / "trust")
         for name, data in receipts.items():
             (folder / name).write_bytes(data)
-        options = ["--policy", "policy", "--json"]
+        believed = ["--policy", "policy", "--trust", "trust"]
+        options = [*believed, "--min-anchors", str(parties), "--json"]
         # A name may begin with a dash, so options end before the names.
         done = subprocess.run(
             [sys.executable, "-I", VERIFIER, *options, "--", *receipts],

@@ -62,13 +62,17 @@ class Processes:
         self._files.close()
 
     def start(
-        self, name: str, arguments: Sequence[str], env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        program: str = sys.executable,
     ) -> None:
-        """Start ``python <arguments>`` in the background, as `name`."""
+        """Start a program in the background, as `name`; Python, if nothing is said."""
         log = self._files.enter_context((self._logs / f"{name}.log").open("ab"))
         with _signals_wait():
             self._running[name] = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 cwd=ROOT,
                 env=environment(env),
                 stdin=subprocess.DEVNULL,

@@ -25,6 +25,12 @@ from demo_service.deployment import (
 )
 from demo_service.models import load_data
 from demo_service.offline import build_verifier, damaged_copies, verify
+from demo_service.outside import (
+    Outside,
+    deploy_contract,
+    start_authority,
+    start_outside,
+)
 from demo_service.processes import DemoError, Processes, run
 from demo_service.screen import Screen
 from demo_service.traffic import KINDS, Decision, make_calls, send
@@ -35,6 +41,7 @@ __all__ = ["Story"]
 _DECISIONS = 600
 _DAMAGED = 64
 _WITNESSED_SECONDS = 30.0
+_ANCHORED_SECONDS = 60.0
 _LABEL = "response/label"
 _HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 _SUFFIX = ".receipt.json"
@@ -63,14 +70,17 @@ class Story:
         self._screen.title(
             "auditlog demo: decisions, receipts, and an operator who cheats"
         )
-        made = self._set_up()
+        made, outside = self._set_up()
         decisions, bypassed = self._decide(made)
         newest = self._wait_for_witnesses(made)
+        self._wait_for_anchors(made, outside, decisions[-1])
         self._hand_out_receipts(made, decisions)
         entries, batches = _fetch_log(made, newest)
-        self._stop(("service", "service-without-log", *_witnesses(made)))
-        self._audit(made, entries, batches)
-        self._cheat(made, bypassed)
+        # The chain goes on: nobody can stop it.
+        self._stop(("service", "service-without-log", *_witnesses(made), "authority"))
+        outside.write_trust(made.trust_path, made.log)
+        self._audit(made, outside, entries, batches)
+        self._cheat(made, outside, bypassed)
 
     @property
     def patient(self) -> str:
@@ -80,19 +90,24 @@ class Story:
 
     # --- 1, 2: the service and its log ------------------------------------------------
 
-    def _set_up(self) -> Deployment:
-        self._screen.act(
-            "A log, and three witnesses with processes, directories, keys of their own"
-        )
+    def _set_up(self) -> tuple[Deployment, Outside]:
+        self._screen.act("A log; and others with processes, directories and own keys")
         made = deploy(self._output)
         start_witnesses(self._processes, made)
+        outside = start_outside(self._processes, self._output)
+        outside.configure(made.log)
+        deploy_contract(self._processes, outside, made.log)
         self._screen.row("log", f"{ORIGIN}, which signs with Ed25519 and ML-DSA-44")
         names = ", ".join(witness.name for witness in made.witnesses)
         self._screen.row("witnesses", names)
         self._screen.row(
             "policy", f"believe the log only where {QUORUM} of them have cosigned it"
         )
-        return made
+        self._screen.row("authority", "stamps times as RFC 3161 says")
+        there = "anvil, an EVM chain, and on it a contract that nobody owns"
+        left_out = f"left out, as it {outside.left_out}"
+        self._screen.row("chain", left_out if outside.left_out else there)
+        return made, outside
 
     def _decide(self, made: Deployment) -> tuple[list[Decision], Reply]:
         self._screen.act(
@@ -128,6 +143,19 @@ class Story:
         )
         return signed.checkpoint
 
+    def _wait_for_anchors(
+        self, made: Deployment, outside: Outside, last: Decision
+    ) -> None:
+        """Wait until all who are outside have fixed the last decision in time."""
+
+        def all_final() -> bool:
+            receipt = made.get(f"/api/v1/decisions/{last.id}/receipt").body
+            return {one.kind for one in parse_receipt(receipt).anchors} == outside.kinds
+
+        self._processes.wait_until("the anchors", all_final, _ANCHORED_SECONDS)
+        said = f"a checkpoint over all decisions is fixed in time by {_and(outside)}"
+        self._screen.row("anchors", said)
+
     def _hand_out_receipts(self, made: Deployment, decisions: list[Decision]) -> None:
         self._receipts.mkdir()
         chosen = {
@@ -148,11 +176,13 @@ class Story:
 
     # --- 3: the auditor ---------------------------------------------------------------
 
-    def _audit(self, made: Deployment, entries: list[bytes], batches: bytes) -> None:
+    def _audit(
+        self, made: Deployment, outside: Outside, entries: list[bytes], batches: bytes
+    ) -> None:
         self._screen.act(
             "Everything is stopped, and what was handed out is checked offline"
         )
-        self._verify_receipts(made)
+        self._verify_receipts(made, outside)
         patient = (self._receipts / f"patient{_SUFFIX}").read_bytes()
         proof = parse_tlog_proof(parse_receipt(patient).proof)
         tree = open_checkpoint(proof.checkpoint, made.policy).checkpoint
@@ -165,21 +195,23 @@ class Story:
         said = run(["-m", "auditlog", "check", "--dir", str(made.log)])
         self._screen.row("check", said.splitlines()[-1])
 
-    def _verify_receipts(self, made: Deployment) -> None:
+    def _verify_receipts(self, made: Deployment, outside: Outside) -> None:
         verifier = build_verifier(self._output)
         receipts = {p.name: p.read_bytes() for p in sorted(self._receipts.iterdir())}
-        said = verify(verifier, made.policy_path, receipts)
+        believed = verifier, made.policy_path, made.trust_path, len(outside.parties)
+        said = verify(*believed, receipts)
         if not all(one["ok"] for one in said.values()):
             raise DemoError(f"receipts are refused: {said}")
         patient = said[f"patient{_SUFFIX}"]
         text = f"{len(said)} of {len(said)} receipts hold, by {verifier.name} alone"
         self._screen.row("verified", text)
         self._screen.row("the patient", _told(patient))
+        self._screen.row("existed", _existed(patient, outside))
         first, *others = patient["not_proven"]
         text = f"{first}, and {len(others)} other points"
         self._screen.row("not proven", text)
         damaged = damaged_copies(receipts[f"patient{_SUFFIX}"], _DAMAGED)
-        said = verify(verifier, made.policy_path, damaged)
+        said = verify(*believed, damaged)
         refused = sum(not one["ok"] for one in said.values())
         if refused != _DAMAGED:
             raise DemoError(f"{_DAMAGED - refused} damaged receipts were accepted")
@@ -189,24 +221,27 @@ class Story:
 
     # --- 4: the dishonest operator ----------------------------------------------------
 
-    def _cheat(self, made: Deployment, bypassed: Reply) -> None:
+    def _cheat(self, made: Deployment, outside: Outside, bypassed: Reply) -> None:
         self._screen.act(
             "The operator cheats, with all files and all keys of the log, on copies"
         )
         scratch = self._output / "operator"
         scratch.mkdir()
         receipt = (self._receipts / f"patient{_SUFFIX}").read_bytes()
-        trials = Trials(made.log, scratch, Evidence(receipt, made.policy))
+        evidence = Evidence(receipt, made.policy, made.trust)
+        trials = Trials(made.log, scratch, evidence)
         self._report("edits stored content", trials.edit_content())
         self._report("deletes an entry", trials.delete_entry())
         self._report("swaps two entries", trials.swap_entries())
         start_witnesses(self._processes, made)
+        start_authority(self._processes, outside)
         urls = [witness.url for witness in made.witnesses]
         self._report("rebuilds and re-signs it all", trials.rebuild(urls))
+        self._report("... and has that anchored", trials.anchor_rebuilt(outside))
         stranger = start_stranger(self._processes, made)
         self._report("... before any witness saw it", trials.rebuild_unseen(stranger))
         self._report("answers around the middleware", trials.bypass(bypassed))
-        self._stop((*_witnesses(made), "stranger.example-witness"))
+        self._stop((*_witnesses(made), "stranger.example-witness", "authority"))
 
     def _report(self, attack: str, findings: list[Finding]) -> None:
         for number, (result, what) in enumerate(findings):
@@ -217,6 +252,18 @@ class Story:
 def _witnesses(made: Deployment) -> list[str]:
     """Return the names of the witnesses' processes."""
     return [witness.directory.name for witness in made.witnesses]
+
+
+def _and(outside: Outside) -> str:
+    return " and ".join(outside.parties)
+
+
+def _existed(said: dict[str, Any], outside: Outside) -> str:
+    """Return when the patient's decision existed at the latest, and who says so."""
+    parties = {one["party"] for one in said["anchors"]}
+    if parties != set(outside.parties):
+        raise DemoError(f"expected {outside.parties} to vouch, got {parties}")
+    return f"before {said['existedBefore'][:19]}Z, by {_and(outside)}, offline"
 
 
 def _someone(decisions: list[Decision]) -> Decision:

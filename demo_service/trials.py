@@ -6,23 +6,29 @@ caught as it should be, or is caught though the demo says it is not, raises.
 """
 
 import re
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from auditlog.core.checkpoint import Policy, parse_checkpoint
+from auditlog.anchors.trust import Trust
+from auditlog.anchors.verdict import AnchoredVerdict, verify_anchored_receipt
+from auditlog.core.checkpoint import Checkpoint, Policy, parse_checkpoint
 from auditlog.core.errors import AuditLogError, UntrustedError, VerificationError
 from auditlog.core.note import split_unverified_note
 from auditlog.core.proof import AddCheckpoint, format_add_checkpoint
-from auditlog.core.receipt import parse_receipt
+from auditlog.core.receipt import Anchor, format_receipt, parse_receipt
 from auditlog.core.record import format_id
-from auditlog.core.verify import Verdict, compare_receipts, verify_receipt
+from auditlog.core.verify import compare_receipts, verify_receipt
 from auditlog.log.check import CheckReport, check_log
-from auditlog.log.directory import open_log
+from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.reader import Reader
 from demo_service import dishonest_operator
 from demo_service.client import Reply, http
-from demo_service.processes import DemoError
+from demo_service.outside import Outside
+from demo_service.processes import DemoError, run
 
 __all__ = ["CAUGHT", "MISSED", "PASSED", "Evidence", "Finding", "Trials"]
 
@@ -39,11 +45,12 @@ class Evidence(NamedTuple):
 
     receipt: bytes
     policy: Policy
+    trust: Trust
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AnchoredVerdict:
         """What the receipt proves; it must still do so."""
-        return verify_receipt(self.receipt, self.policy)
+        return verify_anchored_receipt(self.receipt, self.policy, self.trust)
 
 
 class Finding(NamedTuple):
@@ -120,6 +127,17 @@ class Trials:
             *self._hold_receipts_against(copy),
         ]
 
+    def anchor_rebuilt(self, outside: Outside) -> list[Finding]:
+        """Have the other history fixed in time, as the true one was.
+
+        Args:
+            outside: authority and chain, which run.
+        """
+        copy = self._rebuilt()
+        moved = self._move_anchors(copy)
+        run(["-m", "auditlog", "anchor", "now", "--dir", str(copy)], status=1)
+        return [moved, self._came_late(copy), *_refused_by_chain(copy, outside)]
+
     def rebuild_unseen(self, witness_url: str) -> list[Finding]:
         """Rebuild the tree before any witness saw it.
 
@@ -174,15 +192,45 @@ class Trials:
             Finding(CAUGHT, f"{who}, 422: {said}"),
         ]
 
+    def _move_anchors(self, copy: Path) -> Finding:
+        """Lend the anchors of the true history to the other one."""
+        new = parse_receipt(_receipt_at(copy, self._index))
+        old = parse_receipt(self._evidence.receipt).anchors
+        lent = tuple(Anchor(one.kind, new.proof, one.evidence) for one in old)
+        policy, trust = self._operator_alone(), self._evidence.trust
+        for one in lent:
+            receipt = format_receipt(replace(new, anchors=(one,)))
+            said = _refusal(partial(verify_anchored_receipt, receipt, policy, trust))
+            _expect(f"anchor 1 ({one.kind})", said)
+        return Finding(CAUGHT, f"time: none of the {len(lent)} attestations fits it")
+
+    def _came_late(self, copy: Path) -> Finding:
+        """Ask for a stamp of the other history, which can only be a later one."""
+        receipt = _receipt_at(copy, self._index)
+        policy, trust = self._operator_alone(), self._evidence.trust
+        late = verify_anchored_receipt(receipt, policy, trust, min_anchors=1)
+        early = min(one.not_after for one in self._evidence.verdict.anchors)
+        assert late.existed_before is not None
+        if late.existed_before <= early:
+            raise DemoError("the other history is as old as the true one")
+        seconds = (late.existed_before - early) / 1_000_000
+        return Finding(
+            CAUGHT, f"time: a new stamp says {seconds:.0f} s later than ours"
+        )
+
+    def _operator_alone(self) -> str:
+        """Return a policy that asks for no witness."""
+        keys = self._evidence.policy.logs
+        return "".join(f"log {key.verifier.vkey}\n" for key in keys) + "quorum none\n"
+
     def _hold_receipts_against(self, copy: Path) -> list[Finding]:
         """Verify a receipt of the new history, alone and beside the old one."""
         old, new = self._evidence.receipt, _receipt_at(copy, self._index)
         policy = self._evidence.policy
         said = _refusal(lambda: verify_receipt(new, policy), UntrustedError)
         _expect("got no witness", said)
-        keys = "".join(f"log {key.verifier.vkey}\n" for key in policy.logs)
-        operator_alone = f"{keys}quorum none\n"
-        fork = _refusal(lambda: compare_receipts(old, new, operator_alone))
+        alone = self._operator_alone()
+        fork = _refusal(lambda: compare_receipts(old, new, alone))
         _expect(f"has forked: it signed two entries with index {self._index}", fork)
         return [
             Finding(CAUGHT, "policy: refuses its receipts, as no witness cosigned"),
@@ -228,6 +276,20 @@ def _receipt_at(directory: Path, index: int) -> bytes:
         return reader.receipt(format_id(row.id))
 
 
+def _refused_by_chain(directory: Path, outside: Outside) -> list[Finding]:
+    """Tell the chain of the other history, with the best proof there is."""
+    if outside.chain is None:
+        return []
+    history = outside.anchor(directory).history
+    with open_log(directory) as log:
+        origin, size, root = _newest(log)
+        hashes = Reader(log).consistency(history.head(origin).size, size)
+        advance = partial(history.advance, origin, size, root, hashes)
+        said = _refusal(lambda: advance(now=time.time()))
+    _expect("the contract refuses", said)
+    return [Finding(CAUGHT, f"chain: {said}")]
+
+
 def _ask(directory: Path, witness_url: str) -> tuple[int, str]:
     """Be refused by a witness; return what it had seen, and why it refuses."""
     seen = int(_submit(directory, witness_url, 0).expect(409).text)
@@ -244,6 +306,13 @@ def _submit(directory: Path, witness_url: str, old: int) -> Reply:
         hashes = reader.consistency(old, _size_of(note)) if old else ()
     body = format_add_checkpoint(AddCheckpoint(old, hashes, note))
     return http(f"{witness_url}/add-checkpoint", body, media_type="text/plain")
+
+
+def _newest(log: LogDirectory) -> Checkpoint:
+    """Return the newest tree that the operator signed, whoever cosigned it."""
+    newest = log.store.newest()
+    assert newest is not None
+    return parse_checkpoint(split_unverified_note(newest[1])[0])
 
 
 def _size_of(note: bytes) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from auditlog.anchors.trust import Trust, parse_trust
 from auditlog.core.checkpoint import Policy, parse_policy
 from demo_service.deployment import WITNESSES, Deployment, Witness, start_witnesses
 from demo_service.processes import ROOT, Processes, free_port
@@ -30,13 +31,17 @@ class Run(NamedTuple):
         return parse_policy((self.output / "policy").read_text())
 
     @property
+    def trust(self) -> Trust:
+        return parse_trust((self.output / "trust").read_text())
+
+    @property
     def receipts(self) -> dict[str, bytes]:
         folder = self.output / "receipts"
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
     @property
     def evidence(self) -> Evidence:
-        return Evidence(self.receipts["patient.receipt.json"], self.policy)
+        return Evidence(self.receipts["patient.receipt.json"], self.policy, self.trust)
 
 
 _PLAYED: list[Run] = []

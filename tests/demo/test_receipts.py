@@ -126,7 +126,9 @@ def test_a_byte_more_or_less_is_refused(demo: Run, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_built_verifier_refuses_damage_too(demo: Run, name: str) -> None:
     copies = damaged_copies(demo.receipts[f"{name}.receipt.json"], 40)
-    said = verify(demo.output / VERIFIER, demo.output / "policy", copies)
+    said = verify(
+        demo.output / VERIFIER, demo.output / "policy", demo.output / "trust", copies
+    )
     assert sorted(said) == sorted(copies)
     assert [file for file, one in said.items() if one["ok"]] == []
 
@@ -144,6 +146,8 @@ def test_damage_is_one_bit_and_lies_all_over_the_receipt() -> None:
 def test_a_verifier_without_a_verdict_is_an_error(demo: Run, tmp_path: Path) -> None:
     policy = tmp_path / "policy"
     policy.write_text("")
+    trust = tmp_path / "trust"
+    trust.write_text("")
     (tmp_path / VERIFIER).write_text("raise SystemExit('broken')")
     with pytest.raises(DemoError, match="ended with 1: broken"):
-        verify(tmp_path / VERIFIER, policy, demo.receipts)
+        verify(tmp_path / VERIFIER, policy, trust, demo.receipts)
