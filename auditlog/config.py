@@ -74,7 +74,8 @@ class Config:
     checkpoint_decisions: int = 1000
     """A checkpoint is made earlier when so many decisions wait for one."""
     anchor_interval: float = 600.0
-    """Seconds between rounds of asking witnesses; also asked at a clean stop."""
+    """Seconds between rounds of asking witnesses, and anchors (``anchors.toml``); also
+    asked at a clean stop."""
     metrics: bool = False
     """Count in prometheus-client's default registry; needs the extra `metrics`."""
 

@@ -20,6 +20,8 @@ in clear in entries, never an id or a person.
 ``auditlog_unanchored_leaves``                 entries under no cosigned checkpoint
 ``auditlog_unwitnessed_age_seconds``           age of the oldest of them
 ``auditlog_witness_cosignature_timestamp_…``   witness; …seconds, newest cosignature
+``auditlog_anchor_lag_entries``                anchor; beyond its last final attestation
+``auditlog_anchor_lag_seconds``                anchor; age of the oldest of them
 ``auditlog_build_info``                        version; always 1
 =============================================  =========================================
 
@@ -35,7 +37,7 @@ from typing import Any, NamedTuple, ParamSpec
 from auditlog import __version__
 from auditlog.core.errors import ConfigurationError
 
-__all__ = ["SILENT", "LogState", "Observer", "exposition", "observer_for"]
+__all__ = ["SILENT", "AnchorLag", "LogState", "Observer", "exposition", "observer_for"]
 
 _log = logging.getLogger("auditlog")
 
@@ -48,6 +50,14 @@ _MISSING = (
     "metrics need prometheus-client, which is not installed: "
     "pip install 'decision-auditlog[metrics]'"
 )
+
+
+class AnchorLag(NamedTuple):
+    """How far a log is beyond what an anchor has attested."""
+
+    entries: int
+    seconds: float
+    """Age of the oldest of them; 0 if there is none."""
 
 
 class LogState(NamedTuple):
@@ -63,6 +73,8 @@ class LogState(NamedTuple):
     """Seconds; 0 if every entry is under a cosigned checkpoint."""
     cosignatures: Mapping[str, int]
     """Time of the newest cosignature by witness, seconds since the epoch."""
+    anchors: Mapping[str, AnchorLag] = {}
+    """By the operator's name for the anchor."""
 
 
 class Observer:
@@ -256,6 +268,16 @@ class _LogGauges:
             "Time of the newest cosignature of a witness.",
             "witness",
         )
+        self._lag_entries = gauge(
+            "auditlog_anchor_lag_entries",
+            "Entries beyond the last final attestation of an anchor.",
+            "anchor",
+        )
+        self._lag_seconds = gauge(
+            "auditlog_anchor_lag_seconds",
+            "Age of the oldest entry beyond it; 0 if there is none.",
+            "anchor",
+        )
 
     def set(self, state: LogState) -> None:
         self._size.set(state.tree_size)
@@ -266,6 +288,9 @@ class _LogGauges:
         self._unwitnessed.set(state.unwitnessed_age)
         for witness, time in state.cosignatures.items():
             self._cosigned.labels(witness).set(time)
+        for anchor, lag in state.anchors.items():
+            self._lag_entries.labels(anchor).set(lag.entries)
+            self._lag_seconds.labels(anchor).set(lag.seconds)
 
 
 def _build_info(client: Any, registry: Any) -> None:

@@ -51,6 +51,7 @@ _FAILURES: dict[str, Exception] = {
     "misconfigured": ConfigurationError("no such policy"),
     "fault": ZeroDivisionError("key 0xSECRET"),
 }
+
 _WRONG: dict[str, dict[str, Any]] = {
     "no JSON": {"x": 0.5},
     "ours": {"batch": 1},
@@ -108,7 +109,7 @@ class FakeAnchor:
         self.name = name
         self.world = world
         self.fates: list[str] = []
-        self.before: Callable[[str], None] = lambda call: None
+        self.before: Callable[[str], object] = lambda call: None
         """Called before each call is done, with its name."""
         self._mode = mode
         self._lock = threading.Lock()
@@ -159,7 +160,7 @@ class FakeAnchor:
             return Attestation("other", got.state, got.evidence)
         if fate == "another state":
             return Attestation(got.kind, "done", got.evidence)  # type: ignore[arg-type]
-        wrong = {
+        wrong: dict[str, dict[str, Any]] = {
             "no JSON": {"x": 0.5},
             "ours": {"batch": 1},
             "long": {"x": "y" * 2**20},
@@ -170,7 +171,8 @@ class FakeAnchor:
         return got
 
     def _take(self, digest: bytes, now: float) -> Attestation:
-        evidence = {"digest": format_base64(digest), "time": int(now), "sent": False}
+        evidence: dict[str, Any] = {"digest": format_base64(digest), "sent": False}
+        evidence["time"] = int(now)
         if self._mode == "stamp":
             return self._final(digest)
         return Attestation(self.kind, "pending", evidence)
@@ -184,7 +186,9 @@ class FakeAnchor:
             self.world.note("spend", digest=pending.evidence["digest"])
         if pending.evidence["sent"]:
             return self._final(digest) if ripe else pending
-        return Attestation(self.kind, "pending", {**pending.evidence, "sent": True})
+        return Attestation(
+            self.kind, "pending", dict(pending.evidence) | {"sent": True}
+        )
 
     def _final(self, digest: bytes) -> Attestation:
         return Attestation(self.kind, "final", {"stamp": _stamp(digest)})

@@ -235,6 +235,10 @@ class MemoryStore:
     def index_rows(self, start: int, end: int) -> list[IndexRow]:
         return self.rows[max(0, start) : max(0, end)]
 
+    def first_but(self, start: int, types: Sequence[str]) -> IndexRow | None:
+        rows = self.rows[max(0, start) :]
+        return next((row for row in rows if row.type not in types), None)
+
     def vault_rows(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
         return [(i, *self.vault[i]) for i in sorted(self.vault) if start <= i < end]
 

@@ -16,12 +16,13 @@ from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
 from auditlog.core.tiles import parse_tile_path
+from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.tokens import create_token
-from auditlog.storage import Cosignature
+from auditlog.storage import AttestationRow, Cosignature
 from tests.log.builders import config_of, exchange, gap_items, now_us
 
 __all__ = [
@@ -42,6 +43,7 @@ _WITNESSES = [
     make_signer(f"w{n}.example", COSIGNATURE_ED25519, bytes([n]) * 32) for n in (1, 2)
 ]
 TABLES = {
+    "attestations": "size, anchor",
     "checkpoints": "size",
     "cosignatures": "size, key",
     "entry_index": "idx",
@@ -66,7 +68,7 @@ _OF_ROWS = ("deleted", "duplicated")
 _BUNDLE = 256
 _NOUNS = {
     "entry_index": "index row",
-    "spool": "entr(?:y|ies)",
+    "spool": "(?:entr(?:y|ies)|index row)",
     "vault": "vault row",
 }
 """Tables whose rows a check may name as a range."""
@@ -103,6 +105,7 @@ def build(directory: Path, decisions: int, others: int) -> None:
             log.store.append(items[at : at + step])
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
+    _attest(directory)
     _cosign(directory)
     _drop_unsigned(directory)
 
@@ -138,6 +141,24 @@ def _record(directory: Path, count: int, time: int) -> None:
         one.sequence = runtime.open(one.id, one.time)
         runtime.submit(one)
     runtime.stop()
+
+
+def _attest(directory: Path) -> None:
+    """Have two anchors attest every checkpoint, the last one still pending."""
+    with open_log(directory) as log:
+        ledger = Ledger(log.store, log.origin)
+        sizes = log.store.sizes(0, 1 << 30)
+        for size in sizes:
+            state = "pending" if size == sizes[-1] else "final"
+            for anchor, kind in (("one", "ots"), ("two", "evm")):
+                evidence = b'{"stamp":"%s %d"}' % (anchor.encode(), size)
+                row = AttestationRow(size, anchor, kind, "pending", b"{}", 0, now_us())
+                ledger.keep(row, 1)
+                kept = log.store.newest_change(anchor)
+                assert kept is not None
+                kept = kept._replace(updated=now_us())
+                ledger.keep(kept._replace(state=state, evidence=evidence), 1)
+        Sequencer(log.store, log.origin, log.signers).step()
 
 
 def _cosign(directory: Path) -> None:
@@ -255,6 +276,7 @@ def _names(table: str, key: Any, where: str) -> bool:
         reach = _BUNDLE if table == "spool" else 0
         return bool(first <= key + reach and key - reach // _BUNDLE <= last)
     names = {
+        "attestations": (f"attestation {key}", "attestations"),
         "checkpoints": (f"checkpoint {key}", f"cosignature {key}"),
         "cosignatures": (f"cosignature {key}", f"checkpoint {key}", "cosignatures"),
         "head": ("head",),

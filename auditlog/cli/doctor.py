@@ -18,6 +18,7 @@ from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, NotFoundError
 from auditlog.log.diagnosis import (
     Finding,
+    look_at_anchors,
     look_at_directory,
     look_at_log,
     look_at_witnesses,
@@ -29,7 +30,7 @@ __all__ = ["doctor"]
 _OURS = "decision-auditlog"
 _FOREIGN = ("auditlog", "django-auditlog")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)\s*(?:;\s*(.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"](cli|metrics|otel|web)['\"]")
+_EXTRA = re.compile(r"extra\s*==\s*['\"](cli|evm|metrics|otel|rfc3161|web)['\"]")
 _DESCRIPTORS = 1024
 
 
@@ -73,6 +74,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
         try:
             yield from look_at_log(log, time.time())
             yield from look_at_witnesses(log, online=options.online)
+            yield from look_at_anchors(log, time.time())
         except AuditLogError as error:
             todo = "run `auditlog check`, which says more"
             yield Finding("problem", "log", str(error), todo)

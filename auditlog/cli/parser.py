@@ -120,7 +120,11 @@ def _parser(machine: bool) -> _Parser:
     _add_operation(verbs)
     _add_reading(verbs)
     _add_inspection(verbs)
-    for name, add in (("key", _add_key), ("token", _add_token)):
+    for name, add in (
+        ("key", _add_key),
+        ("token", _add_token),
+        ("anchor", _add_anchor),
+    ):
         group = verbs.group(name, _GROUPS[name])
         add(_Verbs(group))
     group = verbs.group("witness", _GROUPS["witness"])
@@ -129,6 +133,7 @@ def _parser(machine: bool) -> _Parser:
 
 
 _GROUPS = {
+    "anchor": "have checkpoints fixed in time by others (anchors.toml)",
     "key": "show the public keys of the log",
     "token": "make, list and revoke tokens for the reading interface",
     "witness": "run a witness, which cosigns the checkpoints of logs",
@@ -245,6 +250,21 @@ def _add_token(verbs: _Verbs) -> None:
     verbs.add("list", "operating:token_list", "ids, roles and labels of the tokens")
     revoke = verbs.add("revoke", "operating:token_revoke", "make a token useless")
     revoke.add_argument("token", metavar="ID", help="its id in the list")
+
+
+def _add_anchor(verbs: _Verbs) -> None:
+    now = verbs.add("now", "anchoring:now", "ask all anchors once, whatever is due")
+    now.add_argument(
+        "--also",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIR",
+        help="logs to be anchored under the same digests, by the anchors of the first",
+    )
+    verbs.add("status", "anchoring:status", "how far each anchor has come")
+    verbs.add("upgrade", "anchoring:upgrade", "look at what is pending, submit nothing")
 
 
 def _add_witness(verbs: _Verbs) -> None:

@@ -22,7 +22,7 @@ from auditlog.anchors.attestation import Anchor
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.anchor_entry import NAME
 
-__all__ = ["KINDS", "MAX_ANCHORS", "AnchorFile", "Configure"]
+__all__ = ["KINDS", "MAX_ANCHORS", "AnchorFile", "Configure", "anchor_names"]
 
 Configure = Callable[[str, Mapping[str, Any], Path], Anchor]
 """Makes an anchor of its name, its options, and the directory that files are in.
@@ -63,7 +63,7 @@ class AnchorFile:
 
     def __init__(self, path: Path, kinds: Mapping[str, Configure] = KINDS) -> None:
         """Name the file; nothing is read yet."""
-        self._path = path
+        self.path = path
         self._kinds = kinds
         self._seen: tuple[int, ...] | None = None
         self._anchors: tuple[Anchor, ...] = ()
@@ -80,37 +80,51 @@ class AnchorFile:
             self._seen = seen
         return self._anchors
 
-    def names(self) -> list[str]:
-        """Return the names only, without making anything of them.
+    def each(self) -> list[tuple[str, str, Anchor | ConfigurationError]]:
+        """Return name and kind of each, with the anchor or why there is none.
 
         Raises:
-            ConfigurationError: as for `anchors`, but for the options of a kind.
+            ConfigurationError: the file itself cannot be read.
         """
-        return [table.name for table in self._tables()]
+        found: list[tuple[str, str, Anchor | ConfigurationError]] = []
+        for table in self._tables():
+            try:
+                found.append((table.name, table.kind, self._make(table)))
+            except ConfigurationError as error:
+                found.append((table.name, table.kind, error))
+        return found
+
+    def kinds(self) -> dict[str, str]:
+        """Return the kind of each by its name, without making anything of them.
+
+        Raises:
+            ConfigurationError: the file itself cannot be read.
+        """
+        return {table.name: table.kind for table in self._tables()}
 
     def _look(self) -> tuple[int, ...]:
         try:
-            found = self._path.stat()
+            found = self.path.stat()
         except FileNotFoundError:
             return ()
         except OSError as error:
             reason = error.strerror
-            raise ConfigurationError(f"cannot read {self._path}: {reason}") from None
+            raise ConfigurationError(f"cannot read {self.path}: {reason}") from None
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _tables(self) -> list[_Table]:
-        tables = _read(self._path)
+        tables = _read(self.path)
         if len(tables) > MAX_ANCHORS:
             raise ConfigurationError(
-                f"{self._path}: expected at most {MAX_ANCHORS} anchors, "
+                f"{self.path}: expected at most {MAX_ANCHORS} anchors, "
                 f"got {len(tables)}"
             )
         found: dict[str, _Table] = {}
         for number, options in enumerate(tables, 1):
-            table = self._table(f"{self._path}, anchor {number}", options)
+            table = self._table(f"{self.path}, anchor {number}", options)
             if table.name in found:
                 raise ConfigurationError(
-                    f"{self._path}, anchor {number}: expected a name of its own, got "
+                    f"{self.path}, anchor {number}: expected a name of its own, got "
                     f"{table.name!r} again"
                 )
             found[table.name] = table
@@ -121,11 +135,8 @@ class AnchorFile:
             raise ConfigurationError(f"{where}: expected a table [[anchor]]")
         rest = dict(options)
         kind, name = rest.pop("kind", None), rest.pop("name", None)
-        if type(kind) is not str or kind not in self._kinds:
-            known = ", ".join(sorted(self._kinds))
-            raise ConfigurationError(
-                f"{where}: kind takes one of {known}; got {kind!r}"
-            )
+        if type(kind) is not str:
+            raise ConfigurationError(f"{where}: expected a kind, got {kind!r}")
         if type(name) is not str or not NAME.fullmatch(name):
             raise ConfigurationError(
                 f"{where}: name takes 1 to 64 of a-z 0-9 . _ -; got {name!r}"
@@ -133,16 +144,28 @@ class AnchorFile:
         return _Table(kind, name, rest)
 
     def _make(self, table: _Table) -> Anchor:
+        where = f"{self.path}, anchor {table.name}"
+        if table.kind not in self._kinds:
+            known = ", ".join(sorted(self._kinds))
+            raise ConfigurationError(
+                f"{where}: kind takes one of {known}; got {table.kind!r}"
+            )
         try:
             anchor = self._kinds[table.kind](
-                table.name, table.options, self._path.parent
+                table.name, table.options, self.path.parent
             )
         except AuditLogError as error:
-            raise ConfigurationError(
-                f"{self._path}, anchor {table.name}: {error}"
-            ) from None
+            raise ConfigurationError(f"{where}: {error}") from None
         assert (anchor.name, anchor.kind) == (table.name, table.kind)
         return anchor
+
+
+def anchor_names(path: Path) -> list[str]:
+    """Return the names that stand in a file of anchors, none if it is none."""
+    try:
+        return list(AnchorFile(path).kinds())
+    except ConfigurationError:
+        return []
 
 
 def _read(path: Path) -> Sequence[Any]:

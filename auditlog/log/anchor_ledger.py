@@ -164,7 +164,8 @@ class Ledger:
 
         Args:
             row: `updated` is moved on where an earlier change of this anchor has the
-                same time or a later one, so that the newest change stays the newest.
+                same time or a later one, so that the newest change stays the newest;
+                `submitted` is set to it where it is 0, in the first row of its size.
             attempt: see `Word.attempt`.
 
         Returns:
@@ -176,6 +177,7 @@ class Ledger:
         before = self._store.newest_change(row.anchor)
         if before is not None and before.updated >= row.updated:
             row = row._replace(updated=before.updated + 1)
+        row = row._replace(submitted=row.submitted or row.updated)
         self._store.put_attestation(row)
         self._tell(row, attempt)
         return row.updated

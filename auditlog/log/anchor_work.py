@@ -31,10 +31,12 @@ _T = TypeVar("_T")
 
 _log = logging.getLogger("auditlog")
 
-When = Literal["scheduled", "stop", "now"]
+When = Literal["scheduled", "stop", "now", "look"]
 """``scheduled`` keeps to interval and backoff, ``stop`` does not wait for the interval,
-``now`` for neither."""
+``now`` for neither, ``look`` neither, and submits nothing."""
 
+_HURRIED = ("now", "look")
+_TEMPORARY = ("unreachable", "fault")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
 _SALT_BYTES = 16
@@ -122,15 +124,20 @@ class AnchorWork:
         self._fresh = False
         now = self._clock()
         outcomes: list[Outcome] = []
-        if when == "now" or self._may_submit(when, now):
+        if self._may_submit(when, now):
             outcomes = self._submit()
         if any(one.state == "failed" for one in outcomes):
             return outcomes
         return self._merged(outcomes, self._look(when))
 
     def _may_submit(self, when: When, now: float) -> bool:
-        pace = self._pace
-        return pace.may_submit(now) or (when == "stop" and pace.asking.wait.over(now))
+        match when:
+            case "now" | "look":
+                return when == "now"
+            case "stop":
+                return self._pace.asking.wait.over(now)
+            case "scheduled":
+                return self._pace.may_submit(now)
 
     @staticmethod
     def _merged(first: list[Outcome], later: list[Outcome]) -> list[Outcome]:
@@ -159,23 +166,25 @@ class AnchorWork:
             return []
         now, attempt = self._clock(), self._pace.asking.failures + 1
         digest, paths = self._together([target.digest for _, target in targets])
-        pending = [
-            attestation
-            for ledger in self._ledgers
-            for row in ledger.pending(self.anchor.name, self.anchor.kind)
-            if (attestation := _pending_of(row)) is not None
-        ]
+        pending = self._pending()
         got = self._ask(
             lambda: self._checked(self.anchor.submit(digest, pending, now=now))
         )
         if isinstance(got, _Failure):
             return self._failed(targets, got, attempt, self._pace.asking)
-        time = int(self._clock() * _MICROSECONDS)
         for (ledger, target), path in zip(targets, paths, strict=True):
-            row = self._row(target.size, got, path, time)
+            row = self._row(target.size, got, path, submitted=0)
             self._kept = ledger.keep(row, attempt)
         self._pace.submitted(now)
         return self._succeeded(targets, got.state)
+
+    def _pending(self) -> list[Attestation]:
+        """Return what this anchor has not made final yet, oldest first."""
+        name, kind = self.anchor.name, self.anchor.kind
+        rows = [row for ledger in self._ledgers for row in ledger.pending(name, kind)]
+        rows.sort(key=lambda row: (row.submitted, row.size))
+        found = map(_pending_of, rows)
+        return [attestation for attestation in found if attestation is not None]
 
     def _together(self, digests: Sequence[bytes]) -> tuple[bytes, list[Any]]:
         """Return what is anchored for all digests, and the path of each as evidence."""
@@ -204,22 +213,22 @@ class AnchorWork:
         self, when: When, now: float
     ) -> list[tuple[int, Ledger, AttestationRow]]:
         """Return what is to be looked at, longest not looked at first."""
-        name, kind = self.anchor.name, self.anchor.kind
+        name, kind, hurried = self.anchor.name, self.anchor.kind, when in _HURRIED
         found = [
             (number, ledger, row)
             for number, ledger in enumerate(self._ledgers)
             for row in ledger.pending(name, kind)
-            if when == "now" or self._pace.may_look((number, row.size), now)
+            if hurried or self._pace.may_look((number, row.size), now)
         ]
         found.sort(key=lambda one: self._pace.last_looked((one[0], one[2].size)))
-        return found if when == "now" else found[:_LOOKS]
+        return found if hurried else found[:_LOOKS]
 
     def _look(self, when: When) -> list[Outcome]:
         outcomes = []
         for number, ledger, row in self._pending_due(when, self._clock()):
             outcome = self._look_at(number, ledger, row)
             outcomes.append(outcome)
-            if outcome.reason in ("unreachable", "fault"):
+            if outcome.reason in _TEMPORARY:
                 break  # The next one would find the same, and make one more entry.
         return outcomes
 
@@ -229,7 +238,8 @@ class AnchorWork:
         digest = ledger.digest(row.size)
         got = self._ask(lambda: self._upgraded(digest, row, now))
         if isinstance(got, _Failure):
-            self._pace.looked(what, now, changed=False)
+            lasting = got.reason not in _TEMPORARY
+            self._pace.looked(what, now, changed=False, lasting=lasting)
             targets = [(ledger, Target(row.size, digest))]
             return self._failed(targets, got, attempt, self._pace.looking)[0]
         self._pace.looking.succeeded()

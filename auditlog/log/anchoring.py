@@ -72,13 +72,6 @@ class Anchoring:
         """
         self._file.anchors()
 
-    def configured(self) -> bool:
-        """Return whether there is any anchor that can be asked."""
-        try:
-            return bool(self._file.anchors())
-        except ConfigurationError:
-            return False
-
     def due(self) -> bool:
         """Return whether it is time to look whether any anchor is to be asked."""
         return time.monotonic() >= self._next
@@ -96,7 +89,8 @@ class Anchoring:
             What became of each attempt.
 
         Raises:
-            ConfigurationError: the file of anchors cannot be used.
+            ConfigurationError: the file of anchors cannot be used, or somebody who
+                asks for a round now has none.
             StorageError: a store does not do what it must, or another round is under
                 way for too long; nothing is lost, another round goes on.
         """
@@ -104,6 +98,10 @@ class Anchoring:
             look = min(_LOOK_SECONDS, self._config.anchor_interval)
             self._next = time.monotonic() + look
             works = self._current()
+            if not works and when in ("now", "look"):
+                raise ConfigurationError(
+                    f"there is no anchor to ask: name one in {self._file.path}"
+                )
             if when == "scheduled":
                 works = [work for work in works if work.due()]
             if not works:
@@ -159,7 +157,7 @@ def _at_once(works: Sequence[AnchorWork], when: When) -> list[Outcome]:
     """
     turns = [_Turn(work, when) for work in works]
     threads = [
-        threading.Thread(target=turn.run, name=f"auditlog-{name}", daemon=True)
+        threading.Thread(target=turn.run, name=f"auditlog-anchor-{name}", daemon=True)
         for turn in turns
         for name in [turn.work.anchor.name]
     ]

@@ -21,6 +21,7 @@ from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.sealing import unseal
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
+from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
 from auditlog.log.content import unpack, verify_content
@@ -53,6 +54,8 @@ class CheckReport(NamedTuple):
     decisions: int
     checkpoints: int
     cosignatures: int
+    attestations: int
+    """Held against the entries about them; what they prove is not checked."""
     problems: tuple[Problem, ...]
     """Empty for a log that holds; at most 1,000."""
     unchecked: tuple[str, ...]
@@ -92,6 +95,7 @@ class _Check:
         self._max_silence = max_silence
         # Read in this order: each is covered by what is read after it.
         self._alive = emitters_with_journal(log.paths.journals)
+        self._attested = AttestationCheck(self._store)
         self._sizes = self._published_sizes()
         self._head = self._store.head()
         self._problems: list[Problem] = []
@@ -134,16 +138,16 @@ class _Check:
         self._check_beyond(size)
         self._check_tiles()
         emitters = tuple(self._emitters_checked())
+        with self._naming("attestations"):
+            self._take(*self._attested.finish())
         with self._naming("keys and files"):
-            problems, unchecked = check_files(self._log)
-            for problem in problems:
-                self._problem(*problem)
-            self._unchecked.update(unchecked)
+            self._take(*check_files(self._log))
         return CheckReport(
             size,
             self._decisions,
             len(self._sizes),
             self._cosignatures,
+            len(self._attested.rows),
             tuple(self._problems),
             (
                 *(f"{count} x {what}" for what, count in self._unchecked.items()),
@@ -151,6 +155,11 @@ class _Check:
             ),
             emitters,
         )
+
+    def _take(self, problems: Sequence[Problem], unchecked: Counter[str]) -> None:
+        for problem in problems:
+            self._problem(*problem)
+        self._unchecked.update(unchecked)
 
     def _readable(self) -> int:
         """Return how many entries there are to check, up to a hole without measure."""
@@ -266,6 +275,7 @@ class _Check:
         self._ids.add(entry.id)
         try:
             self._completeness.note(index, entry)
+            self._attested.note(index, entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")

@@ -11,14 +11,16 @@ import shutil
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from auditlog.anchors.http import parse_endpoint, post
 from auditlog.core.checkpoint import Policy
-from auditlog.core.errors import AuditLogError
+from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.core.record import format_time
+from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
+from auditlog.log.anchor_status import status_of
 from auditlog.log.directory import LogDirectory, Paths
 from auditlog.storage import Query
 from auditlog.storage.files import (
@@ -30,7 +32,13 @@ from auditlog.storage.files import (
 )
 from auditlog.storage.journal import abandoned, emitters_with_journal
 
-__all__ = ["Finding", "look_at_directory", "look_at_log", "look_at_witnesses"]
+__all__ = [
+    "Finding",
+    "look_at_anchors",
+    "look_at_directory",
+    "look_at_log",
+    "look_at_witnesses",
+]
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -296,6 +304,46 @@ def look_at_witnesses(log: LogDirectory, *, online: bool) -> Iterator[Finding]:
     for witness in policy.witnesses if online else ():
         if witness.url is not None:
             yield _answers(witness.name, witness.url)
+
+
+def look_at_anchors(
+    log: LogDirectory, now: float, kinds: Mapping[str, Configure] = KINDS
+) -> Iterator[Finding]:
+    """Look at each anchor that is configured: can it be used, and did it answer.
+
+    Args:
+        log: the opened log.
+        now: seconds since the epoch.
+        kinds: what makes an anchor of each kind.
+    """
+    try:
+        anchors = AnchorFile(log.paths.anchors, kinds).each()
+    except ConfigurationError as error:
+        todo = "mend it: the service would not start"
+        yield Finding("problem", "anchors", str(error), todo)
+        return
+    if not anchors:
+        said = f"none configured in {log.paths.anchors.name}"
+        yield Finding("ok", "anchors", said)
+    for name, kind, anchor in anchors:
+        if isinstance(anchor, ConfigurationError):
+            todo = "mend it: the service would not start"
+            yield Finding("problem", f"anchor {name}", str(anchor), todo)
+        else:
+            yield _anchored(log, name, kind, now)
+
+
+def _anchored(log: LogDirectory, name: str, kind: str, now: float) -> Finding:
+    found = status_of(log.store, name, kind, 0.0, now)
+    if found.failures:
+        said = f"failed {found.failures} times in a row: {found.reason}"
+        todo = "see the service's log, or `auditlog anchor now`"
+        return Finding("warning", f"anchor {name}", said, todo)
+    if not found.final_size:
+        said = f"{kind}, nothing final yet, {found.pending} pending"
+        return Finding("ok", f"anchor {name}", said)
+    said = f"{kind}, final up to {_many(found.final_size, 'entry')}"
+    return Finding("ok", f"anchor {name}", f"{said}, {found.pending} pending")
 
 
 def _quorum(policy: Policy) -> Finding:

@@ -1,25 +1,28 @@
 """What a log looks like at one moment, for those who watch it from outside."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from auditlog.log.anchor_status import open_window
 from auditlog.metrics import LogState
-from auditlog.storage import Index, Publication, Scan, Spool
+from auditlog.storage import Attestations, Index, Publication, Scan, Spool
 
 __all__ = ["state_of"]
 
 _MICROSECONDS = 1_000_000
 
 
-class _Store(Spool, Index, Publication, Scan, Protocol):
+class _Store(Spool, Index, Publication, Attestations, Scan, Protocol):
     """Where a log can be looked at."""
 
 
-def state_of(store: _Store, now: float) -> LogState:
+def state_of(store: _Store, now: float, anchors: Sequence[str] = ()) -> LogState:
     """Return the state of a log; a few look-ups, whatever its size.
 
     Args:
         store: the log's.
         now: seconds since the epoch.
+        anchors: the operator's names for those that are configured.
 
     Raises:
         StorageError: the store cannot be read.
@@ -35,6 +38,7 @@ def state_of(store: _Store, now: float) -> LogState:
         unwitnessed=size - cosigned,
         unwitnessed_age=_age(store, cosigned, size, now),
         cosignatures={one.key: one.time for one in store.cosignatures(cosigned)},
+        anchors={one: open_window(store, [one], now).lag for one in anchors},
     )
 
 

@@ -285,6 +285,9 @@ class Scan(Protocol):
     def vault_rows(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
         """Return (index, key id, sealed bytes) in the same way."""
 
+    def first_but(self, start: int, types: Sequence[str]) -> IndexRow | None:
+        """Return the first row with ``start <= index`` of another type, or None."""
+
     def object_paths(self) -> list[str]:
         """Return the paths of all objects."""
 

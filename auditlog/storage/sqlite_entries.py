@@ -142,6 +142,16 @@ class EntryTables:
             IndexRow(*row) for row in self._database.fetch(query, (start, end), _ROW)
         ]
 
+    def first_but(self, start: int, types: Sequence[str]) -> IndexRow | None:
+        """See `auditlog.storage.Scan.first_but`."""
+        marks = ", ".join("?" * len(types))
+        query = (
+            f"SELECT * FROM entry_index WHERE idx >= ? AND type NOT IN ({marks}) "  # noqa: S608 (our own words only)
+            "ORDER BY idx LIMIT 1"
+        )
+        row = first_of(self._database.fetch(query, (start, *types), _ROW))
+        return None if row is None else IndexRow(*row)
+
     def vault_rows(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
         """See `auditlog.storage.Scan.vault_rows`."""
         query = "SELECT * FROM vault WHERE idx >= ? AND idx < ? ORDER BY idx"

@@ -39,6 +39,7 @@ from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.record import DECISION, parse_id
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.access import record_access
+from auditlog.log.anchor_file import anchor_names
 from auditlog.log.leaves import find_leaf
 from auditlog.log.state import state_of
 from auditlog.log.views import (
@@ -278,7 +279,8 @@ def _metrics(log: LogSource, clock: Callable[[], float]) -> APIRouter:
     @routes.get("/metrics", response_class=Response)
     def metrics() -> Response:
         """Return what the log looks like, for Prometheus; needs the extra `metrics`."""
-        state = state_of(log().log.store, clock())
+        opened = log().log
+        state = state_of(opened.store, clock(), anchor_names(opened.paths.anchors))
         try:
             text, media_type = exposition(state)
         except ConfigurationError as error:

@@ -56,14 +56,16 @@ class FaultyStore:
             partial(self._call, name, attribute) if callable(attribute) else attribute
         )
 
-    def _call(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(
+        self, name: str, method: Callable[..., Any], *arguments: Any, **named: Any
+    ) -> Any:
         fate = self._fates.get(len(self.calls))
         self.calls.append(name)
         if fate == "lost":
             raise StorageError(f"{name} failed as ordered: nothing was done")
         if fate == "killed before":
             die()
-        answer = method(*arguments)
+        answer = method(*arguments, **named)
         if fate == "killed after":
             die()
         if fate == "persisted":

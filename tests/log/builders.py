@@ -74,13 +74,13 @@ def _body(secret: bytes, data: bytes, before: Body | None) -> Body:
     return body
 
 
-def gap_items(count: int, first: int = 0) -> list[SpoolItem]:
+def gap_items(count: int, first: int = 0, origin: str = ORIGIN) -> list[SpoolItem]:
     """Return items of entries that carry no content."""
     time_us = now_us()
     items = []
     for number in range(first, first + count):
         entry = Entry(
-            new_id(time_us), "auditlog.gap.v1", ORIGIN, time_us, {"from": number}
+            new_id(time_us), "auditlog.gap.v1", origin, time_us, {"from": number}
         )
         items.append(plain_item(entry))
     return items

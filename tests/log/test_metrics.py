@@ -13,13 +13,14 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, mult
 from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.core.record import parse_id
-from auditlog.log.directory import open_log
+from auditlog.log.anchor_ledger import Ledger
+from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.recovery import recover
 from auditlog.log.runtime import Runtime
 from auditlog.log.state import state_of
-from auditlog.metrics import SILENT, LogState, exposition, observer_for
-from auditlog.storage import Cosignature
+from auditlog.metrics import SILENT, AnchorLag, LogState, exposition, observer_for
+from auditlog.storage import AttestationRow, Cosignature
 from auditlog.web.api import create_app
 from tests.command import environment, started
 from tests.e2e.processes import wait_until
@@ -167,6 +168,37 @@ def test_the_state_of_a_log_tells_what_waits_and_since_when(tmp_path: Path) -> N
         state = state_of(log.store, now)
         assert state.unwitnessed == 1
         assert state.cosignatures == {"witness.example/w+00000000": 77}
+
+
+def _attest(log: LogDirectory, size: int, anchor: str) -> None:
+    row = AttestationRow(size, anchor, "ots", "final", b"{}", 0, now_us())
+    Ledger(log.store, log.origin).keep(row, 1)
+
+
+def test_the_lag_of_each_anchor_is_told(tmp_path: Path) -> None:
+    fill_log(tmp_path / "a", 3)
+    with open_log(tmp_path / "a") as log:
+        size = log.store.size()
+        _attest(log, size, "one")
+        now = now_us() / 1e6 + 100
+        state = state_of(log.store, now, ["one", "two"])
+        assert state.anchors["one"] == AnchorLag(0, 0.0), "words on anchors are no lag"
+        assert state.anchors["two"].entries == log.store.size() - 1
+        assert 99 < state.anchors["two"].seconds < 160
+        record_unsigned(tmp_path / "a")
+        assert state_of(log.store, now, ["one"]).anchors["one"].entries == 1
+    text, _ = exposition(state)
+    assert b'auditlog_anchor_lag_entries{anchor="one"} 0.0\n' in text
+    assert b'auditlog_anchor_lag_seconds{anchor="two"} 1' in text
+
+
+def test_attempts_are_counted_by_anchor_and_state() -> None:
+    labels = {"anchor": "tsa", "state": "failed"}
+    before = _value("auditlog_anchor_attempts_total", **labels)
+    observer_for(enabled=True).attested("tsa", "failed")
+    assert _value("auditlog_anchor_attempts_total", **labels) == before + 1
+    SILENT.attested("tsa", "failed")
+    assert _value("auditlog_anchor_attempts_total", **labels) == before + 1
 
 
 def test_an_empty_log_has_no_age() -> None:

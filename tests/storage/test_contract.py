@@ -188,6 +188,20 @@ def test_rows_are_scanned_in_order(store: Store) -> None:
     assert store.index_rows(5, 9) == []
 
 
+def test_the_first_row_of_another_type(store: Store) -> None:
+    types = ["a", "b", "a", "c", "b"]
+    store.append([item(n, type=type_) for n, type_ in enumerate(types)])
+    for start, skipped, index in (
+        (0, (), 0),
+        (0, ("a",), 1),
+        (0, ("a", "b"), 3),
+        (4, ("a", "b"), None),
+        (9, (), None),
+    ):
+        row = store.first_but(start, skipped)
+        assert (None if row is None else row.index) == index
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
