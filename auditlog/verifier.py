@@ -6,25 +6,34 @@ the pure parts of `auditlog.anchors`, which are loaded then only.
 """
 
 import argparse
-import base64
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from auditlog.core.checkpoint import Policy, parse_policy
 from auditlog.core.encoding import MAX_TEXT
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
 from auditlog.core.receipt import MAX_RECEIPT
-from auditlog.core.record import MAX_ENTRY, format_time
+from auditlog.core.record import MAX_ENTRY
 from auditlog.core.verify import (
     Verdict,
     contradictions,
     verify_entry,
     verify_receipt,
+)
+from auditlog.verifier_output import (
+    FORK_PROVEN,
+    STATUS,
+    Result,
+    complaint,
+    encodable,
+    printable,
+    time_facts,
+    to_json,
+    to_text,
+    write,
 )
 
 __all__ = ["main", "run"]
@@ -33,24 +42,13 @@ _T = TypeVar("_T")
 _Checker = Callable[[bytes, bytes | None], Verdict]
 """(file, entry of a tlog-proof or None) -> what follows."""
 
-_SCHEMA = "auditlog.verification.v1"
 _FORK_SCHEMA = b'"schema":"auditlog.fork.v1"'
-_FORK = "FORK PROVEN: the log signed two histories"
 _PROOF_HEADER = b"c2sp.org/tlog-proof@"
 _OK, _UNCHECKED, _USAGE, _INTERRUPTED, _BROKEN_PIPE = 0, 1, 2, 130, 141
 _FAILED = VerificationError.exit_code
 _SEVERITY = (_FAILED, 13, 16, _UNCHECKED)
-_STATUS = {
-    _OK: "VERIFIED",
-    _FAILED: "NOT VERIFIED: the evidence does not hold",
-    13: "NOT TRUSTED: the evidence does not satisfy the policy",
-    16: "MALFORMED: these bytes are not what they should be",
-    _UNCHECKED: "NOT CHECKED",
-}
 _MOST = 100
 """Parties that may be asked for."""
-_SHOWN = 160
-"""Characters shown of a disclosed value; `--json` gives all."""
 
 
 class _Source(NamedTuple):
@@ -60,20 +58,6 @@ class _Source(NamedTuple):
     data: bytes
     error: str | None
     """Why it could not be read."""
-
-
-@dataclass(slots=True)
-class _Result:
-    """What came of one file."""
-
-    file: str
-    code: int
-    text: str
-    """The claim, or why there is none."""
-    verdict: Verdict | None = None
-    status: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What `--json` tells beside the verdict."""
 
 
 class _CannotReadError(Exception):
@@ -103,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(options.json, str(error), error.exit_code)
     results = [_verify(item, entry, policy, checker) for item in sources]
     conflicts = _compare(results)
-    _write((_to_json if options.json else _to_text)(results, conflicts))
+    write((to_json if options.json else to_text)(results, conflicts))
     codes = {result.code for result in results} | ({_FAILED} if conflicts else set())
     return next((code for code in _SEVERITY if code in codes), _OK)
 
@@ -262,7 +246,7 @@ def _check_usage(options: argparse.Namespace, sources: Sequence[_Source]) -> Non
     if options.min_anchors and not options.trust:
         _parser().error("--min-anchors needs --trust: whom you believe about time")
     if proofs and not options.entry:
-        _parser().error(f"{_printable(proofs[0])} is a tlog-proof: give its --entry")
+        _parser().error(f"{printable(proofs[0])} is a tlog-proof: give its --entry")
     if options.entry and len(proofs) != len(read):
         _parser().error("--entry goes with .tlog-proof files; a receipt holds its own")
 
@@ -273,20 +257,20 @@ def _is_proof(item: _Source) -> bool:
 
 def _verify(
     item: _Source, entry: bytes | None, policy: Policy, checker: _Checker
-) -> _Result:
+) -> Result:
     if item.error:
-        return _Result(item.name, _UNCHECKED, item.error)
+        return Result(item.name, _UNCHECKED, item.error)
     try:
         if entry is None and _is_fork(item):
             return _verify_fork(item, policy)
         verdict = checker(item.data, entry)
     except AuditLogError as error:
-        code = error.exit_code if error.exit_code in _STATUS else _UNCHECKED
-        return _Result(item.name, code, str(error))
+        code = error.exit_code if error.exit_code in STATUS else _UNCHECKED
+        return Result(item.name, code, str(error))
     except Exception as error:  # noqa: BLE001 (a defect of ours, but never a traceback)
         kind = type(error).__name__
-        return _Result(item.name, _UNCHECKED, f"internal error: {kind}")
-    return _Result(item.name, _OK, verdict.claim, verdict, facts=_time_facts(verdict))
+        return Result(item.name, _UNCHECKED, f"internal error: {kind}")
+    return Result(item.name, _OK, verdict.claim, verdict, facts=time_facts(verdict))
 
 
 def _is_fork(item: _Source) -> bool:
@@ -294,7 +278,7 @@ def _is_fork(item: _Source) -> bool:
     return item.data.rstrip().endswith(_FORK_SCHEMA + b"}")
 
 
-def _verify_fork(item: _Source, policy: Policy) -> _Result:
+def _verify_fork(item: _Source, policy: Policy) -> Result:
     """Return what a file proves that shows two histories of one log."""
     try:
         module = import_module("auditlog.monitor.fork")
@@ -302,27 +286,10 @@ def _verify_fork(item: _Source, policy: Policy) -> _Result:
         raise AuditLogError("this build cannot check forks") from None
     found = module.verify_fork(item.data, policy)
     facts = {"not_proven": list(found.not_proven), "origin": found.origin}
-    return _Result(item.name, _OK, found.claim, status=_FORK, facts=facts)
+    return Result(item.name, _OK, found.claim, status=FORK_PROVEN, facts=facts)
 
 
-def _time_facts(verdict: Verdict) -> dict[str, Any]:
-    """Return what `AnchoredVerdict` says more, as JSON; of another one, nothing."""
-    before = getattr(verdict, "existed_before", None)
-    return {
-        "anchors": [
-            {
-                "kind": bound.kind,
-                "party": bound.party,
-                "notAfter": format_time(bound.not_after),
-                "detail": bound.detail,
-            }
-            for bound in getattr(verdict, "anchors", ())
-        ],
-        "existedBefore": None if before is None else format_time(before),
-    }
-
-
-def _compare(results: Sequence[_Result]) -> list[str]:
+def _compare(results: Sequence[Result]) -> list[str]:
     """Return what receipts that verify, each alone, say against each other."""
     verified = [result for result in results if result.verdict]
     verdicts = [result.verdict for result in verified if result.verdict]
@@ -335,141 +302,9 @@ def _compare(results: Sequence[_Result]) -> list[str]:
 def _complain(as_json: bool, text: str, code: int) -> int:
     """Say why nothing was verified at all."""
     if as_json:
-        _write(_dump({"schema": _SCHEMA, **_failure(text, code)}))
-    sys.stderr.write(_encodable(f"{_program()}: {_printable(text)}\n", sys.stderr))
+        write(complaint(text, code))
+    sys.stderr.write(encodable(f"{_program()}: {printable(text)}\n", sys.stderr))
     return code
-
-
-def _failure(text: str, code: int) -> dict[str, Any]:
-    return {
-        "ok": False,
-        "status": _STATUS[code],
-        "exit_code": code,
-        "verdict": text,
-        "checks": [{"name": "verification", "ok": False, "detail": text}],
-        "not_proven": ["anything"],
-    }
-
-
-def _to_json(results: Sequence[_Result], conflicts: Sequence[str]) -> str:
-    files = [{"file": result.file, **_file_json(result)} for result in results]
-    if len(files) == 1:
-        return _dump({"schema": _SCHEMA, **files[0]})
-    good = sum(result.code == _OK for result in results)
-    checks = [
-        {"name": result.file, "ok": result.code == _OK, "detail": result.text}
-        for result in results
-    ]
-    checks += [{"name": "comparison", "ok": False, "detail": c} for c in conflicts]
-    points = dict.fromkeys(point for file in files for point in file["not_proven"])
-    return _dump(
-        {
-            "schema": _SCHEMA,
-            "ok": good == len(files) and not conflicts,
-            "verdict": _summary(good, len(files), conflicts),
-            "checks": checks,
-            "not_proven": list(points),
-            "files": files,
-        }
-    )
-
-
-def _file_json(result: _Result) -> dict[str, Any]:
-    verdict = result.verdict
-    if verdict is None:
-        failed = _failure(result.text, result.code)
-        return failed if result.code else failed | _proven_fork(result)
-    return {
-        "ok": True,
-        "status": _STATUS[_OK],
-        "exit_code": _OK,
-        "verdict": verdict.claim,
-        "checks": [
-            {"name": name, "ok": True, "detail": detail}
-            for name, detail in verdict.checks
-        ],
-        "not_proven": list(verdict.not_proven),
-        "origin": verdict.origin,
-        "index": verdict.index,
-        "size": verdict.size,
-        "root": base64.b64encode(verdict.root).decode(),
-        "leaf": base64.b64encode(verdict.leaf).decode(),
-        "id": verdict.id,
-        "entry_type": verdict.entry_type,
-        "signers": list(verdict.signers),
-        "witnesses": list(verdict.witnesses),
-        "disclosed": [
-            {"path": path, "value": base64.b64encode(value).decode()}
-            for path, value in verdict.disclosed
-        ],
-        **result.facts,
-    }
-
-
-def _proven_fork(result: _Result) -> dict[str, Any]:
-    check = {"name": "fork", "ok": True, "detail": result.text}
-    return {"ok": True, "status": result.status, "checks": [check], **result.facts}
-
-
-def _dump(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _to_text(results: Sequence[_Result], conflicts: Sequence[str]) -> str:
-    blocks = [_file_text(result) for result in results]
-    if len(results) > 1:
-        good = sum(result.code == _OK for result in results)
-        lines = [_summary(good, len(results), conflicts)]
-        blocks.append("".join(f"{_printable(line)}\n" for line in [*lines, *conflicts]))
-    return "\n".join(blocks)
-
-
-def _summary(good: int, count: int, conflicts: Sequence[str]) -> str:
-    summary = f"{good} of {count} files verified"
-    return f"{summary}; THEY CONTRADICT EACH OTHER" if conflicts else summary
-
-
-def _file_text(result: _Result) -> str:
-    status = result.status or _STATUS[result.code]
-    lines = [f"{result.file}: {status}", f"  {result.text}"]
-    verdict = result.verdict
-    points = verdict.not_proven if verdict else result.facts.get("not_proven", ())
-    if verdict:
-        lines += ["  Checked:"]
-        lines += [f"    {name:<12} {detail}" for name, detail in verdict.checks]
-        if verdict.disclosed:
-            lines += ["  Disclosed:"]
-            lines += [
-                f"    {path} = {_shown(value)}" for path, value in verdict.disclosed
-            ]
-    if points:
-        lines += ["  This does not prove:"]
-        lines += [f"    - {point}" for point in points]
-    return "".join(f"{_printable(line)}\n" for line in lines)
-
-
-def _shown(value: bytes) -> str:
-    text = value[: 4 * _SHOWN].decode("utf-8", "backslashreplace")
-    if len(text) <= _SHOWN and len(value) <= 4 * _SHOWN:
-        return text
-    return f"{text[:_SHOWN]} ... ({len(value)} bytes)"
-
-
-def _printable(text: str) -> str:
-    """Return text that cannot steer a terminal, whatever a file held."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(_encodable(text, sys.stdout))
-
-
-def _encodable(text: str, stream: Any) -> str:
-    encoding = getattr(stream, "encoding", None) or "ascii"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["find", "--limit", "²"], "expected a whole number from 1 to 10000, got '²'"),
         (["serve", "--port", "65536"], "expected a whole number from 0 to 65535"),
         (["show"], "the following arguments are required: ID"),
-        (["receipt", UNKNOWN, "--wait", "anchored"], "invalid choice: 'anchored'"),
+        (["receipt", UNKNOWN, "--wait", "final"], "invalid choice: 'final'"),
         (["token"], "the following arguments are required: VERB"),
         (["token", "create"], "the following arguments are required: --role"),
         (["token", "create", "--role", "admin"], "invalid choice: 'admin'"),

@@ -360,7 +360,7 @@ def test_a_trust_file_that_is_none(
     files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = files.write("a", RECEIPT)
-    for data, code in ((b"[[autority]]", 16), (b"\xff", 16), (b"", 0)):
+    for data, code in ((b"[[authorities]]", 16), (b"\xff", 16), (b"", 0)):
         trust = files.write("trust", data)
         assert files.verify(name, "--trust", trust) == code
         shown = capsys.readouterr()

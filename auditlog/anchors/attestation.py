@@ -140,6 +140,7 @@ def earliest_by(bounds: Sequence[Bound], parties: int) -> int:
     Raises:
         UntrustedError: fewer distinct parties than asked for.
     """
+    assert parties >= 1
     earliest: dict[str, int] = {}
     for bound in bounds:
         known = earliest.setdefault(bound.party, bound.not_after)

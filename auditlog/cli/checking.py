@@ -104,9 +104,9 @@ def _numbers_line(report: CheckReport) -> str:
 def _summary(report: CheckReport) -> str:
     found = len(report.problems)
     verdict = f"{found} problem{'s' * (found != 1)} found" if found else "all hold"
+    attested = f", {report.attestations} attestations" * bool(report.attestations)
     return (
         f"{report.entries} entries ({report.decisions} decisions), "
         f"{report.checkpoints} checkpoints, "
-        f"{report.cosignatures} cosignatures, "
-        f"{report.attestations} attestations: {verdict}"
+        f"{report.cosignatures} cosignatures{attested}: {verdict}"
     )

@@ -11,6 +11,7 @@ __all__ = ["Backoff", "Pace", "Wait", "retry_after"]
 _RETRY_SECONDS = 60.0
 _LOOK_SECONDS = 15.0
 _MAX_SECONDS = 3600.0
+_MAX_LASTING_SECONDS = 86400.0
 
 
 def retry_after(failures: int, interval: float) -> float:
@@ -25,9 +26,9 @@ def retry_after(failures: int, interval: float) -> float:
     return _doubled(min(_RETRY_SECONDS, interval), failures - 1)
 
 
-def _doubled(first: float, times: int) -> float:
+def _doubled(first: float, times: int, most: float = _MAX_SECONDS) -> float:
     # 2^64 of anything is over the limit, and 2^5000 is no float.
-    return min(_MAX_SECONDS, first * float(1 << min(times, 64)))
+    return min(most, first * float(1 << min(times, 64)))
 
 
 class Wait(NamedTuple):
@@ -110,13 +111,28 @@ class Pace:
         self.submission = Wait(now, self._interval)
         self.asking.succeeded()
 
-    def looked(self, what: tuple[int, int], now: float, *, changed: bool) -> None:
+    def looked(
+        self,
+        what: tuple[int, int],
+        now: float,
+        *,
+        changed: bool,
+        lasting: bool = False,
+    ) -> None:
         """Take in that a pending attestation was looked at: the next time is later.
 
         From a quarter of a minute on, doubled each time up to an hour.
+
+        Args:
+            what: log and size.
+            now: seconds since the epoch.
+            changed: whether it was brought forward.
+            lasting: whether it failed in a way that hardly ever goes away: up to a
+                day then, for each time is an entry.
         """
         times = 0 if changed or what not in self._looks else self._looks[what][0] + 1
-        wait = _doubled(min(_LOOK_SECONDS, self._interval), times)
+        most = _MAX_LASTING_SECONDS if lasting else _MAX_SECONDS
+        wait = _doubled(min(_LOOK_SECONDS, self._interval), times, most)
         self._looks[what] = times, Wait(now, wait)
 
     def last_looked(self, what: tuple[int, int]) -> float:

@@ -36,6 +36,7 @@ When = Literal["scheduled", "stop", "now", "look"]
 ``now`` for neither, ``look`` neither, and submits nothing."""
 
 _HURRIED = ("now", "look")
+_TEMPORARY = ("unreachable", "fault")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
 _SALT_BYTES = 16
@@ -165,12 +166,7 @@ class AnchorWork:
             return []
         now, attempt = self._clock(), self._pace.asking.failures + 1
         digest, paths = self._together([target.digest for _, target in targets])
-        pending = [
-            attestation
-            for ledger in self._ledgers
-            for row in ledger.pending(self.anchor.name, self.anchor.kind)
-            if (attestation := _pending_of(row)) is not None
-        ]
+        pending = self._pending()
         got = self._ask(
             lambda: self._checked(self.anchor.submit(digest, pending, now=now))
         )
@@ -181,6 +177,14 @@ class AnchorWork:
             self._kept = ledger.keep(row, attempt)
         self._pace.submitted(now)
         return self._succeeded(targets, got.state)
+
+    def _pending(self) -> list[Attestation]:
+        """Return what this anchor has not made final yet, oldest first."""
+        name, kind = self.anchor.name, self.anchor.kind
+        rows = [row for ledger in self._ledgers for row in ledger.pending(name, kind)]
+        rows.sort(key=lambda row: (row.submitted, row.size))
+        found = map(_pending_of, rows)
+        return [attestation for attestation in found if attestation is not None]
 
     def _together(self, digests: Sequence[bytes]) -> tuple[bytes, list[Any]]:
         """Return what is anchored for all digests, and the path of each as evidence."""
@@ -224,7 +228,7 @@ class AnchorWork:
         for number, ledger, row in self._pending_due(when, self._clock()):
             outcome = self._look_at(number, ledger, row)
             outcomes.append(outcome)
-            if outcome.reason in ("unreachable", "fault"):
+            if outcome.reason in _TEMPORARY:
                 break  # The next one would find the same, and make one more entry.
         return outcomes
 
@@ -234,7 +238,8 @@ class AnchorWork:
         digest = ledger.digest(row.size)
         got = self._ask(lambda: self._upgraded(digest, row, now))
         if isinstance(got, _Failure):
-            self._pace.looked(what, now, changed=False)
+            lasting = got.reason not in _TEMPORARY
+            self._pace.looked(what, now, changed=False, lasting=lasting)
             targets = [(ledger, Target(row.size, digest))]
             return self._failed(targets, got, attempt, self._pace.looking)[0]
         self._pace.looking.succeeded()

@@ -157,7 +157,7 @@ def _at_once(works: Sequence[AnchorWork], when: When) -> list[Outcome]:
     """
     turns = [_Turn(work, when) for work in works]
     threads = [
-        threading.Thread(target=turn.run, name=f"auditlog-{name}", daemon=True)
+        threading.Thread(target=turn.run, name=f"auditlog-anchor-{name}", daemon=True)
         for turn in turns
         for name in [turn.work.anchor.name]
     ]

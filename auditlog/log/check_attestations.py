@@ -61,6 +61,10 @@ class AttestationCheck:
         """By anchor: time of the newest entry that is no failure."""
         self.rows = list(self._stored())
         """What was stored in the beginning."""
+        self._newest: dict[str, _Row] = {}
+        """By anchor: the row that changed last."""
+        for row in sorted(self.rows, key=lambda one: one.updated):
+            self._newest[row.anchor] = row
 
     def _stored(self) -> Iterator[_Row]:
         try:
@@ -145,10 +149,7 @@ class AttestationCheck:
         Of each anchor that is true of the newest change only, and a final one does not
         change any more.
         """
-        newest = max(
-            (one for one in self.rows if one.anchor == row.anchor),
-            key=lambda one: one.updated,
-        )
+        newest = self._newest[row.anchor]
         final = any(one.word.state == "final" for one in kept)
         last = self._last.get(row.anchor, 0)
         return row is newest and row.updated > last and not final

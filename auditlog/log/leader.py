@@ -72,6 +72,8 @@ class Leader:
         self._lock = ExitStack()
         self._sequencer: Sequencer | None = None
         self._said: dict[str, str] = {}
+        self._anchors_said = ""
+        """Why the last round of anchors failed."""
         self._halted = threading.Event()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -121,30 +123,31 @@ class Leader:
             min(_LAST_WORDS_SECONDS, time_left(deadline))
         ):
             self._step()
-            # A thread that is still there is asking, and gets no answer either.
-            if not any(thread.is_alive() for thread in self._threads):
-                self._ask(min(_ASK_SECONDS, time_left(deadline)))
-                self._anchor_last(deadline)
+            self._ask_last(deadline)
+            if self._anchor_last(deadline) and self._step():
+                self._ask_last(deadline)
         self._resign()
         return not hangs
 
-    def _anchor_last(self, deadline: float) -> None:
-        """Have the last checkpoint anchored, and what that adds signed and witnessed.
+    def _ask_last(self, deadline: float) -> None:
+        # A thread that is still there is asking, and gets no answer either.
+        if not any(thread.is_alive() for thread in self._threads):
+            self._ask(min(_ASK_SECONDS, time_left(deadline)))
+
+    def _anchor_last(self, deadline: float) -> bool:
+        """Have the last checkpoint anchored; return whether anybody was asked.
 
         An anchor that does not answer in time is left behind, with its lock, which
         goes with the process; the next start finds what it stored.
         """
         if self._halted.is_set() or not anchor_names(self._log.paths.anchors):
-            return
-        before = self._log.store.size()
-        last = threading.Thread(target=self._round, args=("stop",), daemon=True)
+            return False
         self._anchors.join(time_left(deadline))
         if not self._anchors.is_alive():
+            last = threading.Thread(target=self._round, args=("stop",), daemon=True)
             last.start()
             last.join(time_left(deadline))
-        if self._log.store.size() > before:
-            self._step()
-            self._ask(min(_ASK_SECONDS, time_left(deadline)))
+        return True
 
     def _wait_for_lead(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -185,13 +188,18 @@ class Leader:
                 self._round("scheduled")
 
     def _round(self, when: When) -> None:
+        said, self._anchors_said = self._anchors_said, ""
         try:
             self._anchoring.round(when)
         except AuditLogError as error:
-            self._complain("anchors were not asked", error)
+            self._anchors_said = str(error)
+            if said != self._anchors_said:
+                _log.error("auditlog: anchors were not asked: %s", error)
         # A fault of ours, here too, must not end the thread for good.
-        except Exception:  # noqa: BLE001
-            _log.exception("auditlog: anchors were not asked")
+        except Exception as error:  # noqa: BLE001
+            self._anchors_said = type(error).__name__
+            if said != self._anchors_said:
+                _log.exception("auditlog: anchors were not asked")
 
     def _observe(self) -> None:
         if time.monotonic() < self._look_at:

@@ -163,7 +163,7 @@ def test_what_is_too_much() -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("[[autority]]", "expected a trust file with the fields authority, bitcoin"),
+        ("[[authorities]]", "expected a trust file with the fields authority, bitcoin"),
         ("party = 1", "expected a trust file with the fields"),
         ("[authority]", "expected list as authority of a trust file, got dict"),
         ("authority = [1]", "authority 1: expected an authority with the fields"),

@@ -414,6 +414,19 @@ def test_an_outage_while_looking_is_in_no_submission_s_way(waiting: Site) -> Non
     assert 8 <= len(failed) <= 11, "seven in the first hour, then one in each"
 
 
+def test_one_that_can_never_become_final_is_in_nobody_s_way(waiting: Site) -> None:
+    """It is looked at ever more seldom, once a day in the end: each is an entry."""
+    anchor, before = waiting.anchors()[0], waiting.log.store.attestations(1)
+
+    def refuse(call: str) -> None:
+        anchor.fates = ["unverified"]
+
+    anchor.before = refuse
+    waiting.run(4 * DAY, step=600.0)
+    assert 12 <= len(waiting.words()) <= 18
+    assert waiting.log.store.attestations(1) == before
+
+
 def test_pending_attestations_of_another_kind_are_left_alone(waiting: Site) -> None:
     (row,) = waiting.log.store.attestations(1)
     waiting.log.store.put_attestation(row._replace(kind="ots", updated=row.updated + 1))

@@ -8,6 +8,7 @@ import pytest
 from auditlog.anchors.attestation import anchor_digest
 from auditlog.anchors.trust import Trust
 from auditlog.anchors.verdict import AnchoredVerdict, verify_anchored_receipt
+from auditlog.cli import main
 from auditlog.core.errors import StorageError
 from auditlog.core.note import (
     COSIGNATURE_ED25519,
@@ -206,6 +207,29 @@ def test_where_witnesses_are_asked_for_an_anchor_does_not_stand_for_them(
     log.anchor("tsa-a", A, TIME + DAY)
     ask_for_a_witness(log.path)
     assert log.level(first) == "included"
+
+
+def test_the_command_waits_for_an_anchor_and_asks_for_renewals(
+    log: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    id_, where = log.grow(), ["--dir", str(log.path)]
+    wait = ["receipt", id_, *where, "--wait", "anchored", "--timeout", "0"]
+    assert main(wait) == 12
+    said = "is included, not anchored after 0 s; if no service is running on this log"
+    assert said in capsys.readouterr().err
+    log.anchor("tsa-a", A, TIME + DAY)
+    log.grow()
+    log.anchor("tsa-b", B, TIME + 2 * DAY)
+    file = tmp_path / "a.receipt.json"
+    assert main([*wait, "-o", str(file)]) == 0
+    assert f"{id_} is anchored" in capsys.readouterr().err
+    assert file.read_bytes() == log.receipt(id_)
+    for option in (["--renew"], ["--renew-by", "tsa-b"]):
+        assert main([*wait, "-o", str(file), *option]) == 0
+        assert file.read_bytes() == log.receipt(id_, renew=[])
+        assert b'"renewal"' in file.read_bytes()
+    assert main(["show", id_, *where]) == 0
+    assert "anchored" in capsys.readouterr().out
 
 
 # --- amendments -----------------------------------------------------------------------

@@ -418,6 +418,20 @@ def test_the_last_attestation_and_the_newest_change(published: Store) -> None:
     assert published.attesting() == ["a", "b"]
 
 
+def test_the_first_attestation_that_covers_a_size(published: Store) -> None:
+    rows = [
+        attestation(2, "a", state="final"),
+        attestation(5, "a"),
+        attestation(9, "a", state="final"),
+        attestation(5, "b", state="final"),
+    ]
+    for row in rows:
+        published.put_attestation(row)
+    found = [published.first_attestation("a", size=size) for size in (0, 2, 3, 9, 10)]
+    assert found == [rows[0], rows[0], rows[2], rows[2], None]
+    assert published.first_attestation("c", size=0) is None
+
+
 def test_a_pending_attestation_is_replaced(published: Store) -> None:
     published.put_attestation(attestation(5))
     newer = attestation(5, evidence=b'{"n":1}', updated=9)
