@@ -159,7 +159,7 @@ class Ledger:
         if row is not None and self._store.by_id(row_id(row)) is None:
             self._tell(row, failures_of(self._store, anchor)[0] + 1)
 
-    def keep(self, row: AttestationRow, attempt: int) -> int:
+    def keep(self, row: AttestationRow, attempt: int) -> AttestationRow:
         """Store an attestation durably, and then the entry that tells of it.
 
         Args:
@@ -169,7 +169,7 @@ class Ledger:
             attempt: see `Word.attempt`.
 
         Returns:
-            When it was updated.
+            The row as it is stored.
 
         Raises:
             StorageError: it is unknown how far it came: `complete` before going on.
@@ -180,7 +180,7 @@ class Ledger:
         row = row._replace(submitted=row.submitted or row.updated)
         self._store.put_attestation(row)
         self._tell(row, attempt)
-        return row.updated
+        return row
 
     def _tell(self, row: AttestationRow, attempt: int) -> None:
         word = Word.of_row(row, self.digest(row.size), attempt)

@@ -39,6 +39,8 @@ _HURRIED = ("now", "look")
 _TEMPORARY = ("unreachable", "fault")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
+_STEPS = 4
+"""Times that one attestation is brought forward in one turn."""
 _SALT_BYTES = 16
 _MICROSECONDS = 1_000_000
 
@@ -174,7 +176,7 @@ class AnchorWork:
             return self._failed(targets, got, attempt, self._pace.asking)
         for (ledger, target), path in zip(targets, paths, strict=True):
             row = self._row(target.size, got, path, submitted=0)
-            self._kept = ledger.keep(row, attempt)
+            self._kept = ledger.keep(row, attempt).updated
         self._pace.submitted(now)
         return self._succeeded(targets, got.state)
 
@@ -233,6 +235,23 @@ class AnchorWork:
         return outcomes
 
     def _look_at(self, number: int, ledger: Ledger, row: AttestationRow) -> Outcome:
+        """Bring one attestation forward, as long as there is something new to store.
+
+        What an anchor signs in place of something else it sends when it gets it back.
+        """
+        for _ in range(_STEPS):
+            got = self._step(number, ledger, row)
+            if isinstance(got, Outcome):
+                return got
+            before, row = row, got
+            if row == before or row.state == "final":
+                break
+        return Outcome(self.anchor.name, ledger.origin, row.size, row.state)
+
+    def _step(
+        self, number: int, ledger: Ledger, row: AttestationRow
+    ) -> AttestationRow | Outcome:
+        """Ask once; return what is stored then, or the failure."""
         what, now = (number, row.size), self._clock()
         attempt = self._pace.looking.failures + 1
         digest = ledger.digest(row.size)
@@ -244,13 +263,15 @@ class AnchorWork:
             return self._failed(targets, got, attempt, self._pace.looking)[0]
         self._pace.looking.succeeded()
         changed = (got.state, got.evidence) != (row.state, row.evidence)
-        if changed:
-            self._kept = ledger.keep(got, attempt)
-            self._observer.attested(self.anchor.name, got.state)
         self._pace.looked(what, now, changed=changed)
+        if not changed:
+            return row
+        got = ledger.keep(got, attempt)
+        self._kept = got.updated
+        self._observer.attested(self.anchor.name, got.state)
         if got.state == "final":
             self._pace.settled(what)
-        return Outcome(self.anchor.name, ledger.origin, row.size, got.state)
+        return got
 
     def _upgraded(
         self, digest: bytes, row: AttestationRow, now: float

@@ -156,7 +156,8 @@ def test_what_must_not_be_done_twice_is_done_after_it_is_stored(site: Site) -> N
 
     site.anchors()[0].before = look
     site.round()
-    assert seen == [["pending"]], "followed in the same round, once it was durable"
+    assert seen == [["pending"]] * 2, "followed in the same round, once it is durable"
+    assert len(site.world.told("upgrade")) == 2, "and again, for it gave something new"
     assert len(site.world.told("spend")) == 1
     assert site.states() == ["pending", "pending"], "it was sent: new evidence"
 
