@@ -1,6 +1,6 @@
 """Evidence under random mutation: never an earlier time, never another party.
 
-``MUTATIONS=100000`` makes as many, ``MUTATIONS_SEED`` others. Keys are new each time, so
+``MUTATIONS=100000`` makes as many, ``MUTATIONS_SEED`` others. Keys are new each time:
 a failure shows the evidence and the trust file with which it came.
 """
 
