@@ -82,15 +82,11 @@ def check_revocation(
         lists = [one for one in (*own, *brought) if signers[id(one)] is issuer]
         for one in lists:
             _check_listed(certificate, one, until)
-        good = [
-            one.last_update_utc
-            for one in lists
-            if one.last_update_utc >= at and _covers(one, certificate)
-        ]
-        if good:
-            known.append(max(good))
-        else:
+        good = _good_until(certificate, lists, at)
+        if good is None:
             unknown.append(name_of(certificate))
+        else:
+            known.append(good)
     if not known:
         return "revocation not checked, as no list younger than the token is here"
     since = f"not revoked by {min(known):%Y-%m-%dT%H:%M:%SZ}"
@@ -119,12 +115,28 @@ def _signed(revoked: RevocationList, issuer: x509.Certificate) -> bool:
         return False
 
 
+def _good_until(
+    certificate: x509.Certificate, lists: Sequence[RevocationList], at: datetime
+) -> datetime | None:
+    """Return up to when lists that do not name a certificate show it in good standing.
+
+    None if none of them is younger than the stamped time: it shows nothing.
+    """
+    good = [
+        one.last_update_utc
+        for one in lists
+        if one.last_update_utc >= at and _covers(one, certificate)
+    ]
+    return max(good, default=None)
+
+
 def _check_stranger(path: Path, revoked: RevocationList) -> None:
     for issuer in path[1:]:
         if revoked.issuer == issuer.subject:
             raise AuditLogError(
                 f"the trust file has a revocation list in the name of "
-                f"{name_of(issuer)} that is not signed by the key in this path"
+                f"{name_of(issuer)} that is not signed, over SHA-2, by the key in this "
+                "path"
             )
 
 
