@@ -116,7 +116,7 @@ class EvmAnchor:
                 mined = node.mined(transaction.hash)
                 if mined is None:
                     continue
-                if mined.number > final or not nodes.agree(mined):
+                if not nodes.agree(mined):
                     return attestation
                 if mined.succeeded:
                     return self._conclude(node, digest, mined)

@@ -171,7 +171,7 @@ class TestNumbers:
         won = anchor.submit(b"\2" * 32, [], now=NOW)
         followed(chain, anchor, b"\2" * 32, won)
         # The other one may still lose its block.
-        assert sent(anchor, b"\1" * 32, lost) == lost
+        assert sent(anchor, b"\1" * 32, lost, NOW + 10_000) == lost
         chain.mine()
         again = anchor.upgrade(b"\1" * 32, lost, now=NOW)
         assert [one.nonce for one in transactions(again)] == [0, 1]
