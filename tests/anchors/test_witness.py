@@ -231,6 +231,70 @@ class TestRealWitness:
                     log_keys=KEYS,
                 )
 
+    def test_two_views_for_two_witnesses_meet_no_quorum_and_are_seen(
+        self, tmp_path: Path
+    ) -> None:
+        """Who shows each another past has one cosignature for each, for ever."""
+        now = time.time()
+        with (
+            served_witness(tmp_path / "one", LOG.vkeys) as (url1, vkeys1),
+            served_witness(tmp_path / "two", LOG.vkeys) as (url2, vkeys2),
+        ):
+            one = Witness("one", parse_vkey(vkeys1[0]), url1)
+            two = Witness("two", parse_vkey(vkeys2[0]), url2)
+            views: list[tuple[Witness, Witness, int | None]]
+            views = [(one, two, None), (two, one, 3)]
+            lines = [
+                ask_witness(
+                    first, LOG.note(9, fork), 9, LOG.proof, now=now, log_keys=KEYS
+                )
+                for first, _, fork in views
+            ]
+            for _, second, fork in views:
+                with pytest.raises(
+                    RollbackError, match="not consistent with what this log signed at"
+                ):
+                    ask_witness(
+                        second, LOG.note(9, fork), 9, LOG.proof, now=now, log_keys=KEYS
+                    )
+        keys = f"witness one {vkeys1[0]}\nwitness two {vkeys2[0]}\n"
+        policy = parse_policy(
+            f"log {LOG.vkeys[0]}\n{keys}group both all one two\nquorum both\n"
+        )
+        for cosigned, (first, _, fork) in zip(lines, views, strict=True):
+            note = LOG.note(9, fork) + cosigned.lines[0].line
+            with pytest.raises(
+                UntrustedError, match=f"expected the quorum 'both', got {first.name}"
+            ):
+                open_checkpoint(note, policy)
+        # One view's cosignature under the other view's checkpoint is worth nothing.
+        with pytest.raises(VerificationError, match="does not verify"):
+            open_checkpoint(LOG.note(9) + lines[1].lines[0].line, policy)
+
+    def test_a_checkpoint_that_is_replayed_brings_no_newer_cosignature(
+        self, tmp_path: Path
+    ) -> None:
+        """An answer to an older question is none to this one."""
+        with served_witness(tmp_path, LOG.vkeys) as (url, vkeys):
+            mine = Witness("w", parse_vkey(vkeys[0]), url)
+            old = ask_witness(
+                mine, LOG.note(7), 7, LOG.proof, now=time.time(), log_keys=KEYS
+            )
+        answers = answering(reply(200, old.lines[0].line))
+        with (
+            listening(answers) as url,
+            pytest.raises(VerificationError, match="does not verify"),
+        ):
+            ask_witness(
+                Witness("w", mine.verifier, url),
+                LOG.note(9),
+                9,
+                LOG.proof,
+                7,
+                now=time.time(),
+                log_keys=KEYS,
+            )
+
     def test_a_log_it_does_not_know(self, tmp_path: Path) -> None:
         other = SomeLog("log.example/b")
         thief = SomeLog(LOG.origin, (ML_DSA_44,))
