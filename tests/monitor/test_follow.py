@@ -288,6 +288,28 @@ class TestWhatIsServedContradictsWhatWasSigned:
             site.show(LOG, 600)
             assert look(tmp_path / "m", url, policy=POLICY).size == 600
 
+    def test_a_tile_that_is_another_one_when_it_is_asked_for_again(
+        self, tmp_path: Path
+    ) -> None:
+        """What compares well is not what is then rebuilt from."""
+        site = Site()
+        site.show(LOG, 300)
+        site.drop("tile/entries/")
+        with served(site) as url:
+            look(tmp_path / "m", url, policy=POLICY)
+            site.show(LOG, 600)
+            site.drop("tile/entries/")
+            site.requests.clear()
+            good = site.files["tile/0/001"]
+            site.respond = lambda path: (
+                Answer(bytes(32) + good[32:])
+                if path == "tile/0/001" and site.requests.count(path) > 1
+                else None
+            )
+            done = look(tmp_path / "m", url, policy=POLICY)
+        assert (done.status, set(found(done)), done.size) == (10, {"suspicion"}, 300)
+        assert "begins with other hashes than before" in done.findings[0].text
+
     def test_tiles_of_another_tree(self, tmp_path: Path) -> None:
         site = Site()
         with served(site) as url:
