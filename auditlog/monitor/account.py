@@ -66,6 +66,8 @@ class Account:
         self._origin = origin
         self._start = start
         self._max_weight = max_weight
+        self._unweighed = 0
+        """How much may have come on top since the weight was taken."""
         self._completeness = Completeness()
         self._anchors: dict[str, _Anchor] = {}
         self._marks: list[tuple[int, int]] = []
@@ -112,6 +114,8 @@ class Account:
 
     def findings(self, now: float, limits: Limits) -> Iterator[Finding]:
         """Yield what is wrong at a time, in seconds since the epoch."""
+        for report in self._reports():
+            yield from _about(report, now, limits.silence)
         lag = self.lag(now)
         if limits.anchor_lag is not None and lag > limits.anchor_lag:
             yield Finding(
@@ -121,8 +125,6 @@ class Account:
                 f"{lag:.0f} s old; expected at most {limits.anchor_lag:g} s "
                 f"({self.anchored()} of {self.size} entries are anchored)",
             )
-        for report in self._reports():
-            yield from _about(report, now, limits.silence)
         if self.overflow:
             yield Finding(
                 "unchecked",
@@ -142,8 +144,12 @@ class Account:
         if self.overflow or not self._is_followed(entry):
             return
         self._completeness.note(index, entry)
-        if index % _WEIGH_EVERY == 0 and self._completeness.weight > self._max_weight:
-            self.overflow, self._completeness = True, Completeness()
+        still_open = entry.data.get("open")
+        self._unweighed += 1 + (len(still_open) if type(still_open) is list else 0)
+        if self._unweighed >= _WEIGH_EVERY:
+            self._unweighed = 0
+            if self._completeness.weight > self._max_weight:
+                self.overflow, self._completeness = True, Completeness()
 
     def _is_followed(self, entry: Entry) -> bool:
         """Say whether all that an emitter said is known: its start is, or index 0."""

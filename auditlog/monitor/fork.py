@@ -46,8 +46,9 @@ __all__ = [
 ]
 
 SCHEMA = "auditlog.fork.v1"
-MAX_FORK = 4 * MAX_TEXT
-"""Bytes of the largest fork file."""
+MAX_FORK = 5 * MAX_TEXT
+"""Bytes of the largest fork file: two of the longest notes, each byte of them escaped,
+must fit, or a log could sign what nobody can keep."""
 
 _MAX_HASHES = 64
 _REQUIRED = {"a": str, "b": str, "schema": str}

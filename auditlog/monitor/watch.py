@@ -10,6 +10,7 @@
 6. Save, then tell.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ __all__ = ["Monitor", "Options", "Round"]
 
 _MAX_PENDING = 16
 _MAX_OUTBOX = 256
+_MAX_FINDINGS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +285,8 @@ class Monitor:
     def _entries(self, now: float) -> Iterator[Finding]:
         limits, account = self._options.limits, self._follower.account
         if account is not None:
-            yield from account.findings(now, limits)
+            # Of too many, the newest emitters count, and the log as a whole.
+            yield from deque(account.findings(now, limits), _MAX_FINDINGS)
         elif limits != NO_LIMITS and self._follower.state.followed is not None:
             text = (
                 "the log does not give its entries to us, so anchors and emitters "

@@ -187,6 +187,13 @@ class TestBounds:
         assert kinds([*account.findings(NOW, SILENCE)]) == ["unchecked"]
         assert len(str(account.dump())) < 10_000
 
+    def test_a_beat_that_names_more_than_it_should_is_weighed_at_once(self) -> None:
+        account = Account(ORIGIN, max_weight=500)
+        account.take(0, decision(9000, 0))
+        spans = [[4 * number, 4 * number] for number in range(2000)]
+        account.take(1, word("beat", 0, next=9001, open=spans))
+        assert account.overflow
+
     def test_torn_numbers_are_given_up(self) -> None:
         account = Account(ORIGIN, max_weight=500)
         for number in range(1025):
@@ -210,8 +217,18 @@ def test_a_monitor_reads_them_and_remembers(tmp_path: Path) -> None:
         site.show(log, 3)
         done = look(tmp_path / "m", url, policy=log.policy(), limits=MINDS)
         assert (done.status, done.foreign) == (12, 0)
-        assert [one.kind for one in done.findings] == ["anchors", "silence"]
+        assert [one.kind for one in done.findings] == ["silence", "anchors"]
         assert (done.anchor_lag, done.silence) == (3599.0, 3540.0)
+
+
+def test_many_findings_are_cut_and_the_newest_stay(tmp_path: Path) -> None:
+    names = [number.to_bytes(16) for number in range(300)]
+    log = TiledLog([word("start", number, name) for number, name in enumerate(names)])
+    site = Site()
+    site.show(log, 300)
+    with served(site) as url:
+        done = look(tmp_path / "m", url, policy=log.policy(), limits=SILENCE)
+    assert [one.subject for one in done.findings] == [n.hex() for n in names[100:]]
 
 
 def test_limits_without_entries_are_not_silently_dropped(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import AuditLogError, ConfigurationError, MalformedError
 from auditlog.monitor.alerts import Gauge, Webhook, write_metrics
 from tests.monitor.tiled import Answer, Site, TiledLog, look, served
 
@@ -117,6 +117,17 @@ def test_an_address_that_nobody_answers_is_not_shown(
     shown = str(done) + str(capsys.readouterr())
     written = (tmp_path / "m" / "state.json").read_text()
     assert "secret" not in shown + written
+
+
+def test_its_address_stands_in_no_error() -> None:
+    hook = Site()
+    hook.respond = lambda _: Answer(b"", 500)
+    with served(hook) as told:
+        webhook = Webhook(f"{told}/secret")
+        with pytest.raises(MalformedError, match="the webhook answers 500"):
+            webhook._post({})
+    with pytest.raises(AuditLogError, match="cannot reach the webhook: "):
+        webhook._post({})
 
 
 def test_metrics_are_written_whole_and_readable_by_others(tmp_path: Path) -> None:

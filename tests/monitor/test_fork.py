@@ -70,6 +70,16 @@ class TestProven:
         assert verdict.b.cosignatures == ()
         assert verdict.not_proven[0] == "which of the two is the true history"
 
+    def test_the_longest_notes_fit(self) -> None:
+        """Extension lines, of characters that JSON writes as two."""
+        padding = b'"' * ((1 << 20) - 1000) + b"\n"
+        notes = []
+        for log in sorted((HONEST, LIAR), key=lambda log: log.root(10)):
+            text = log.text(10) + padding
+            notes.append(text + b"\n" + log.key.line(text))
+        verdict = verify_fork(format_fork(Fork(*notes)), POLICY)
+        assert verdict.b.note == notes[1]
+
     def test_it_reads_as_it_was_written(self) -> None:
         assert format_fork(parse_fork(GROWN)) == GROWN
 
@@ -208,7 +218,7 @@ class TestRefused:
             parse_fork(spell(GROWN))
 
     def test_too_long(self) -> None:
-        with pytest.raises(MalformedError, match="at most 4194304 bytes of JSON"):
+        with pytest.raises(MalformedError, match="at most 5242880 bytes of JSON"):
             parse_fork(b" " * (1 << 23))
 
 

@@ -8,7 +8,7 @@ import pytest
 from auditlog.core.checkpoint import parse_policy
 from auditlog.monitor.fork import verify_fork
 from auditlog.monitor.watch import Round
-from tests.monitor.tiled import ORIGIN, Site, TiledLog, look, served
+from tests.monitor.tiled import ORIGIN, Key, Site, TiledLog, look, served
 
 LOG = TiledLog([b"entry %d" % i for i in range(700)])
 LIAR = LOG.rewritten(300)
@@ -144,6 +144,15 @@ class TestSaysNothingAgainstTheLog:
         with served(site_of(LOG, 600)) as url, served(site_of(foreign, 5)) as other:
             done = look(tmp_path / "m", url, policy=POLICY, vantages=[other])
         assert (done.status, found(done), done.size) == (13, ["untrusted"], 600)
+
+    def test_one_that_shows_another_log_of_the_policy(self, tmp_path: Path) -> None:
+        foreign = TiledLog(LOG.entries, "other.example/log")
+        foreign.key = Key(foreign.origin, seed=b"o" * 32)
+        both = f"log {foreign.key.vkey}\n{POLICY}"
+        with served(site_of(LOG, 600)) as url, served(site_of(foreign, 5)) as other:
+            done = look(tmp_path / "m", url, policy=both, vantages=[other])
+        assert (done.status, found(done), done.size) == (13, ["untrusted"], 600)
+        assert "got one of another log" in done.findings[0].text
 
     def test_one_that_makes_up_a_checkpoint(self, tmp_path: Path) -> None:
         forged = bytearray(LOG.note(600))
