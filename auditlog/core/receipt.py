@@ -20,12 +20,13 @@ and spell the JSON as they like. Nothing is verified here; that is
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from auditlog.core.commitment import MAX_PATH
 from auditlog.core.encoding import check_range, format_base64, parse_base64
 from auditlog.core.errors import MalformedError
-from auditlog.core.proof import parse_tlog_proof
+from auditlog.core.proof import format_tlog_proof, parse_tlog_proof
 from auditlog.core.record import MAX_INTEGER, canonical_json, check_fields, parse_json
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Related",
     "format_receipt",
     "parse_receipt",
+    "with_checksum",
 ]
 
 SCHEMA = "auditlog.receipt.v1"
@@ -45,7 +47,7 @@ MAX_RECEIPT = 16 << 20
 """Bytes of the largest receipt."""
 
 _WITH_CHECKSUM = b"c2sp.org/tlog-proof@v1\nextra "
-_RELATIONS = {"model", "amendment", "key", "erasure"}
+_RELATIONS = {"amendment", "erasure", "key", "model"}
 _POINTER = r"(?:/(?:[^~/]++|~[01])*+)++"  # RFC 6901 §3; possessive, so cheap to refuse
 _PATH = re.compile(
     rf"(?:request|response)(?::decoded|(?:\#(?:0|[1-9][0-9]*))?(?:{_POINTER})?)"
@@ -80,7 +82,7 @@ class Anchor(NamedTuple):
 
     kind: str
     proof: bytes
-    """tlog-proof of the entry, under exactly the anchored note."""
+    """tlog-proof of the entry, under exactly the anchored note; see `with_checksum`."""
     evidence: Any
     """A JSON value, by kind."""
 
@@ -163,7 +165,7 @@ def format_receipt(receipt: Receipt) -> bytes:
         fields["secret"] = _sized(receipt.secret, 32)
     if receipt.anchors:
         fields["anchors"] = [
-            {"kind": kind, "proof": _proof(proof), "evidence": evidence}
+            {"kind": kind, "proof": _text(proof), "evidence": evidence}
             for kind, proof, evidence in receipt.anchors
         ]
     if receipt.related:
@@ -175,6 +177,21 @@ def format_receipt(receipt: Receipt) -> bytes:
     if len(data) > MAX_RECEIPT:
         raise MalformedError(f"expected a receipt of at most {MAX_RECEIPT} bytes")
     return data
+
+
+def with_checksum(anchor: Anchor) -> Anchor:
+    """Return an anchor whose proof has a checksum of all of it in its `extra`.
+
+    It is no evidence, but it shows damage also to those who cannot check the anchor:
+    SHA-256 of the proof without it and of ``[kind, evidence]`` in canonical JSON.
+
+    Raises:
+        MalformedError: the proof is none, or the evidence no JSON of ours.
+    """
+    plain = parse_tlog_proof(anchor.proof)._replace(extra=None)
+    data = format_tlog_proof(plain) + canonical_json([anchor.kind, anchor.evidence])
+    marked = plain._replace(extra=sha256(data).digest())
+    return anchor._replace(proof=format_tlog_proof(marked))
 
 
 def _parse_opening(value: Any) -> Opening | None:
@@ -231,12 +248,11 @@ def _checked_path(path: str) -> str:
 def _parse_anchor(value: Any) -> Anchor:
     kinds = {"kind": str, "proof": str, "evidence": object}
     fields = check_fields(value, "an anchor", kinds)
-    return Anchor(fields["kind"], fields["proof"].encode(), fields["evidence"])
-
-
-def _proof(proof: bytes) -> str:
-    parse_tlog_proof(proof)
-    return _text(proof)
+    anchor = Anchor(fields["kind"], fields["proof"].encode(), fields["evidence"])
+    marked = parse_tlog_proof(anchor.proof).extra is not None
+    if marked and with_checksum(anchor) != anchor:
+        raise MalformedError("expected an anchor as issued, got a changed one")
+    return anchor
 
 
 def _parse_related(value: Any) -> Related:
@@ -247,9 +263,7 @@ def _parse_related(value: Any) -> Related:
 
 def _relation(rel: str) -> str:
     if rel not in _RELATIONS:
-        raise MalformedError(
-            f"expected one of {', '.join(sorted(_RELATIONS))}, got {rel[:40]!r}"
-        )
+        raise MalformedError(f"expected a relation we know, got {rel[:40]!r}")
     return rel
 
 

@@ -300,18 +300,14 @@ def _open_points(policy: Policy) -> list[str]:
 def _later_points(receipt: Receipt) -> list[str]:
     points = []
     if receipt.anchors:
-        count = len(receipt.anchors)
-        points.append(f"anything by its {count} anchors: that takes a trust file")
+        points.append("anything by its anchors: that takes a trust file")
     if any(item.rel != "amendment" for item in receipt.related):
         points.append("that the related entries, though in the log, concern this one")
     return points
 
 
 def _verdict(
-    proven: _Proven,
-    policy: Policy,
-    checks: Sequence[Check],
-    not_proven: Sequence[str],
+    proven: _Proven, policy: Policy, checks: Sequence[Check], not_proven: Sequence[str]
 ) -> Verdict:
     origin, size, root = proven.signed.checkpoint
     if policy.quorum == "none":

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from auditlog.core.errors import StorageError
 from auditlog.core.proof import TlogProof, format_tlog_proof
-from auditlog.core.receipt import MAX_RECEIPT, Anchor
+from auditlog.core.receipt import MAX_RECEIPT, Anchor, with_checksum
 from auditlog.core.record import parse_json
 from auditlog.log.anchor_entry import row_id
 from auditlog.log.proofs import inclusion_proof
@@ -36,9 +36,12 @@ def issued_proof(objects: Objects, index: int, size: int, note: bytes) -> bytes:
     Unknown signature lines are ignored by rule, so without this checksum a damaged
     line would be read as a missing one.
     """
-    hashes = inclusion_proof(objects, index, size)
-    proof = TlogProof(sha256(note).digest(), index, hashes, note)
-    return format_tlog_proof(proof)
+    proof = _proof(objects, index, size, note)
+    return format_tlog_proof(proof._replace(extra=sha256(note).digest()))
+
+
+def _proof(objects: Objects, index: int, size: int, note: bytes) -> TlogProof:
+    return TlogProof(None, index, inclusion_proof(objects, index, size), note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,10 @@ class Attested:
         """
         rows = self._first_rows(index)
         anchors = [self._anchor(index, row) for row in rows[:_MAX_ANCHORS]]
-        if renew is None:
-            return anchors
-        pairs = zip(anchors, rows, strict=False)
-        return [self._renewed(anchor, row, renew) for anchor, row in pairs]
+        if renew is not None:
+            pairs = zip(anchors, rows, strict=False)
+            anchors = [self._renewed(anchor, row, renew) for anchor, row in pairs]
+        return [with_checksum(anchor) for anchor in anchors]
 
     def is_anchored(self, index: int) -> bool:
         """Return whether a final attestation covers an entry."""
@@ -83,7 +86,7 @@ class Attested:
         found = self.store.covering(row.size)
         if found is None or found[0] != row.size:
             raise StorageError(f"the checkpoint of size {row.size} is missing")
-        proof = issued_proof(self.store, index, *found)
+        proof = format_tlog_proof(_proof(self.store, index, *found))
         return Anchor(row.kind, proof, parse_json(row.evidence, limit=MAX_RECEIPT))
 
     def _renewed(

@@ -323,8 +323,8 @@ FORGER = rewritten()
         ),
         pytest.param(
             GOOD._replace(proof=HONEST.proof(0, note=note_of(HONEST), extra=b"x")),
-            VerificationError,
-            "expected the checkpoint as issued, got a changed note",
+            MalformedError,
+            "expected an anchor as issued, got a changed one",
             id="another checksum",
         ),
         pytest.param(

@@ -1303,10 +1303,7 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
             made(related=(receipt.Related("r" * 50, b"", b""),))
         ),
         MalformedError,
-        (
-            "expected one of amendment, erasure, key, model, got "
-            "'rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr'"
-        ),
+        ("expected a relation we know, got 'rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr'"),
     ),
     (
         lambda: receipt.format_receipt(made(entry=b"\xff")),

@@ -35,6 +35,12 @@ class Run(NamedTuple):
         return parse_trust((self.output / "trust").read_text())
 
     @property
+    def parties(self) -> set[str]:
+        """Who vouches for times in this run."""
+        tables = (*self.trust.authorities, *self.trust.chains)
+        return {table.party for table in tables}
+
+    @property
     def receipts(self) -> dict[str, bytes]:
         folder = self.output / "receipts"
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

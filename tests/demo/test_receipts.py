@@ -82,7 +82,7 @@ def test_the_patient_learns_the_label_and_nothing_else(demo: Run) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "patient"])
 def test_by_default_a_receipt_discloses_nothing(demo: Run, name: str) -> None:
     fields = json.loads(demo.receipts[f"{name}.receipt.json"])
-    assert set(fields) == {"schema", "entry", "proof"}
+    assert set(fields) == {"schema", "entry", "proof", "anchors"}
 
 
 @pytest.mark.slow
@@ -126,9 +126,8 @@ def test_a_byte_more_or_less_is_refused(demo: Run, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_built_verifier_refuses_damage_too(demo: Run, name: str) -> None:
     copies = damaged_copies(demo.receipts[f"{name}.receipt.json"], 40)
-    said = verify(
-        demo.output / VERIFIER, demo.output / "policy", demo.output / "trust", copies
-    )
+    believed = (demo.output / name for name in (VERIFIER, "policy", "trust"))
+    said = verify(*believed, len(demo.parties), copies)
     assert sorted(said) == sorted(copies)
     assert [file for file, one in said.items() if one["ok"]] == []
 
@@ -150,4 +149,4 @@ def test_a_verifier_without_a_verdict_is_an_error(demo: Run, tmp_path: Path) -> 
     trust.write_text("")
     (tmp_path / VERIFIER).write_text("raise SystemExit('broken')")
     with pytest.raises(DemoError, match="ended with 1: broken"):
-        verify(tmp_path / VERIFIER, policy, trust, demo.receipts)
+        verify(tmp_path / VERIFIER, policy, trust, 1, demo.receipts)
