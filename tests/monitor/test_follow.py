@@ -13,8 +13,8 @@ import pytest
 from auditlog.core.checkpoint import parse_policy
 from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.monitor.fork import verify_fork
+from auditlog.monitor.round import Round
 from auditlog.monitor.state import StateDirectory
-from auditlog.monitor.watch import Round
 from tests.monitor.tiled import Answer, Key, Site, TiledLog, look, served
 from tests.vectorset import own
 

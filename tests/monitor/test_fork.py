@@ -77,7 +77,7 @@ class TestProven:
         for log in sorted((HONEST, LIAR), key=lambda log: log.root(10)):
             text = log.text(10) + padding
             notes.append(text + b"\n" + log.key.line(text))
-        verdict = verify_fork(format_fork(Fork(*notes)), POLICY)
+        verdict = verify_fork(format_fork(Fork(notes[0], notes[1])), POLICY)
         assert verdict.b.note == notes[1]
 
     def test_it_reads_as_it_was_written(self) -> None:
