@@ -423,13 +423,20 @@ class TestState:
             assert [*(tmp_path / "m").glob(".*")] == []
 
     def test_time_is_up_and_the_next_round_goes_on(self, tmp_path: Path) -> None:
-        site = Site()
-        site.show(LOG, 1100)
+        site, log = Site(), TiledLog([b"entry %d" % i for i in range(5000)])
+        site.show(log, 5000)
         with served(site) as url:
-            done = look(tmp_path / "m", url, policy=POLICY, max_time=-1)
-            assert (done.status, done.size) == (1, 0)
-            assert "time is up after 0 of 1100 entries" in done.findings[0].text
-            assert look(tmp_path / "m", url, policy=POLICY).size == 1100
+            rounds = [
+                look(tmp_path / "m", url, policy=POLICY, max_time=-1) for _ in range(3)
+            ]
+        said = [str(done.findings) for done in rounds]
+        assert "time is up after 2048 of 5000 entries" in said[0]
+        assert "time is up after 4096 of 5000 entries" in said[1]
+        assert [(done.status, done.size) for done in rounds] == [
+            *((1, 0), (1, 0)),
+            (0, 5000),
+        ]
+        assert (rounds[2].root, rounds[2].foreign) == (log.root(5000), 5000)
 
     def test_progress_under_a_view_that_was_taken_back_is_given_up(
         self, tmp_path: Path
