@@ -6,6 +6,7 @@ import http.server
 import json
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -403,6 +404,29 @@ class TestState:
             file = tmp_path / "m" / "state.json"
             file.write_text(change(file.read_text()))  # type: ignore[operator]
             with pytest.raises(ConfigurationError, match=message):
+                look(tmp_path / "m", url, policy=POLICY)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda text: text.replace('"marks"', '"remarks"'),
+            lambda text: text.replace('"emitters":{}', '"emitters":[]'),
+            lambda text: text.replace('"marks":[]', '"marks":[[1]]'),
+        ],
+        ids=["field", "list", "pair"],
+    )
+    def test_a_damaged_account_is_refused(
+        self, tmp_path: Path, change: Callable[[str], str]
+    ) -> None:
+        site = Site()
+        site.show(LOG, 3)
+        with served(site) as url:
+            look(tmp_path / "m", url, policy=POLICY)
+            file = tmp_path / "m" / "state.json"
+            text = file.read_text()
+            assert change(text) != text
+            file.write_text(change(text))
+            with pytest.raises(ConfigurationError, match="move it away to begin anew"):
                 look(tmp_path / "m", url, policy=POLICY)
 
     def test_a_state_under_a_policy_that_does_not_believe_it(
