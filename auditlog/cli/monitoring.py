@@ -19,9 +19,10 @@ from auditlog.core.record import format_time
 from auditlog.monitor.account import Limits
 from auditlog.monitor.alerts import Gauge, Webhook, write_metrics
 from auditlog.monitor.findings import CODES
+from auditlog.monitor.round import Options, Round
 from auditlog.monitor.source import Source, Terms
 from auditlog.monitor.state import StateDirectory
-from auditlog.monitor.watch import Monitor, Options, Round
+from auditlog.monitor.watch import Monitor
 from auditlog.storage.files import read_secret
 
 __all__ = ["monitor"]

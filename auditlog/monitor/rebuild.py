@@ -72,16 +72,16 @@ def rebuild(size: int, edge: Edge, job: Job) -> Edge:
     end, saved, take = job.target.size, size, job.entries
     with ThreadPoolExecutor(_THREADS, "monitor") as threads:
         for batch in _batches(size, end, _BATCH if take is None else _BATCH // 2):
-            if time.monotonic() > job.deadline:
+            found = list(threads.map(lambda tile: _leaves(job, tile), batch))
+            size, edge = _grow(size, edge, found, job, threads)
+            late = size < end and time.monotonic() > job.deadline
+            if late or size - saved >= _SAVE_ENTRIES:
                 job.reached(size, edge)
+                saved = size
+            if late:  # looked at here, so that each round comes some way
                 raise AuditLogError(
                     f"time is up after {size} of {end} entries; the next round goes on"
                 )
-            found = list(threads.map(lambda tile: _leaves(job, tile), batch))
-            size, edge = _grow(size, edge, found, job, threads)
-            if size - saved >= _SAVE_ENTRIES:
-                job.reached(size, edge)
-                saved = size
         if edge_root(edge) != job.target.root:
             raise ContradictionError(
                 f"the leaf hashes that {job.source.url} serves do not give the root "

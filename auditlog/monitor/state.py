@@ -25,6 +25,7 @@ from auditlog.core.encoding import format_base64, parse_hash
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.core.record import canonical_json, check_fields, parse_json
 from auditlog.log.growth import Edge, edge_root
+from auditlog.monitor.account import Account
 from auditlog.storage.files import FileLock, storage_errors, write_durably
 
 __all__ = [
@@ -43,6 +44,7 @@ MAX_FILES = 64
 
 _MAX_STATE = 1 << 26
 _NAME_DIGITS = 16
+_NOT_OURS = (AttributeError, TypeError, ValueError)
 _FIELDS = {
     "followed": object,
     "origin": str,
@@ -145,7 +147,7 @@ class StateDirectory:
             with storage_errors(f"read {path}"):
                 data = path.read_bytes() if path.exists() else None
             return None if data is None else _parse(data, policy)
-        except (KeyError, TypeError, ValueError, AuditLogError) as error:
+        except (LookupError, *_NOT_OURS, AuditLogError) as error:
             raise ConfigurationError(
                 f"{path} is not what a monitor under this policy saved ({error}): "
                 "move it away to begin anew"
@@ -241,4 +243,7 @@ def _followed(fields: Mapping[str, Any], policy: Policy) -> Followed:
 
 def _place(fields: Mapping[str, Any]) -> Place:
     edge = tuple(tuple(map(parse_hash, hashes)) for hashes in fields["edge"])
-    return Place(fields["size"], edge, fields["start"], fields["account"])
+    account = fields["account"]
+    if account is not None:
+        Account.load(account)  # refuses what it could not go on from
+    return Place(fields["size"], edge, fields["start"], account)

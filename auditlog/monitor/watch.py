@@ -12,73 +12,28 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
 
-from auditlog.core.checkpoint import Policy, SignedCheckpoint
+from auditlog.core.checkpoint import SignedCheckpoint
 from auditlog.core.errors import AuditLogError, ConfigurationError, UntrustedError
 from auditlog.core.note import split_unverified_note
-from auditlog.monitor.account import NO_LIMITS, Limits
+from auditlog.monitor.account import NO_LIMITS
 from auditlog.monitor.alerts import Webhook, alert
 from auditlog.monitor.compare import ContradictionError, Tiles, compare
 from auditlog.monitor.evidence import Evidence
 from auditlog.monitor.findings import CODES, Finding, severity
 from auditlog.monitor.follow import Follower
 from auditlog.monitor.kept_tiles import KeptTiles
+from auditlog.monitor.round import Options, Round
 from auditlog.monitor.source import Source
 from auditlog.monitor.state import State, StateDirectory, open_pending
 from auditlog.monitor.views import View, look, look_at_all, meets_quorum
 
-__all__ = ["Monitor", "Options", "Round"]
+__all__ = ["Monitor"]
 
 _MAX_PENDING = 16
 _MAX_OUTBOX = 256
 _MAX_FINDINGS = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a monitor is to watch, and whom it believes."""
-
-    origin: str
-    policy: Policy
-    limits: Limits = NO_LIMITS
-    start: int = 0
-    """First entry to rebuild, of a log that was never followed."""
-    max_time: float = 3600.0
-    """Seconds of rebuilding in one round."""
-
-
-class Round(NamedTuple):
-    """What one round saw."""
-
-    origin: str
-    time: float
-    """Seconds since the epoch."""
-    status: int
-    """Exit status: what is the matter (`auditlog.monitor.findings`)."""
-    findings: tuple[Finding, ...]
-    size: int
-    """Entries under the last checkpoint that verified."""
-    root: bytes | None
-    start: int
-    """First of them that was rebuilt."""
-    served: int | None
-    """Size that the log showed; None if it showed none."""
-    entries: bool
-    """Whether entries are read, not only their hashes."""
-    foreign: int
-    """Entries that say nothing to us."""
-    anchors: dict[str, dict[str, Any]]
-    """Newest final attestation by anchor, as the log says: size and time."""
-    anchor_lag: float | None
-    """Seconds; None where entries are not read."""
-    silence: float | None
-    """Of the emitter at work that has said nothing for longest, seconds."""
-    vantages: tuple[tuple[str, int | None], ...]
-    """URL and size of each; None where it showed nothing."""
-    untold: int
-    """Alerts that the webhook has not taken yet."""
 
 
 class Monitor:
@@ -178,9 +133,11 @@ class Monitor:
             return
         followed = self._follower.state.followed
         self._remember(view.signed)
-        for known in (served.signed, followed.signed if followed else None):
-            if known and not self._agree(view.signed, known, [view.source]):
-                return
+        known = [served.signed, followed.signed if followed else None]
+        # Each of them, or a view that cannot be compared would shield the other.
+        agree = [self._agree(view.signed, one, [view.source]) for one in known if one]
+        if not all(agree):
+            return
         if served.signed and _is_ahead(view, served):
             self._stale(served, view.signed)
 

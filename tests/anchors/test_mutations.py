@@ -51,7 +51,7 @@ class World:
             anchors = self._anchors(index)
             for extra in (b"", None):
                 proof = self.log.proof(index, 6, extra=extra)
-                for some in (anchors, anchors[::-1], anchors[:2], anchors[1:]):
+                for some in (anchors[::-1], anchors[:2], anchors[1:3], anchors[2:]):
                     data = self.log.receipt(
                         decisions[index], "request/age", proof=proof, anchors=some
                     )

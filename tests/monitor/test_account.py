@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from auditlog.core.record import Entry, format_entry
+from auditlog.core.record import Entry, canonical_json, format_entry, parse_json
 from auditlog.monitor.account import Account, Limits
 from auditlog.monitor.findings import Finding, severity
 from tests.monitor.tiled import NOW, ORIGIN, Site, TiledLog, look, served
@@ -170,6 +170,36 @@ class TestAnchors:
             account._mark(index, BEGIN + index)
         assert len(account.dump()["marks"]) <= 4096
         assert account.lag(NOW) == 3600.0
+
+
+STORY = [
+    word("start", 0),
+    decision(0, 1),
+    decision(3, 2),
+    anchor(2, 3),
+    decision(3, 4),
+    word("beat", 60, next=5, open=[[4, 4]]),
+    word("start", 61, b"o" * 16),
+    gap(1, 1, 62),
+    b"not ours",
+    word("beat", 300, next=3, open=[]),
+    word("stop", 301, b"o" * 16, next=2),
+    gap(4, None, 302),
+    anchor(9, 303, "pending"),
+]
+
+
+@pytest.mark.parametrize("cut", range(len(STORY) + 1))
+def test_wherever_it_is_put_down_it_goes_on_the_same(cut: int) -> None:
+    first = account_of(*STORY[:cut])
+    state = parse_json(canonical_json(first.dump()), limit=1 << 20)
+    second = Account.load(state)
+    second.take_all(cut, STORY[cut:])
+    whole = account_of(*STORY)
+    assert second.dump() == whole.dump()
+    findings = [*second.findings(NOW, MINDS)]
+    assert findings == [*whole.findings(NOW, MINDS)]
+    assert set(kinds(findings)) == {"numbers", "unclean", "open", "anchors"}
 
 
 class TestBounds:

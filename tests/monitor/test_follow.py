@@ -6,6 +6,7 @@ import http.server
 import json
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from auditlog.core.checkpoint import parse_policy
 from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.monitor.fork import verify_fork
+from auditlog.monitor.round import Round
 from auditlog.monitor.state import StateDirectory
-from auditlog.monitor.watch import Round
 from tests.monitor.tiled import Answer, Key, Site, TiledLog, look, served
 from tests.vectorset import own
 
@@ -405,6 +406,29 @@ class TestState:
             with pytest.raises(ConfigurationError, match=message):
                 look(tmp_path / "m", url, policy=POLICY)
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda text: text.replace('"marks"', '"remarks"'),
+            lambda text: text.replace('"emitters":{}', '"emitters":[]'),
+            lambda text: text.replace('"marks":[]', '"marks":[[1]]'),
+        ],
+        ids=["field", "list", "pair"],
+    )
+    def test_a_damaged_account_is_refused(
+        self, tmp_path: Path, change: Callable[[str], str]
+    ) -> None:
+        site = Site()
+        site.show(LOG, 3)
+        with served(site) as url:
+            look(tmp_path / "m", url, policy=POLICY)
+            file = tmp_path / "m" / "state.json"
+            text = file.read_text()
+            assert change(text) != text
+            file.write_text(change(text))
+            with pytest.raises(ConfigurationError, match="move it away to begin anew"):
+                look(tmp_path / "m", url, policy=POLICY)
+
     def test_a_state_under_a_policy_that_does_not_believe_it(
         self, tmp_path: Path
     ) -> None:
@@ -423,13 +447,20 @@ class TestState:
             assert [*(tmp_path / "m").glob(".*")] == []
 
     def test_time_is_up_and_the_next_round_goes_on(self, tmp_path: Path) -> None:
-        site = Site()
-        site.show(LOG, 1100)
+        site, log = Site(), TiledLog([b"entry %d" % i for i in range(5000)])
+        site.show(log, 5000)
         with served(site) as url:
-            done = look(tmp_path / "m", url, policy=POLICY, max_time=-1)
-            assert (done.status, done.size) == (1, 0)
-            assert "time is up after 0 of 1100 entries" in done.findings[0].text
-            assert look(tmp_path / "m", url, policy=POLICY).size == 1100
+            rounds = [
+                look(tmp_path / "m", url, policy=POLICY, max_time=-1) for _ in range(3)
+            ]
+        said = [str(done.findings) for done in rounds]
+        assert "time is up after 2048 of 5000 entries" in said[0]
+        assert "time is up after 4096 of 5000 entries" in said[1]
+        assert [(done.status, done.size) for done in rounds] == [
+            *((1, 0), (1, 0)),
+            (0, 5000),
+        ]
+        assert (rounds[2].root, rounds[2].foreign) == (log.root(5000), 5000)
 
     def test_progress_under_a_view_that_was_taken_back_is_given_up(
         self, tmp_path: Path

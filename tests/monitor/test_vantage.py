@@ -7,7 +7,7 @@ import pytest
 
 from auditlog.core.checkpoint import parse_policy
 from auditlog.monitor.fork import verify_fork
-from auditlog.monitor.watch import Round
+from auditlog.monitor.round import Round
 from tests.monitor.tiled import ORIGIN, Key, Site, TiledLog, look, served
 
 LOG = TiledLog([b"entry %d" % i for i in range(700)])
@@ -130,6 +130,17 @@ def test_two_vantage_points_of_which_one_lies(tmp_path: Path) -> None:
         done = look(tmp_path / "m", url, policy=POLICY, vantages=[honest, lying])
     assert (done.status, found(done)) == (10, ["fork"])
     assert proven(tmp_path / "m") == {(600, LOG.root(600)), (500, LIAR.root(500))}
+
+
+def test_a_view_that_cannot_be_compared_shields_no_other(tmp_path: Path) -> None:
+    site = site_of(LOG, 400)
+    witness = Site({f"{NAMED}/checkpoint": LIAR.note(350)})
+    with served(site) as url, served(witness) as other:
+        look(tmp_path / "m", url, policy=POLICY)
+        site.files = {"checkpoint": LOG.note(600)}
+        done = look(tmp_path / "m", url, policy=POLICY, vantages=[other])
+    assert (done.status, set(found(done))) == (10, {"unchecked", "fork"})
+    assert proven(tmp_path / "m") == {(400, LOG.root(400)), (350, LIAR.root(350))}
 
 
 class TestSaysNothingAgainstTheLog:

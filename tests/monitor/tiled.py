@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from auditlog.core.checkpoint import parse_policy
 from auditlog.monitor.account import NO_LIMITS, Limits
 from auditlog.monitor.alerts import Webhook
+from auditlog.monitor.round import Options, Round
 from auditlog.monitor.source import Source, Terms
 from auditlog.monitor.state import StateDirectory
-from auditlog.monitor.watch import Monitor, Options, Round
+from auditlog.monitor.watch import Monitor
 from tests.reference import MTH
 
 __all__ = ["NOW", "Answer", "Site", "TiledLog", "look", "served"]
