@@ -65,11 +65,7 @@ def parse_header(data: bytes) -> Header:
     Raises:
         MalformedError: it is no header.
     """
-    if len(data) > MAX_HEADER:
-        raise MalformedError(f"expected a block header of up to {MAX_HEADER} bytes")
-    items = decode(data)
-    if isinstance(items, bytes) or len(items) not in _FIELDS:
-        raise MalformedError("expected a block header of 15 or more fields")
+    items = _fields(data)
     return Header(
         keccak(data),
         _bytes(items[0], 32),
@@ -78,6 +74,15 @@ def parse_header(data: bytes) -> Header:
         decode_integer(items[8]),
         decode_integer(items[11]) * 1_000_000,
     )
+
+
+def _fields(data: bytes) -> Sequence[Item]:
+    if len(data) > MAX_HEADER:
+        raise MalformedError(f"expected a block header of up to {MAX_HEADER} bytes")
+    items = decode(data)
+    if isinstance(items, bytes) or len(items) not in _FIELDS:
+        raise MalformedError("expected a block header of 15 or more fields")
+    return items
 
 
 def believed(
@@ -118,7 +123,7 @@ def believed(
 def _check_descent(headers: Sequence[bytes]) -> None:
     """Walk back from the last, which is trusted, so that strangers cost no time."""
     for child, parent in zip(headers[:0:-1], headers[-2::-1], strict=True):
-        if parse_header(child).parent != keccak(parent):
+        if _fields(child)[0] != keccak(parent):
             raise VerificationError("expected each header to be the child of the last")
 
 

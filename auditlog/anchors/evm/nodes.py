@@ -15,11 +15,9 @@ __all__ = ["Nodes"]
 
 _T = TypeVar("_T")
 
-_TOO_CHEAP = ("underpriced", "less than block base fee", "fee too low")
+_TOO_CHEAP = ("underpriced", "less than block base fee", "fee too low", "feetoolow")
 _ON_ITS_WAY = (
-    "already known",
-    "already imported",
-    "known transaction",
+    *("already known", "alreadyknown", "already imported", "known transaction"),
     "nonce too low",
 )
 """As nodes say it: there is no other sign."""

@@ -78,7 +78,8 @@ def bring(url: str, file: Path, digest: bytes, steps: Steps, *, blocks: bool) ->
 
     def counted(self: Node, method: str, *params: object) -> object:
         answer = real(self, method, *params)
-        steps.done()
+        if method != "anvil_mine":  # which is ours
+            steps.done()
         return answer
 
     Node.call = counted  # type: ignore[method-assign]  # the same, and it counts
@@ -136,14 +137,14 @@ def kill(url: str, directory: Path) -> None:
 
 
 def race(url: str, directory: Path) -> None:
-    """Let two anchor three digests each; make blocks meanwhile."""
+    """Let two anchor two digests each; make blocks meanwhile."""
 
     def several(first: int) -> None:
-        for number in range(first, first + 3):
+        for number in range(first, first + 2):
             file = directory / f"{number}.json"
             bring(url, file, digest_of(number), Steps(None), blocks=False)
 
-    running = {child(partial(several, first)) for first in (1, 4)}
+    running = {child(partial(several, first)) for first in (1, 3)}
     try:
         while running:
             pid, status = os.waitpid(-1, os.WNOHANG)

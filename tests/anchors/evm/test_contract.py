@@ -69,10 +69,17 @@ class TestConsistent:
         call = ("consistent", old, root(5), new, root(5), [root(1)] * count)
         assert shared.call(*call) == (False,)
 
-    def test_a_proof_of_a_thousand_hashes_ends_early(self, shared: Vm) -> None:
-        given = proof(100, 300)
-        call = ("consistent", 100, root(100), 300, root(300), given + [OTHER] * 1000)
+    @pytest.mark.parametrize(("old", "new", "claimed"), [(4, 8, 64), (3, 300, 4)])
+    def test_a_proof_to_a_tree_of_another_size(
+        self, shared: Vm, old: int, new: int, claimed: int
+    ) -> None:
+        call = ("consistent", old, root(old), claimed, root(new), proof(old, new))
         assert shared.call(*call) == (False,)
+
+    def test_a_proof_of_a_thousand_hashes_ends_early(self, shared: Vm) -> None:
+        given = proof(100, 300) + [bytes(32)] * 1000
+        call = ("consistent", 100, root(100), 300, root(300), given)
+        assert shared.call(*call, gas=500_000) == (False,)
 
 
 def _change(

@@ -32,11 +32,11 @@ def indexed(count: int, seed: int = 1) -> dict[bytes, bytes]:
     }
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 16, 17, 127, 128, 129, 300])
+@pytest.mark.parametrize("count", [1, 2, 3, 16, 17, 128, 129])
 def test_proofs_as_the_library_makes_them(count: int) -> None:
     values = indexed(count)
     trie = of_library(values)
-    for key in [*list(values)[::7], rlp.encode(count), rlp.encode(70_000)]:
+    for key in [*list(values)[::9], rlp.encode(count), rlp.encode(70_000)]:
         root, proof = prove(values, key)
         assert root == trie.root_hash
         assert proof == way(trie, key)
@@ -46,10 +46,11 @@ def test_proofs_as_the_library_makes_them(count: int) -> None:
 def test_keys_of_hashes_and_absence() -> None:
     values = {keccak(b"%d" % n): b"%d" % n for n in range(300)}
     root = of_library(values).root_hash
-    for number in range(0, 600, 47):
+    for number in range(0, 600, 83):
         key = keccak(b"%d" % number)
-        assert prove(values, key)[0] == root
-        assert look_up(root, key, prove(values, key)[1]) == values.get(key)
+        made, proof = prove(values, key)
+        assert made == root
+        assert look_up(root, key, proof) == values.get(key)
 
 
 @given(

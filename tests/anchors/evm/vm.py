@@ -32,9 +32,11 @@ class Vm:
         self.contract: str = made["contract_address"]
         self.deployed = int(made["gas_used"])
 
-    def call(self, name: str, *arguments: Any, sender: int = 0) -> tuple[Any, ...]:
+    def call(
+        self, name: str, *arguments: Any, sender: int = 0, gas: int = 3_000_000
+    ) -> tuple[Any, ...]:
         """Return what a function answers; nothing is changed."""
-        message = self._message(name, arguments, sender)
+        message = {**self._message(name, arguments, sender), "gas": gas}
         try:
             data = self.tester.call(message)
         except TransactionFailed as error:
