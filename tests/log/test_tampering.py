@@ -221,7 +221,7 @@ NO_EVIDENCE = {
     *("anchors.toml", "anchors.lock"),
     *("log.sqlite3", "log.sqlite3.lock", "log.sqlite3-wal", "log.sqlite3-shm"),
 }
-"""Locks, a marker of place, whom to ask; and the database, which the matrix is about."""
+"""Locks, a place, whom to ask; and the database, which the matrix is about."""
 
 
 @pytest.mark.parametrize("name", FILES)
