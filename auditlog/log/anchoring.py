@@ -108,7 +108,8 @@ class Anchoring:
                 return []
             with ExitStack() as locks:
                 # In one order everywhere, or two rounds could wait for each other.
-                for path in sorted({one.paths.anchor_lock for one in self._logs}):
+                files = {one.paths.anchor_lock.resolve() for one in self._logs}
+                for path in sorted(files):
                     locks.enter_context(FileLock(path, patience))
                 return _at_once(works, when)
 

@@ -129,17 +129,15 @@ class AttestationCheck:
             yield "belongs to no checkpoint"
         told = self._told.get((row.size, row.anchor), [])
         kept = [one for one in told if one.word.state != "failed"]
-        if not any(one.id == row.id for one in kept):
+        same = next((one for one in kept if one.id == row.id), None)
+        if same is None:
             if self._may_come(row, kept):
                 unchecked["attestation of which no entry tells yet"] += 1
             else:
                 yield "is not as the entries about it say"
             return
-        (same,) = [one for one in kept if one.id == row.id]
         if not _tells_of(same, row):
             yield f"is not as entry {same.index} says"
-        elif same is not kept[-1]:
-            yield f"is older than entry {kept[-1].index} says"
         if kept[0].time != row.submitted:
             yield f"was submitted at another time than entry {kept[0].index} says"
 
@@ -164,32 +162,34 @@ class AttestationCheck:
         digest = anchor_digest(note)
         for one in told:
             if one.word.digest != digest:
-                yield (
-                    f"entry {one.index}",
-                    f"tells of another checkpoint of size {size}",
-                )
+                what = f"tells of another checkpoint of size {size}"
+                yield f"entry {one.index}", what
         kept = [one for one in told if one.word.state != "failed"]
-        stored = self._stored_states(size, anchor) if kept else {}
-        if kept and stored == {}:
-            yield where, f"is missing, of which entry {kept[-1].index} tells"
-        for one in kept:
-            if one.word.state == "final" and stored not in (
-                {},
-                {one.word.evidence: "final"},
-            ):
-                yield where, f"is not what entry {one.index} says was final"
+        if kept:
+            for what in self._kept_problems(size, anchor, kept):
+                yield where, what
 
-    def _stored_states(self, size: int, anchor: str) -> dict[bytes | None, str]:
-        """Return hash and state of what is stored now: it may have moved on since."""
+    def _kept_problems(
+        self, size: int, anchor: str, kept: Sequence[_Told]
+    ) -> Iterator[str]:
+        """Compare with what is stored now: it may have moved on since we began."""
         try:
             rows = self._store.attestations(size)
         except StorageError:
-            return {None: ""}  # it has been said
-        return {
-            sha256(row.evidence).digest(): row.state
-            for row in rows
-            if row.anchor == anchor
-        }
+            return  # it has been said
+        row = next((one for one in rows if one.anchor == anchor), None)
+        last = kept[-1]
+        if row is None:
+            yield f"is missing, of which entry {last.index} tells"
+            return
+        stored = sha256(row.evidence).digest(), row.state
+        *earlier, newest = [(one.word.evidence, one.word.state) for one in kept]
+        if stored != newest and stored in earlier:
+            yield f"is older than entry {last.index} says"
+        for one in kept:
+            said = one.word.evidence, one.word.state
+            if one.word.state == "final" and stored != said:
+                yield f"is not what entry {one.index} says was final"
 
     def _note(self, size: int) -> bytes | None:
         try:

@@ -13,7 +13,7 @@ from auditlog.core.errors import MalformedError
 from auditlog.core.record import Entry, format_entry, parse_entry
 from auditlog.log.anchor_entry import REASONS, Word, parse_word
 from auditlog.log.anchor_ledger import Ledger
-from auditlog.log.check import CheckReport, check_log
+from auditlog.log.check import CheckReport, _Check, check_log
 from auditlog.log.directory import LogDirectory, create_log
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
@@ -214,6 +214,26 @@ def test_what_a_running_service_is_given_meanwhile_is_no_problem(
 
     assert check_log(log, progress=service).problems == ()
     assert check_log(log).problems == ()
+
+
+def test_what_becomes_final_while_the_check_begins_is_no_problem(
+    log: LogDirectory,
+) -> None:
+    check = _Check(log, lambda done, of: None, 90.0)
+    _keep(log, 8, "final", FINAL)
+    _sign(log)
+    assert check.run().problems == ()
+
+
+def test_an_entry_that_stands_twice_is_a_problem_not_a_fault(log: LogDirectory) -> None:
+    with sqlite3.connect(log.paths.database) as db:
+        db.execute(
+            "INSERT INTO spool SELECT (SELECT max(first + count) FROM spool), count, "
+            "entries FROM spool WHERE first = 4"
+        )
+    db.close()
+    said = _said(check_log(log))
+    assert any("has the id of an earlier entry" in one for one in said)
 
 
 # --- the format -----------------------------------------------------------------------

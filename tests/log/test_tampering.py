@@ -218,9 +218,10 @@ FILES: dict[str, list[tuple[Callable[[bytes], bytes] | None, str]]] = {
 }
 NO_EVIDENCE = {
     *(".gitignore", "place", "init.lock", "sequencer.lock", "journal/.lock"),
+    *("anchors.toml", "anchors.lock"),
     *("log.sqlite3", "log.sqlite3.lock", "log.sqlite3-wal", "log.sqlite3-shm"),
 }
-"""Locks, a marker of place; and the database, which the matrix is about."""
+"""Locks, a place, whom to ask; and the database, which the matrix is about."""
 
 
 @pytest.mark.parametrize("name", FILES)
