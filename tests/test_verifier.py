@@ -449,7 +449,7 @@ def test_several_files_end_with_the_most_severe(
     good = files.write("good", RECEIPT)
     log = MemoryLog(entries=LOG.entries)
     note = log.checkpoint(cosigners=())
-    proof = log.proof(0, note=note)
+    proof = log.proof(0, note=note, extra=None)
     failed = files.write("failed", RECEIPT.replace(b"POST", b"PUSH"))
     untrusted = files.write("untrusted", log.receipt(DECISION, proof=proof))
     malformed = files.write("malformed", b"{}")

@@ -78,7 +78,7 @@ def anchor_of(
     """Return an anchor for a receipt: entry `index` under a note that was stamped."""
     note = note_of(log, size)
     evidence = stamper.stamp(anchor_digest(note), time)
-    return Anchor(KIND, log.proof(index, size, note=note), evidence)
+    return Anchor(KIND, log.proof(index, size, note=note, extra=None), evidence)
 
 
 def renewed(

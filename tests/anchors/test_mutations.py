@@ -71,7 +71,7 @@ class World:
         evidence = A.stamp(top, HONEST["A"]) | {"batch": format_path(paths[1])}
         return (
             renewed(self.log, old, C, TIME + 40 * DAY),
-            Anchor(KIND, self.log.proof(index, 6, note=note), evidence),
+            Anchor(KIND, self.log.proof(index, 6, note=note, extra=None), evidence),
             anchor_of(self.log, index, B, HONEST["B"], 5),
             anchor_of(self.log, index, STRANGER, TIME, 6),
             anchor_of(self.log, index, OLD, TIME - DAY, 6),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from auditlog.core.errors import AuditLogError, MalformedError
 from auditlog.core.note import ED25519
+from auditlog.core.proof import format_tlog_proof, parse_tlog_proof
 from auditlog.core.receipt import (
     Anchor,
     Disclosure,
@@ -18,6 +19,7 @@ from auditlog.core.receipt import (
     Related,
     format_receipt,
     parse_receipt,
+    with_checksum,
 )
 from auditlog.core.record import canonical_json
 from tests.receipts import MemoryLog, make_decision
@@ -32,7 +34,7 @@ FULL = Receipt(
     opening=DECISION.opening,
     disclosures=DECISION.disclose("request", "request/age", "context/target"),
     secret=DECISION.secret,
-    anchors=(Anchor("rfc3161", PROOF, {"token": "AA=="}),),
+    anchors=(with_checksum(Anchor("rfc3161", PROOF, {"token": "AA=="})),),
     related=(Related("key", LOG.entries[1], LOG.proof(1)),),
 )
 BYTES_16 = st.binary(min_size=16, max_size=16)
@@ -303,6 +305,40 @@ def test_what_no_receipt_may_hold_is_not_written(
 ) -> None:
     with pytest.raises(MalformedError, match=message):
         format_receipt(replace(FULL, **changes))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "rfc3162"},
+        {"evidence": {"token": "AA=="}, "kind": "evm"},
+        {"evidence": {"token": "AB=="}},
+        {"evidence": {"token": "AA==", "more": 1}},
+        {"proof": LOG.proof(1, extra=None)},
+        {"proof": LOG.proof(0, extra=b"")},
+        {"proof": LOG.proof(0, extra=bytes(32))},
+    ],
+    ids=range(7),
+)
+def test_damage_of_an_anchor_shows_to_those_who_cannot_check_it(
+    change: dict[str, Any],
+) -> None:
+    (anchor,) = FULL.anchors
+    extra = parse_tlog_proof(anchor.proof).extra
+    changed = anchor._replace(**change)
+    if "proof" in change and parse_tlog_proof(changed.proof).extra is None:
+        proof = parse_tlog_proof(changed.proof)._replace(extra=extra)
+        changed = changed._replace(proof=format_tlog_proof(proof))
+    with pytest.raises(
+        MalformedError, match=r"^expected an anchor as issued, got a changed one$"
+    ):
+        parse_receipt(format_receipt(replace(FULL, anchors=(changed,))))
+
+
+def test_others_may_leave_the_checksum_of_an_anchor_out() -> None:
+    anchor = Anchor("x", LOG.proof(0, extra=None), 1)
+    receipt = replace(FULL, anchors=(anchor,))
+    assert parse_receipt(format_receipt(receipt)).anchors == (anchor,)
 
 
 JSON = st.recursive(

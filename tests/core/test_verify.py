@@ -852,7 +852,9 @@ def test_a_full_opening_finds_lies_in_what_is_not_disclosed(
 def test_anchors_are_not_checked_without_a_trust_file_and_the_verdict_says_so() -> None:
     decision = make_decision()
     log = log_of(decision)
-    anchors = tuple(Anchor(kind, log.proof(1), "AA==") for kind in ("rfc3161", "x"))
+    anchors = tuple(
+        Anchor(kind, log.proof(1, extra=None), "AA==") for kind in ("rfc3161", "x")
+    )
     verdict = verify_receipt(log.receipt(decision, anchors=anchors), log.policy())
     point = "anything by its anchors: that takes a trust file"
     assert verdict.not_proven[-1] == point

@@ -37,8 +37,8 @@ class Run(NamedTuple):
     @property
     def parties(self) -> set[str]:
         """Who vouches for times in this run."""
-        tables = (*self.trust.authorities, *self.trust.chains)
-        return {table.party for table in tables}
+        chains = {table.party for table in self.trust.chains}
+        return chains | {table.party for table in self.trust.authorities}
 
     @property
     def receipts(self) -> dict[str, bytes]:

@@ -126,8 +126,10 @@ def test_a_byte_more_or_less_is_refused(demo: Run, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_built_verifier_refuses_damage_too(demo: Run, name: str) -> None:
     copies = damaged_copies(demo.receipts[f"{name}.receipt.json"], 40)
-    believed = (demo.output / name for name in (VERIFIER, "policy", "trust"))
-    said = verify(*believed, len(demo.parties), copies)
+    verifier, policy, trust = (
+        demo.output / name for name in (VERIFIER, "policy", "trust")
+    )
+    said = verify(verifier, policy, trust, len(demo.parties), copies)
     assert sorted(said) == sorted(copies)
     assert [file for file, one in said.items() if one["ok"]] == []
 
