@@ -35,8 +35,10 @@ __all__ = [
     "swap_entries",
 ]
 
+_ANCHOR = "auditlog.anchor.v1"
 INVENTED = 2
-"""Decisions that `rebuild_without` makes up, so that the log does not look shorter."""
+"""Decisions that `rebuild_without` makes up for the one that it drops; and one for each
+entry that told of an anchor, so that the log does not look shorter."""
 
 
 class Stored(NamedTuple):
@@ -52,6 +54,8 @@ class Stored(NamedTuple):
 def copy_log(source: Path, target: Path) -> Path:
     """Copy a stopped log's directory, keys and all; return `target`."""
     shutil.copytree(source, target)
+    # Without it the product does not notice that this is a copy.
+    (target / "place").unlink()
     return target
 
 
@@ -99,6 +103,8 @@ def swap_entries(directory: Path, one: int, other: int) -> None:
 def rebuild_without(directory: Path, index: int) -> None:
     """Make another history: one decision never was, `INVENTED` others were instead.
 
+    Nor was it ever anchored: what tells of the true history is left out.
+
     The numbers of the emitter are closed up, all content is sealed again for the
     entries that changed by it, the tree is built anew by the product's own sequencer,
     and its checkpoint is signed with the log's own keys.
@@ -106,10 +112,12 @@ def rebuild_without(directory: Path, index: int) -> None:
 
     def change(log: LogDirectory, stored: list[Stored]) -> None:
         dropped = parse_entry(stored.pop(index).entry).data
-        for number, one in enumerate(stored):
-            entry = _closed_up(parse_entry(one.entry), dropped)
-            stored[number] = _sealed_again(log, one, format_entry(entry))
-        stored += _invented(log, stored, dropped["emitter"])
+        kept = [one for one in stored if _type(one) != _ANCHOR]
+        more = INVENTED + len(stored) - len(kept)
+        for number, one in enumerate(kept):
+            entry = _closed_up(parse_entry(one.entry), dropped, more)
+            kept[number] = _sealed_again(log, one, format_entry(entry))
+        stored[:] = kept + _invented(log, kept, dropped["emitter"], more)
 
     _change(directory, change)
     _forget_history(directory)
@@ -159,11 +167,15 @@ def _write(database: sqlite3.Connection, stored: list[Stored]) -> None:
 
 def _forget_history(directory: Path) -> None:
     with open_log(directory) as log, closing(_connect(log)) as database, database:
-        for table in ("objects", "checkpoints", "cosignatures"):
+        for table in ("objects", "checkpoints", "cosignatures", "attestations"):
             database.execute(f"DELETE FROM {table}")  # noqa: S608  names from above
         database.execute(
             "UPDATE head SET generation = 0, size = 0, root = ?", (EMPTY_ROOT,)
         )
+
+
+def _type(one: Stored) -> str:
+    return parse_entry(one.entry).type
 
 
 def _sealed_again(
@@ -191,7 +203,7 @@ def _row(row: tuple[Any, ...], entry: Entry) -> tuple[Any, ...]:
     return (id_, type_, time, emitter, sequence, *rest)
 
 
-def _closed_up(entry: Entry, dropped: dict[str, Any]) -> Entry:
+def _closed_up(entry: Entry, dropped: dict[str, Any], more: int) -> Entry:
     """Return the entry as if the dropped decision's number had never been given."""
     data = dict(entry.data)
     if data.get("emitter") != dropped["emitter"]:
@@ -199,11 +211,13 @@ def _closed_up(entry: Entry, dropped: dict[str, Any]) -> Entry:
     if data.get("sequence", -1) > dropped["sequence"]:
         data["sequence"] -= 1
     if data.get("next", -1) > dropped["sequence"]:
-        data["next"] += INVENTED - 1 if data["state"] == "stop" else -1
+        data["next"] += more - 1 if data["state"] == "stop" else -1
     return replace(entry, data=data)
 
 
-def _invented(log: LogDirectory, stored: list[Stored], emitter: str) -> list[Stored]:
+def _invented(
+    log: LogDirectory, stored: list[Stored], emitter: str, count: int
+) -> list[Stored]:
     """Make up decisions: real ones again, under new ids, times and numbers."""
     decided = [
         (entry, one)
@@ -213,7 +227,7 @@ def _invented(log: LogDirectory, stored: list[Stored], emitter: str) -> list[Sto
     ]
     following = 1 + max(entry.data["sequence"] for entry, _ in decided)
     invented = []
-    for number, (entry, one) in enumerate(decided[:INVENTED]):
+    for number, (entry, one) in enumerate(decided[:count]):
         time = decided[-1][0].time + 1 + number
         data = {**entry.data, "sequence": following + number}
         made = replace(entry, id=new_id(time), time=time, data=data)

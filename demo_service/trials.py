@@ -19,7 +19,7 @@ from auditlog.core.checkpoint import Checkpoint, Policy, parse_checkpoint
 from auditlog.core.errors import AuditLogError, UntrustedError, VerificationError
 from auditlog.core.note import split_unverified_note
 from auditlog.core.proof import AddCheckpoint, format_add_checkpoint
-from auditlog.core.receipt import Anchor, format_receipt, parse_receipt
+from auditlog.core.receipt import format_receipt, parse_receipt, with_checksum
 from auditlog.core.record import format_id
 from auditlog.core.verify import compare_receipts, verify_receipt
 from auditlog.log.check import CheckReport, check_log
@@ -196,13 +196,13 @@ class Trials:
         """Lend the anchors of the true history to the other one."""
         new = parse_receipt(_receipt_at(copy, self._index))
         old = parse_receipt(self._evidence.receipt).anchors
-        lent = tuple(Anchor(one.kind, new.proof, one.evidence) for one in old)
         policy, trust = self._operator_alone(), self._evidence.trust
-        for one in lent:
-            receipt = format_receipt(replace(new, anchors=(one,)))
+        for one in old:
+            lent = with_checksum(one._replace(proof=new.proof))
+            receipt = format_receipt(replace(new, anchors=(lent,)))
             said = _refusal(partial(verify_anchored_receipt, receipt, policy, trust))
             _expect(f"anchor 1 ({one.kind})", said)
-        return Finding(CAUGHT, f"time: none of the {len(lent)} attestations fits it")
+        return Finding(CAUGHT, f"time: none of the {len(old)} attestations fits it")
 
     def _came_late(self, copy: Path) -> Finding:
         """Ask for a stamp of the other history, which can only be a later one."""
