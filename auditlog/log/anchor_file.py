@@ -156,6 +156,10 @@ class AnchorFile:
             )
         except AuditLogError as error:
             raise ConfigurationError(f"{where}: {error}") from None
+        # Without its message, which may hold anything, a key even.
+        except Exception as error:  # noqa: BLE001
+            kind = type(error).__name__
+            raise ConfigurationError(f"{where}: a fault of ours ({kind})") from None
         assert (anchor.name, anchor.kind) == (table.name, table.kind)
         return anchor
 

@@ -6,11 +6,11 @@ which `Ledger.complete` does before the next attempt.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from auditlog.anchors.attestation import Attestation, anchor_digest
+from auditlog.anchors.attestation import anchor_digest
 from auditlog.core.errors import ConflictError, MalformedError, StorageError
-from auditlog.core.record import Entry, canonical_json, parse_entry, parse_json
+from auditlog.core.record import Entry, parse_entry
 from auditlog.log.anchor_entry import ANCHOR, Word, parse_word, row_id
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
@@ -25,20 +25,14 @@ from auditlog.storage import (
 
 __all__ = [
     "EMITTER",
-    "MAX_EVIDENCE",
     "Ledger",
     "LedgerStore",
     "Target",
-    "attestation_of",
-    "evidence_bytes",
     "failures_of",
     "recent_words",
 ]
 
 EMITTER = "auditlog.emitter.v1"
-MAX_EVIDENCE = 1 << 20
-"""Bytes of the longest evidence that is kept; a receipt may hold several."""
-
 _CHUNK = 1024
 _RECENT = 10_000
 """Entries that are searched for earlier attempts when a process starts."""
@@ -207,40 +201,6 @@ class Ledger:
             if self._store.read(row.index, row.index + 1) != [item.entry]:
                 raise
         self._wake()
-
-
-def attestation_of(row: AttestationRow) -> tuple[Attestation, Any]:
-    """Return what an anchor gave, and the path that leads to it in a batch, if any.
-
-    Raises:
-        MalformedError: the row was not stored by us.
-    """
-    evidence = parse_json(row.evidence, limit=MAX_EVIDENCE)
-    if type(evidence) is not dict or row.state not in ("pending", "final"):
-        raise MalformedError(f"the attestation of size {row.size} is damaged")
-    path = evidence.pop("batch", None)
-    state: Literal["pending", "final"]
-    state = "final" if row.state == "final" else "pending"
-    return Attestation(row.kind, state, evidence), path
-
-
-def evidence_bytes(attestation: Attestation, path: Any) -> bytes:
-    """Return evidence as it is stored, together with its path in a batch, if any.
-
-    Raises:
-        MalformedError: it is too long, no JSON of ours, or takes a name that is ours.
-    """
-    evidence = dict(attestation.evidence)
-    if {"batch", "renewal"} & evidence.keys():
-        raise MalformedError("expected evidence without batch or renewal of its own")
-    if path is not None:
-        evidence["batch"] = path
-    data = canonical_json(evidence)
-    if len(data) > MAX_EVIDENCE:
-        raise MalformedError(
-            f"expected at most {MAX_EVIDENCE} bytes of evidence, got {len(data)}"
-        )
-    return data
 
 
 def failures_of(store: LedgerStore, anchor: str) -> tuple[int, float]:

@@ -6,28 +6,26 @@ but an answer, and asks again; what is stored as pending is never submitted agai
 
 import logging
 import os
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from auditlog.anchors.attestation import Anchor, Attestation
 from auditlog.anchors.batch import aggregate, anchored_digest, format_path, parse_path
-from auditlog.core.errors import AuditLogError, MalformedError
-from auditlog.log.anchor_entry import Word, reason_of
-from auditlog.log.anchor_ledger import (
-    Ledger,
-    Target,
+from auditlog.log.anchor_answer import (
+    Failure,
+    answer_of,
     attestation_of,
+    checked,
     evidence_bytes,
 )
+from auditlog.log.anchor_entry import Word
+from auditlog.log.anchor_ledger import Ledger, Target
 from auditlog.log.anchor_pace import Backoff, Pace
 from auditlog.metrics import SILENT, Observer
 from auditlog.storage import AttestationRow
 
 __all__ = ["AnchorWork", "Outcome", "When"]
-
-_T = TypeVar("_T")
 
 _log = logging.getLogger("auditlog")
 
@@ -55,11 +53,6 @@ class Outcome(NamedTuple):
     """``pending``, ``final`` or ``failed``."""
     reason: str | None = None
     """Of a failure, see `auditlog.log.anchor_entry.REASONS`."""
-
-
-class _Failure(NamedTuple):
-    reason: str
-    text: str
 
 
 class AnchorWork:
@@ -169,10 +162,12 @@ class AnchorWork:
         now, attempt = self._clock(), self._pace.asking.failures + 1
         digest, paths = self._together([target.digest for _, target in targets])
         pending = self._pending()
-        got = self._ask(
-            lambda: self._checked(self.anchor.submit(digest, pending, now=now))
+        got = answer_of(
+            lambda: checked(
+                self.anchor.submit(digest, pending, now=now), self.anchor.kind
+            )
         )
-        if isinstance(got, _Failure):
+        if isinstance(got, Failure):
             return self._failed(targets, got, attempt, self._pace.asking)
         for (ledger, target), path in zip(targets, paths, strict=True):
             row = self._row(target.size, got, path, submitted=0)
@@ -185,8 +180,9 @@ class AnchorWork:
         name, kind = self.anchor.name, self.anchor.kind
         rows = [row for ledger in self._ledgers for row in ledger.pending(name, kind)]
         rows.sort(key=lambda row: (row.submitted, row.size))
-        found = map(_pending_of, rows)
-        return [attestation for attestation in found if attestation is not None]
+        found = [answer_of(partial(attestation_of, row)) for row in rows]
+        # One that somebody damaged is no reason to ask for nothing any more.
+        return [one[0] for one in found if not isinstance(one, Failure)]
 
     def _together(self, digests: Sequence[bytes]) -> tuple[bytes, list[Any]]:
         """Return what is anchored for all digests, and the path of each as evidence."""
@@ -255,8 +251,8 @@ class AnchorWork:
         what, now = (number, row.size), self._clock()
         attempt = self._pace.looking.failures + 1
         digest = ledger.digest(row.size)
-        got = self._ask(lambda: self._upgraded(digest, row, now))
-        if isinstance(got, _Failure):
+        got = answer_of(lambda: self._upgraded(digest, row, now))
+        if isinstance(got, Failure):
             lasting = got.reason not in _TEMPORARY
             self._pace.looked(what, now, changed=False, lasting=lasting)
             targets = [(ledger, Target(row.size, digest))]
@@ -279,32 +275,10 @@ class AnchorWork:
         before, path = attestation_of(row)
         if path is not None:
             digest = anchored_digest(digest, parse_path(path))
-        got = self._checked(self.anchor.upgrade(digest, before, now=now))
+        got = checked(self.anchor.upgrade(digest, before, now=now), row.kind)
         return self._row(row.size, got, path, row.submitted)
 
     # --- attempts ---------------------------------------------------------------------
-
-    def _ask(self, ask: Callable[[], _T]) -> _T | _Failure:
-        """Return what an anchor gives, or why it gives nothing."""
-        try:
-            return ask()
-        except AuditLogError as error:
-            return _Failure(reason_of(error), str(error))
-        # A fault in what others wrote must not end the thread that anchors.
-        except Exception as error:  # noqa: BLE001
-            # Without its message, which may hold anything, a key even.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            kind = type(error).__name__
-            text = f"{kind} at {place.filename}:{place.lineno}"
-            return _Failure(reason_of(error), text)
-
-    def _checked(self, got: Attestation) -> Attestation:
-        if got.kind != self.anchor.kind or got.state not in ("pending", "final"):
-            raise MalformedError(
-                f"expected an attestation of kind {self.anchor.kind}, pending or final"
-            )
-        evidence_bytes(got, None)
-        return got
 
     def _succeeded(
         self, targets: Sequence[tuple[Ledger, Target]], state: str
@@ -318,7 +292,7 @@ class AnchorWork:
     def _failed(
         self,
         targets: Sequence[tuple[Ledger, Target]],
-        failure: _Failure,
+        failure: Failure,
         attempt: int,
         backoff: Backoff,
     ) -> list[Outcome]:
@@ -352,11 +326,3 @@ class AnchorWork:
         while self._unsaid:
             self._unsaid[0]()
             del self._unsaid[0]
-
-
-def _pending_of(row: AttestationRow) -> Attestation | None:
-    """Return a pending attestation; None if somebody damaged it."""
-    try:
-        return attestation_of(row)[0]
-    except MalformedError:
-        return None

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from auditlog.anchors.attestation import anchor_digest
 from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.record import Entry, canonical_json, parse_json
+from auditlog.log.anchor_answer import MAX_EVIDENCE
 from auditlog.log.anchor_entry import ANCHOR, Word, parse_word, row_id
-from auditlog.log.anchor_ledger import MAX_EVIDENCE, LedgerStore
+from auditlog.log.anchor_ledger import LedgerStore
 from auditlog.log.check_files import Problem
 from auditlog.storage import AttestationRow
 

@@ -105,14 +105,24 @@ def test_each_that_cannot_be_used_is_told_by_itself(file: AnchorFile) -> None:
     assert not isinstance(good[2], ConfigurationError)
 
 
-def test_another_error_of_a_kind_is_one_of_configuration(tmp_path: Path) -> None:
-    def malformed(name: str, options: Mapping[str, Any], directory: Path) -> Anchor:
-        raise MalformedError("expected a certificate")
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (MalformedError("expected a certificate"), "a1: expected a certificate"),
+        (ValueError("key 0xSECRET"), r"a1: a fault of ours \(ValueError\)"),
+    ],
+)
+def test_another_error_of_a_kind_is_one_of_configuration(
+    tmp_path: Path, raised: Exception, message: str
+) -> None:
+    def fails(name: str, options: Mapping[str, Any], directory: Path) -> Anchor:
+        raise raised
 
     write_anchors(tmp_path, {})
-    file = AnchorFile(tmp_path / "anchors.toml", {"fake": malformed})
-    with pytest.raises(ConfigurationError, match="anchor a1: expected a certificate"):
+    file = AnchorFile(tmp_path / "anchors.toml", {"fake": fails})
+    with pytest.raises(ConfigurationError, match=f"anchor {message}") as error:
         file.anchors()
+    assert "SECRET" not in str(error.value)
 
 
 def test_names_are_read_whatever_is_wrong_with_the_kinds(tmp_path: Path) -> None:
