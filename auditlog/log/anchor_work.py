@@ -1,5 +1,8 @@
 """One anchor at work: submit the newest checkpoint, follow what is pending.
 
+An anchor that keeps histories is told the same checkpoint, once the rest is done: a
+time must not wait for a history, and an account has sent all that was numbered by then.
+
 Each step is durable before the next. Whoever dies between two of them has lost nothing
 but an answer, and asks again; what is stored as pending is never submitted again.
 """
@@ -13,8 +16,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from auditlog.anchors.attestation import Anchor, Attestation
 from auditlog.anchors.batch import aggregate, anchored_digest, format_path, parse_path
-from auditlog.core.errors import AuditLogError, MalformedError
+from auditlog.core.errors import (
+    AuditLogError,
+    MalformedError,
+    RollbackError,
+    StorageError,
+)
 from auditlog.log.anchor_entry import Word, reason_of
+from auditlog.log.anchor_history import HistoryWork, histories
 from auditlog.log.anchor_ledger import (
     Ledger,
     Target,
@@ -38,6 +47,8 @@ When = Literal["scheduled", "stop", "now", "look"]
 _HURRIED = ("now", "look")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
+_NO_USE = ("unreachable", "fault")
+"""Reasons for which it is no use to ask anything else now."""
 _SALT_BYTES = 16
 _MICROSECONDS = 1_000_000
 
@@ -57,6 +68,7 @@ class Outcome(NamedTuple):
 class _Failure(NamedTuple):
     reason: str
     text: str
+    error: Exception
 
 
 class AnchorWork:
@@ -86,6 +98,7 @@ class AnchorWork:
         """
         self.anchor = anchor
         self._ledgers = tuple(ledgers)
+        self._histories = histories(anchor, *ledgers)
         self._pace = pace
         self._clock = clock
         self._observer = observer
@@ -108,12 +121,15 @@ class AnchorWork:
             return True
         if self._pace.may_submit(now) and self._targets():
             return True
-        return bool(self._pending_due("scheduled", now))
+        if self._pending_due("scheduled", now):
+            return True
+        return bool(self._histories_due("scheduled", now))
 
     def turn(self, when: When) -> list[Outcome]:
         """Do what is due.
 
         Raises:
+            RollbackError: the anchor knows another past of a log, and proves it.
             StorageError: a store does not do what it must; another turn goes on where
                 this one stopped.
         """
@@ -127,7 +143,10 @@ class AnchorWork:
             outcomes = self._submit()
         if any(one.state == "failed" for one in outcomes):
             return outcomes
-        return self._merged(outcomes, self._look(when))
+        outcomes = self._merged(outcomes, self._look(when))
+        if any(one.reason in _NO_USE for one in outcomes):
+            return outcomes
+        return self._merged(outcomes, self._keep_histories(when))
 
     def _may_submit(self, when: When, now: float) -> bool:
         match when:
@@ -224,7 +243,7 @@ class AnchorWork:
         for number, ledger, row in self._pending_due(when, self._clock()):
             outcome = self._look_at(number, ledger, row)
             outcomes.append(outcome)
-            if outcome.reason in ("unreachable", "fault"):
+            if outcome.reason in _NO_USE:
                 break  # The next one would find the same, and make one more entry.
         return outcomes
 
@@ -256,21 +275,59 @@ class AnchorWork:
         got = self._checked(self.anchor.upgrade(digest, before, now=now))
         return self._row(row.size, got, path, row.submitted)
 
+    # --- keeping histories ------------------------------------------------------------
+
+    def _histories_due(self, when: When, now: float) -> list[tuple[int, HistoryWork]]:
+        return [
+            (number, history)
+            for number, history in enumerate(self._histories)
+            if (when in _HURRIED or self._pace.may_keep(_history(number), now))
+            and history.behind()
+        ]
+
+    def _keep_histories(self, when: When) -> list[Outcome]:
+        """Have each log's history kept; return what failed, the rest is no news."""
+        outcomes: list[Outcome] = []
+        for number, history in self._histories_due(when, self._clock()):
+            outcomes += self._keep_history(number, history)
+            if outcomes:
+                break
+        return outcomes
+
+    def _keep_history(self, number: int, history: HistoryWork) -> list[Outcome]:
+        now, pace, ledger = self._clock(), self._pace, history.ledger
+        got = self._ask(lambda: history.keep(now))
+        if isinstance(got, _Failure):
+            size, attempt = history.size(), pace.keeping.failures + 1
+            targets = [(ledger, Target(size, ledger.digest(size)))]
+            failed = self._failed(targets, got, attempt, pace.keeping)
+            if isinstance(got.error, RollbackError):
+                raise got.error
+            return failed
+        pace.keeping.succeeded()
+        if got:
+            pace.settled(_history(number))
+        else:
+            pace.looked(_history(number), now, changed=False)
+        return []
+
     # --- attempts ---------------------------------------------------------------------
 
     def _ask(self, ask: Callable[[], _T]) -> _T | _Failure:
         """Return what an anchor gives, or why it gives nothing."""
         try:
             return ask()
+        except StorageError:
+            raise  # ours, no anchor's
         except AuditLogError as error:
-            return _Failure(reason_of(error), str(error))
+            return _Failure(reason_of(error), str(error), error)
         # A fault in what others wrote must not end the thread that anchors.
         except Exception as error:  # noqa: BLE001
             # Without its message, which may hold anything, a key even.
             place = traceback.extract_tb(error.__traceback__)[-1]
             kind = type(error).__name__
             text = f"{kind} at {place.filename}:{place.lineno}"
-            return _Failure(reason_of(error), text)
+            return _Failure(reason_of(error), text, error)
 
     def _checked(self, got: Attestation) -> Attestation:
         if got.kind != self.anchor.kind or got.state not in ("pending", "final"):
@@ -326,6 +383,11 @@ class AnchorWork:
         while self._unsaid:
             self._unsaid[0]()
             del self._unsaid[0]
+
+
+def _history(number: int) -> tuple[int, int]:
+    """Return by what the pace knows the history of a log: no row has the size 0."""
+    return number, 0
 
 
 def _pending_of(row: AttestationRow) -> Attestation | None:
