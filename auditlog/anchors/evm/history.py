@@ -82,6 +82,8 @@ class History:
         contract, sender = self._options.contract, self._wallet.address
         hashed = origin_hash(origin)
         words = node.read(contract, call_head(sender, hashed), block)
+        if not words:  # the contract is not there yet, and knows nothing
+            return ChainHead(0, bytes(_WORD), 0, False)
         if len(words) != 3 * _WORD:
             raise AuditLogError(f"{node.url} gave no head of a log")
         size, moment, strict = (

@@ -247,7 +247,10 @@ class Node:
     def gas(self, sender: bytes, to: bytes, call: bytes) -> int:
         """Return what a transaction would take, or how it would fail, as NodeError."""
         message = {"data": _hex(call), "from": _hex(sender), "to": _hex(to)}
-        return self._quantity("eth_estimateGas", self.call("eth_estimateGas", message))
+        # By default some count what is on its way. That would be too little gas for a
+        # transaction that replaces one of the same effect.
+        got = self.call("eth_estimateGas", message, "latest")
+        return self._quantity("eth_estimateGas", got)
 
     def base_fee(self) -> int:
         """Return what each gas costs now, in wei."""
