@@ -17,7 +17,7 @@ import pytest
 from eth_account import Account
 
 from auditlog.anchors.evm.anchor import EvmAnchor, configure
-from auditlog.anchors.evm.contract import ADDRESS
+from auditlog.anchors.evm.contract import ADDRESS, ANCHORED
 from auditlog.anchors.trust import Chain, Trust
 from tests.conftest import IN_CI
 from tests.e2e.processes import free_port, wait_until
@@ -109,6 +109,17 @@ class Anvil:
             {"address": "0x" + ADDRESS.hex(), "fromBlock": "0x0", "topics": topics},
         )
         return found
+
+    def trees(self) -> list[tuple[int, bytes]]:
+        """Return size and root of each tree that the contract was told, in order."""
+        address, topics = "0x" + ADDRESS.hex(), ["0x" + ANCHORED.hex()]
+        found = self.rpc(
+            "eth_getLogs",
+            {"address": address, "fromBlock": "0x0", "topics": topics},
+        )
+        return [
+            (int(one["topics"][3], 16), bytes.fromhex(one["data"][2:])) for one in found
+        ]
 
     def fund(self, address: bytes, wei: int = 100 * ETHER) -> None:
         self.rpc("anvil_setBalance", "0x" + address.hex(), hex(wei))

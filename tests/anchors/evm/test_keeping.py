@@ -3,6 +3,9 @@
 No node can halt a log by what it says: only our own signature, or several nodes, can.
 """
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +30,7 @@ from demo_service.dishonest_operator import copy_log, rebuild_without
 from tests.anchoring import write_anchors
 from tests.anchors.evm.chain import CHAIN_ID, Anvil
 from tests.anchors.evm.liar import Liar, lying
+from tests.e2e.processes import ROOT
 from tests.filled import fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items
@@ -172,6 +176,28 @@ def test_who_forgot_what_is_on_its_way_does_no_harm(kept: Kept) -> None:
     kept.round()
     kept.chain.mine()
     assert kept.head()[0] > size
+
+
+def test_whatever_is_killed_the_chain_has_each_tree_once(kept: Kept) -> None:
+    every = int(os.environ.get("EVERY", "7"))
+    command = [sys.executable, "-m", "tests.anchors.evm.driver", "keep"]
+    directory = str(kept.log.paths.directory)
+    done = subprocess.run(
+        [*command, kept.chain.url, directory, str(every)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = kept.chain.trees()
+    assert len(told) >= 20 // every
+    assert [size for size, _ in told] == sorted({size for size, _ in told})
+    assert told == [kept.checkpoint(size)[1:] for size, _ in told]
+    assert kept.log.store.attestations_by("chain", state="pending") == []
+    last = kept.log.store.last_attestation("chain", state="final")
+    assert last is not None
+    assert last.size == told[-1][0]
 
 
 def test_what_is_stuck_is_made_dearer(kept: Kept) -> None:
