@@ -12,6 +12,7 @@ from auditlog.anchors.attestation import Attestation, anchor_digest
 from auditlog.core.checkpoint import Checkpoint, parse_checkpoint
 from auditlog.core.errors import ConflictError, MalformedError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
+from auditlog.core.note import split_unverified_note
 from auditlog.core.record import Entry, canonical_json, parse_entry, parse_json
 from auditlog.log.anchor_entry import ANCHOR, Word, parse_word, row_id
 from auditlog.log.identity import new_id
@@ -241,7 +242,7 @@ class Ledger:
 
 def _checkpoint(note: bytes) -> Checkpoint:
     """Return what a stored checkpoint says, which the sequencer verified."""
-    return parse_checkpoint(note.partition(b"\n\n")[0] + b"\n")
+    return parse_checkpoint(split_unverified_note(note)[0])
 
 
 def attestation_of(row: AttestationRow) -> tuple[Attestation, Any]:

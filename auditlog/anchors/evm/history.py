@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from auditlog.anchors.evm.artifact import load_artifact
 from auditlog.anchors.evm.contract import (
     ADDRESS,
+    CODE_HASH,
     ERRORS,
     PROXY,
     SALT,
@@ -135,11 +136,27 @@ class History:
 
         return nodes.first(send)
 
+    def deployed(self) -> bool:
+        """Return whether the contract stands where it always does, as one node says.
+
+        Raises:
+            ConfigurationError: this anchor names another contract.
+        """
+        if self._options.contract != ADDRESS:
+            raise ConfigurationError(
+                f"expected contract as 0x{ADDRESS.hex()}, where it is deployed to, got "
+                f"0x{self._options.contract.hex()}"
+            )
+        return Nodes(self._options).first(
+            lambda node: keccak(node.code(ADDRESS)) == CODE_HASH
+        )
+
     def deploy(self, *, now: float) -> bytes | None:
         """Deploy the contract, where it is not there yet, to the address it always has.
 
         Returns:
-            The hash of the transaction, or None if the contract stands there.
+            The hash of the transaction, or None if the contract stands there, or is
+            about to.
 
         Raises:
             ConfigurationError: the chain has no deployment proxy.

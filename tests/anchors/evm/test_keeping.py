@@ -6,101 +6,29 @@ No node can halt a log by what it says: only our own signature, or several nodes
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from auditlog.anchors.evm.anchor import EvmAnchor
 from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import _transaction
 from auditlog.anchors.evm.state import verify_absence, verify_presence
 from auditlog.core.checkpoint import Checkpoint
 from auditlog.core.errors import RollbackError, VerificationError
 from auditlog.core.merkle import EMPTY_ROOT
-from auditlog.log.anchor_ledger import Ledger
-from auditlog.log.anchor_work import Outcome, When
-from auditlog.log.anchoring import Anchoring
-from auditlog.log.directory import LogDirectory, create_log, open_log
+from auditlog.log.directory import open_log
 from auditlog.log.runtime import Runtime
-from auditlog.log.sequencer import Sequencer
 from demo_service.dishonest_operator import copy_log, rebuild_without
-from tests.anchoring import write_anchors
-from tests.anchors.evm.chain import CHAIN_ID, Anvil
+from tests.anchors.evm.chain import Anvil
+from tests.anchors.evm.kept import NOW, Kept, write_anchor
 from tests.anchors.evm.liar import Liar, lying
 from tests.e2e.processes import ROOT
 from tests.filled import fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items
 
-NOW = time.time()
 OTHER = b"\x11" * 32
-
-
-class Kept:
-    """A log that a chain keeps the history of."""
-
-    def __init__(self, log: LogDirectory, chain: Anvil, **options: Any) -> None:
-        self.log = log
-        self.chain = chain
-        self.now = NOW
-        self.anchoring: Anchoring
-        self.configure(**options)
-
-    def configure(self, **options: Any) -> None:
-        """Name the anchor anew, as after a restart."""
-        directory = self.log.paths.directory
-        _write(directory, self.chain, **options)
-        config = config_of(directory, anchor_interval=600.0)
-        self.anchoring = Anchoring(self.log, config, lambda: self.now)
-
-    @property
-    def anchor(self) -> EvmAnchor:
-        (anchor,) = self.anchoring._read()
-        assert isinstance(anchor, EvmAnchor)
-        return anchor
-
-    def grow(self) -> int:
-        self.log.store.append(gap_items(3, origin=self.log.origin))
-        return self.sign()
-
-    def sign(self) -> int:
-        log = self.log
-        return Sequencer(log.store, log.origin, log.signers).step()
-
-    def round(self, when: When = "now", after: float = 601.0) -> list[Outcome]:
-        self.now += after
-        return self.anchoring.round(when)
-
-    def checkpoint(self, size: int) -> Checkpoint:
-        return Ledger(self.log.store, self.log.origin).checkpoint(size)
-
-    def head(self) -> tuple[int, bytes]:
-        return self.anchor.history.head(self.log.origin)[:2]
-
-
-def _write(directory: Path, chain: Anvil, **options: Any) -> None:
-    if not (directory / "chain.key").exists():
-        chain.key_file(directory)
-    table: dict[str, Any] = {
-        "kind": "evm",
-        "name": "chain",
-        "rpc": chain.url,
-        "chain_id": CHAIN_ID,
-        "key_file": "chain.key",
-        "mode": "advance",
-        "confirmations": 1,
-    }
-    write_anchors(directory, {**table, **options})
-
-
-@pytest.fixture
-def kept(chain: Anvil, tmp_path: Path) -> Iterator[Kept]:
-    with create_log(config_of(tmp_path / "audit")) as log:
-        yield Kept(log, chain)
-        check_whole_log(log.paths.directory)
 
 
 @pytest.fixture
@@ -240,7 +168,7 @@ def test_a_stolen_key_rewrites_no_history(
     """Every key and every disk: the log, signed anew, halts when it is served."""
     directory = tmp_path / "audit"
     fill_log(directory, 3)
-    _write(directory, chain)
+    write_anchor(directory, chain)
     chain.rpc("evm_setIntervalMining", 1)
     _serve(directory)
     chain.mine()
