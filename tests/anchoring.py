@@ -20,16 +20,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from auditlog.anchors.attestation import Anchor, Attestation, anchor_digest
+from auditlog.anchors.attestation import (
+    Anchor,
+    Attestation,
+    Consistency,
+    anchor_digest,
+)
 from auditlog.anchors.batch import anchored_digest, parse_path
+from auditlog.core.checkpoint import Checkpoint
 from auditlog.core.encoding import format_base64
 from auditlog.core.errors import (
     AuditLogError,
     ConfigurationError,
     MalformedError,
+    RollbackError,
     UntrustedError,
     VerificationError,
 )
+from auditlog.core.merkle import verify_consistency
 from auditlog.log.anchor_file import Configure
 from auditlog.log.directory import LogDirectory
 from tests.faults.stores import die
@@ -37,6 +45,7 @@ from tests.faults.stores import die
 __all__ = [
     "KINDS",
     "FakeAnchor",
+    "FakeKeeper",
     "World",
     "check_attestations",
     "configure",
@@ -143,7 +152,8 @@ class FakeAnchor:
         assert len(digest) == 32
         assert math.isfinite(now)
         self.before(call)
-        fate = self.fates.pop(0) if self.fates else ""
+        ours = self.fates and not self.fates[0].startswith(("check ", "keep "))
+        fate = self.fates.pop(0) if ours else ""
         if (self.world.directory / "down").exists():
             fate = "unreachable"
         self.world.note(call, digest=format_base64(digest), now=now, fate=fate)
@@ -194,6 +204,54 @@ class FakeAnchor:
         return Attestation(self.kind, "final", {"stamp": _stamp(digest)})
 
 
+class FakeKeeper(FakeAnchor):
+    """One that also keeps histories, and takes only trees that extend the last one.
+
+    What it was told it keeps at once, or, in a ``slow`` world, when asked to keep more.
+    """
+
+    def check_history(self, checkpoint: Checkpoint, consistency: Consistency) -> int:
+        self._fail("check", checkpoint)
+        told = self._told(checkpoint.origin)
+        if told is None:
+            return 0
+        size, root = told
+        if size > checkpoint.size:
+            raise RollbackError(f"{size} entries are known, {checkpoint.size} here")
+        proof = consistency(size, checkpoint.size) if size < checkpoint.size else ()
+        try:
+            verify_consistency(size, root, checkpoint.size, checkpoint.root, proof)
+        except VerificationError:
+            raise RollbackError(f"another root of {size} entries is known") from None
+        slow = (self.world.directory / "slow").exists()
+        return 0 if slow else size
+
+    def keep_history(
+        self, checkpoint: Checkpoint, consistency: Consistency, *, now: float
+    ) -> None:
+        assert math.isfinite(now)
+        self._fail("keep", checkpoint)
+        origin, size, root = checkpoint
+        known = self._told(origin)
+        if known is None or known[0] < size:
+            if known is not None:
+                proof = consistency(known[0], size)
+                verify_consistency(*known, size, root, proof)
+            self.world.note("told", origin=origin, size=size, root=root.hex())
+
+    def _fail(self, call: str, checkpoint: Checkpoint) -> None:
+        self.before(call)
+        self.world.note(call, origin=checkpoint.origin, size=checkpoint.size)
+        if (self.world.directory / "down").exists():
+            raise _FAILURES["unreachable"]
+        if self.fates and self.fates[0].startswith(call):
+            raise _FAILURES[self.fates.pop(0).partition(" ")[2]]
+
+    def _told(self, origin: str) -> tuple[int, bytes] | None:
+        told = [one for one in self.world.told("told") if one["origin"] == origin]
+        return (told[-1]["size"], bytes.fromhex(told[-1]["root"])) if told else None
+
+
 class _Alone:
     """An anchor is asked by one thread of one process at a time."""
 
@@ -213,11 +271,12 @@ def _stamp(digest: bytes) -> str:
 
 def configure(name: str, options: Mapping[str, Any], directory: Path) -> Anchor:
     """Make a fake anchor of its table, as strictly as a real kind does."""
-    unknown = options.keys() - {"mode", "world", "fates"}
+    unknown = options.keys() - {"mode", "world", "fates", "keeps"}
     mode = options.get("mode", "stamp")
     if unknown or mode not in {"stamp", "spend", "wait"}:
         raise ConfigurationError(f"expected mode and world, got {sorted(options)}")
-    anchor = FakeAnchor(name, World(directory / options.get("world", "world")), mode)
+    make = FakeKeeper if options.get("keeps") else FakeAnchor
+    anchor = make(name, World(directory / options.get("world", "world")), mode)
     anchor.fates = list(options.get("fates", []))
     return anchor
 

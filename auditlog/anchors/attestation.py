@@ -11,10 +11,11 @@ later theft of the log's keys. Nothing else goes out, no name and no size.
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from auditlog.core.checkpoint import Checkpoint
 from auditlog.core.errors import UntrustedError
 from auditlog.core.record import canonical_json
 
@@ -23,12 +24,18 @@ __all__ = [
     "Anchor",
     "Attestation",
     "Bound",
+    "Consistency",
+    "HistoryKeeper",
     "anchor_digest",
     "earliest_by",
     "evidence_digest",
 ]
 
 TAG = b"auditlog/anchor/v1\n"
+
+Consistency = Callable[[int, int], tuple[bytes, ...]]
+"""Makes the proof that the tree of one size begins with that of a smaller one, which is
+not empty, from what the log has stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,53 @@ class Anchor(Protocol):
             digest: the one it was submitted for.
             attestation: what was returned last.
             now: seconds since the epoch.
+        """
+
+
+@runtime_checkable
+class HistoryKeeper(Protocol):
+    """What an `Anchor` may be besides: a keeper of each log's one history.
+
+    Once it was told a tree, it takes only trees that extend it. So whoever holds
+    another past, an old copy or one that was rewritten, is told so, as by a witness.
+
+    Both methods do I/O and keep to the timeout that the anchor was made with; they
+    raise as those of `Anchor` do. An anchor that could keep histories, and is not to,
+    raises nothing and says that all is kept.
+    """
+
+    def check_history(self, checkpoint: Checkpoint, consistency: Consistency) -> int:
+        """Check that the newest tree that it knows of a log is in the log's past.
+
+        It changes nothing, and may be called by any thread at any time.
+
+        Args:
+            checkpoint: the newest that the log signed; of size 0 if there is none.
+            consistency: of the log.
+
+        Returns:
+            The size up to which it keeps the history for good.
+
+        Raises:
+            RollbackError: it knows a larger tree of this log, or another one, and
+                proves it: nobody can make a log halt by a mere claim.
+            AuditLogError: trying again may help; a claim without proof, too.
+        """
+
+    def keep_history(
+        self, checkpoint: Checkpoint, consistency: Consistency, *, now: float
+    ) -> None:
+        """Tell it a tree, if it knows a smaller one; again after any crash.
+
+        It may take a while until `check_history` shows it: call again until then.
+
+        Args:
+            checkpoint: that was signed and published.
+            consistency: of the log.
+            now: seconds since the epoch.
+
+        Raises:
+            VerificationError: it refuses the tree.
         """
 
 

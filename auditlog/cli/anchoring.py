@@ -1,4 +1,4 @@
-"""Commands of the operator about anchors: now, status, upgrade."""
+"""Commands of the operator about anchors: now, status, upgrade, deploy."""
 
 import argparse
 import time
@@ -6,21 +6,32 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from auditlog.anchors.evm.anchor import EvmAnchor
+from auditlog.anchors.evm.contract import ADDRESS
+from auditlog.anchors.evm.history import History
+from auditlog.anchors.outline import outline_of
 from auditlog.cli.opening import config_of
 from auditlog.cli.output import Output
 from auditlog.config import Config
-from auditlog.core.errors import AuditLogError, ConfigurationError, PendingError
-from auditlog.core.record import format_time
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    NotFoundError,
+    PendingError,
+)
+from auditlog.core.record import format_time, parse_json
 from auditlog.log.anchor_entry import REASONS
 from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
+from auditlog.log.anchor_ledger import MAX_EVIDENCE, Ledger
 from auditlog.log.anchor_status import AnchorStatus, open_window, status_of
 from auditlog.log.anchor_work import Outcome, When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.recovery import recover
+from auditlog.storage.files import FileLock
 
-__all__ = ["now", "status", "upgrade"]
+__all__ = ["deploy", "now", "status", "upgrade"]
 
 _PATIENCE_SECONDS = 60.0
 """How long a round of the server may take before ours."""
@@ -110,6 +121,48 @@ def _standing(
     return found
 
 
+def deploy(options: argparse.Namespace, out: Output) -> int:
+    """Deploy the contract of an anchor where it is missing; 12 while it is on its way.
+
+    With ``--dry-run`` nothing is sent: 11 if the contract is missing.
+    """
+    config = config_of(options)
+    with open_log(config.dir, policy=config.policy) as log:
+        history = _history(log, options.anchor)
+        stands, sent = history.deployed(), None
+        if not stands and not options.dry_run:
+            log.claim()
+            # The server's transactions have numbers of the same account.
+            with FileLock(log.paths.anchor_lock, _PATIENCE_SECONDS):
+                sent = history.deploy(now=time.time())
+    transaction = None if sent is None else f"0x{sent.hex()}"
+    if out.machine:
+        found = {"contract": f"0x{ADDRESS.hex()}", "stands": stands}
+        out.document(found | {"transaction": transaction})
+    else:
+        missing = "missing" if options.dry_run else "on its way"
+        out.fields(
+            [
+                ("contract", f"0x{ADDRESS.hex()}"),
+                ("state", "stands" if stands else missing),
+                ("transaction", transaction),
+            ]
+        )
+    if stands:
+        return 0
+    return NotFoundError.exit_code if options.dry_run else PendingError.exit_code
+
+
+def _history(log: LogDirectory, name: str) -> History:
+    for anchor in AnchorFile(log.paths.anchors).anchors():
+        if anchor.name == name and isinstance(anchor, EvmAnchor):
+            return anchor.history
+    raise ConfigurationError(
+        f"expected the name of an anchor of kind evm in {log.paths.anchors}, got "
+        f"{name!r}"
+    )
+
+
 def status(options: argparse.Namespace, out: Output) -> int:
     """Say how far each anchor has come, and what none of them covers yet."""
     config = config_of(options)
@@ -121,20 +174,37 @@ def status(options: argparse.Namespace, out: Output) -> int:
             status_of(store, name, kinds.get(name), config.anchor_interval, moment)
             for name in names
         ]
+        said = {name: _outline(log, name, out) for name in names}
         window = open_window(store, names, moment)
     if out.machine:
         document = {
-            "anchors": [_status_json(one) for one in found],
+            "anchors": [
+                _status_json(one) | {"says": said[one.anchor]} for one in found
+            ],
             "anchored": window.size,
             "open": window.lag._asdict(),
         }
         out.document(document)
         return 0
     for one in found:
-        out.fields(_status_fields(one))
+        out.fields(_status_fields(one, said[one.anchor]))
         out.lines([""])
     out.lines([_window_line(window.size, window.lag.entries, window.lag.seconds)])
     return 0
+
+
+def _outline(log: LogDirectory, anchor: str, out: Output) -> dict[str, str | int]:
+    """Return what the last final evidence says of itself, which nobody checked here."""
+    row = log.store.last_attestation(anchor, state="final")
+    if row is None:
+        return {}
+    try:
+        evidence = parse_json(row.evidence, limit=MAX_EVIDENCE)
+        digest = Ledger(log.store, log.origin).digest(row.size)
+        return outline_of(row.kind, digest, evidence)
+    except AuditLogError as error:
+        out.warn(f"{anchor}: what it gave cannot be read: {error}")
+        return {}
 
 
 def _status_json(one: AnchorStatus) -> dict[str, Any]:
@@ -143,7 +213,9 @@ def _status_json(one: AnchorStatus) -> dict[str, Any]:
     return one._asdict() | said | {"lag": one.lag._asdict()}
 
 
-def _status_fields(one: AnchorStatus) -> list[tuple[str, object]]:
+def _status_fields(
+    one: AnchorStatus, said: Mapping[str, object]
+) -> list[tuple[str, object]]:
     final = f"checkpoint {one.final_size}, {_time(one.final_time)}"
     pending = f"{one.pending}, since {_time(one.pending_since)}"
     failures = f"{one.failures} in a row, {one.reason}"
@@ -152,6 +224,7 @@ def _status_fields(one: AnchorStatus) -> list[tuple[str, object]]:
         ("anchor", one.anchor),
         ("kind", one.kind if one.configured else f"{one.kind}, not configured"),
         ("final", final if one.final_size else "nothing yet"),
+        ("says", ", ".join(f"{k} {v}" for k, v in said.items()) or None),
         ("pending", pending if one.pending else None),
         ("failures", failures if one.failures else None),
         ("behind", lag if one.lag.entries else "nothing"),

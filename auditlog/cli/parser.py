@@ -328,6 +328,13 @@ def _add_anchor(verbs: _Verbs) -> None:
         metavar="DIR",
         help="logs to be anchored under the same digests, by the anchors of the first",
     )
+    deploy = verbs.add(
+        "deploy", "anchoring:deploy", "deploy the contract of an anchor where it is not"
+    )
+    deploy.add_argument("anchor", metavar="NAME", help="an anchor of kind evm")
+    deploy.add_argument(
+        "--dry-run", action="store_true", help="only say whether it stands"
+    )
     verbs.add("status", "anchoring:status", "how far each anchor has come")
     verbs.add("upgrade", "anchoring:upgrade", "look at what is pending, submit nothing")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from auditlog.anchors.attestation import Attestation
-from auditlog.core.errors import AuditLogError, MalformedError
+from auditlog.core.errors import AuditLogError, MalformedError, StorageError
 from auditlog.core.record import canonical_json, parse_json
 from auditlog.log.anchor_entry import reason_of
 from auditlog.storage import AttestationRow
@@ -36,20 +36,27 @@ class Failure(NamedTuple):
     """One of `auditlog.log.anchor_entry.REASONS`."""
     text: str
     """For the server's log: it may hold what the anchor said."""
+    error: Exception
 
 
 def answer_of(ask: Callable[[], _T]) -> _T | Failure:
-    """Return what an anchor gives, or why it gives nothing."""
+    """Return what an anchor gives, or why it gives nothing.
+
+    Raises:
+        StorageError: a store of ours, no anchor, does not do what it must.
+    """
     try:
         return ask()
+    except StorageError:
+        raise
     except AuditLogError as error:
-        return Failure(reason_of(error), str(error))
+        return Failure(reason_of(error), str(error), error)
     # A fault in what others wrote must not end the thread that anchors.
     except Exception as error:  # noqa: BLE001
         # Without its message, which may hold anything, a key even.
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__} at {place.filename}:{place.lineno}"
-        return Failure(reason_of(error), text)
+        return Failure(reason_of(error), text, error)
 
 
 def checked(got: Attestation, kind: str) -> Attestation:

@@ -20,6 +20,7 @@ from auditlog.core.errors import (
     AuditLogError,
     ConfigurationError,
     MalformedError,
+    RollbackError,
     UntrustedError,
     VerificationError,
 )
@@ -36,12 +37,23 @@ NAME = re.compile("[a-z0-9._-]{1,64}")
 REASONS = {
     "unreachable": "no answer, or none that helps yet: trying again may",
     "unverified": "an answer that proves nothing about what was asked",
+    "rollback": "it knows another past of this log, and proves it",
     "untrusted": "an answer by somebody who is not configured",
     "malformed": "an answer that does not follow its format",
     "misconfigured": "what is configured cannot be used as it is",
     "fault": "a fault of ours, which the server's log tells more of",
 }
 """Why an attempt failed, for a reader."""
+
+_REASONS_OF: tuple[tuple[type[AuditLogError], str], ...] = (
+    (UntrustedError, "untrusted"),
+    (RollbackError, "rollback"),
+    (VerificationError, "unverified"),
+    (MalformedError, "malformed"),
+    (ConfigurationError, "misconfigured"),
+    (AuditLogError, "unreachable"),
+)
+"""Subclasses before their bases."""
 
 _ENTROPY_BYTES = 10
 _KIND = re.compile("[a-z0-9]{1,16}")
@@ -142,16 +154,6 @@ def row_id(row: AttestationRow) -> bytes:
 
 def reason_of(error: Exception) -> str:
     """Return which of `REASONS` an anchor failed for."""
-    match error:
-        case UntrustedError():
-            return "untrusted"
-        case VerificationError():
-            return "unverified"
-        case MalformedError():
-            return "malformed"
-        case ConfigurationError():
-            return "misconfigured"
-        case AuditLogError():
-            return "unreachable"
-        case _:
-            return "fault"
+    return next(
+        (reason for kind, reason in _REASONS_OF if isinstance(error, kind)), "fault"
+    )

@@ -9,15 +9,20 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from auditlog.anchors.attestation import anchor_digest
+from auditlog.core.checkpoint import Checkpoint, parse_checkpoint
 from auditlog.core.errors import ConflictError, MalformedError, StorageError
+from auditlog.core.merkle import EMPTY_ROOT
+from auditlog.core.note import split_unverified_note
 from auditlog.core.record import Entry, parse_entry
 from auditlog.log.anchor_entry import ANCHOR, Word, parse_word, row_id
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
+from auditlog.log.proofs import consistency_proof
 from auditlog.storage import (
     AttestationRow,
     Attestations,
     Index,
+    Objects,
     Publication,
     Scan,
     Spool,
@@ -40,7 +45,7 @@ _BEAT = b'"state":"beat"'
 _MICROSECONDS = 1_000_000
 
 
-class LedgerStore(Spool, Publication, Attestations, Index, Scan, Protocol):
+class LedgerStore(Spool, Publication, Attestations, Index, Objects, Scan, Protocol):
     """The ports that a ledger needs."""
 
 
@@ -129,10 +134,36 @@ class Ledger:
         Raises:
             StorageError: there is none.
         """
+        return anchor_digest(self._note(size))
+
+    def _note(self, size: int) -> bytes:
         found = self._store.covering(size)
         if found is None or found[0] != size:
             raise StorageError(f"the checkpoint of size {size} is missing")
-        return anchor_digest(found[1])
+        return found[1]
+
+    def newest(self) -> Checkpoint:
+        """Return the newest checkpoint; that of the empty tree if there is none.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        newest = self._store.newest()
+        if newest is None:
+            return Checkpoint(self.origin, 0, EMPTY_ROOT)
+        return _checkpoint(newest[1])
+
+    def checkpoint(self, size: int) -> Checkpoint:
+        """Return the checkpoint of exactly `size`.
+
+        Raises:
+            StorageError: there is none.
+        """
+        return _checkpoint(self._note(size))
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Prove that the tree of `new` begins with that of `old`."""
+        return consistency_proof(self._store, old, new)
 
     def pending(self, anchor: str, kind: str) -> list[AttestationRow]:
         """Return the stored attestations that are not final, oldest first."""
@@ -201,6 +232,11 @@ class Ledger:
             if self._store.read(row.index, row.index + 1) != [item.entry]:
                 raise
         self._wake()
+
+
+def _checkpoint(note: bytes) -> Checkpoint:
+    """Return what a stored checkpoint says, which the sequencer verified."""
+    return parse_checkpoint(split_unverified_note(note)[0])
 
 
 def failures_of(store: LedgerStore, anchor: str) -> tuple[int, float]:

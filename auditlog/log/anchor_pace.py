@@ -94,6 +94,8 @@ class Pace:
         """Of submissions; whoever does not take one is not asked for anything."""
         self.looking = Backoff(interval)
         """Of looking at what is pending, which stands in no submission's way."""
+        self.keeping = Backoff(interval)
+        """Of having a history kept, which stands in nothing's way either."""
         self._looks: dict[tuple[int, int], tuple[int, Wait]] = {}
 
     def may_submit(self, now: float) -> bool:
@@ -110,6 +112,12 @@ class Pace:
         """Take in that a checkpoint was submitted."""
         self.submission = Wait(now, self._interval)
         self.asking.succeeded()
+
+    def may_keep(self, what: tuple[int, int], now: float) -> bool:
+        """Return whether a history is to be kept, or looked at; see `may_look`."""
+        if not (self.asking.wait.over(now) and self.keeping.wait.over(now)):
+            return False
+        return what not in self._looks or self._looks[what][1].over(now)
 
     def looked(
         self,

@@ -1,5 +1,8 @@
 """One anchor at work: submit the newest checkpoint, follow what is pending.
 
+An anchor that keeps histories is told the same checkpoint, once the rest is done: a
+time must not wait for a history, and an account has sent all that was numbered by then.
+
 Each step is durable before the next. Whoever dies between two of them has lost nothing
 but an answer, and asks again; what is stored as pending is never submitted again.
 """
@@ -12,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from auditlog.anchors.attestation import Anchor, Attestation
 from auditlog.anchors.batch import aggregate, anchored_digest, format_path, parse_path
+from auditlog.core.errors import RollbackError
 from auditlog.log.anchor_answer import (
     Failure,
     answer_of,
@@ -20,6 +24,7 @@ from auditlog.log.anchor_answer import (
     evidence_bytes,
 )
 from auditlog.log.anchor_entry import Word
+from auditlog.log.anchor_history import HistoryWork, histories
 from auditlog.log.anchor_ledger import Ledger, Target
 from auditlog.log.anchor_pace import Backoff, Pace
 from auditlog.metrics import SILENT, Observer
@@ -82,6 +87,7 @@ class AnchorWork:
         """
         self.anchor = anchor
         self._ledgers = tuple(ledgers)
+        self._histories = histories(anchor, *ledgers)
         self._pace = pace
         self._clock = clock
         self._observer = observer
@@ -104,12 +110,15 @@ class AnchorWork:
             return True
         if self._pace.may_submit(now) and self._targets():
             return True
-        return bool(self._pending_due("scheduled", now))
+        if self._pending_due("scheduled", now):
+            return True
+        return bool(self._histories_due("scheduled", now))
 
     def turn(self, when: When) -> list[Outcome]:
         """Do what is due.
 
         Raises:
+            RollbackError: the anchor knows another past of a log, and proves it.
             StorageError: a store does not do what it must; another turn goes on where
                 this one stopped.
         """
@@ -123,7 +132,10 @@ class AnchorWork:
             outcomes = self._submit()
         if any(one.state == "failed" for one in outcomes):
             return outcomes
-        return self._merged(outcomes, self._look(when))
+        outcomes = self._merged(outcomes, self._look(when))
+        if any(one.reason in _TEMPORARY for one in outcomes):
+            return outcomes
+        return self._merged(outcomes, self._keep_histories(when))
 
     def _may_submit(self, when: When, now: float) -> bool:
         match when:
@@ -278,6 +290,42 @@ class AnchorWork:
         got = checked(self.anchor.upgrade(digest, before, now=now), row.kind)
         return self._row(row.size, got, path, row.submitted)
 
+    # --- keeping histories ------------------------------------------------------------
+
+    def _histories_due(self, when: When, now: float) -> list[tuple[int, HistoryWork]]:
+        return [
+            (number, history)
+            for number, history in enumerate(self._histories)
+            if (when in _HURRIED or self._pace.may_keep(_history(number), now))
+            and history.behind()
+        ]
+
+    def _keep_histories(self, when: When) -> list[Outcome]:
+        """Have each log's history kept; return what failed, the rest is no news."""
+        outcomes: list[Outcome] = []
+        for number, history in self._histories_due(when, self._clock()):
+            outcomes += self._keep_history(number, history)
+            if outcomes:
+                break
+        return outcomes
+
+    def _keep_history(self, number: int, history: HistoryWork) -> list[Outcome]:
+        now, pace, ledger = self._clock(), self._pace, history.ledger
+        got = answer_of(lambda: history.keep(now))
+        if isinstance(got, Failure):
+            size, attempt = history.size(), pace.keeping.failures + 1
+            targets = [(ledger, Target(size, ledger.digest(size)))]
+            failed = self._failed(targets, got, attempt, pace.keeping)
+            if isinstance(got.error, RollbackError):
+                raise got.error
+            return failed
+        pace.keeping.succeeded()
+        if got:
+            pace.settled(_history(number))
+        else:
+            pace.looked(_history(number), now, changed=False)
+        return []
+
     # --- attempts ---------------------------------------------------------------------
 
     def _succeeded(
@@ -326,3 +374,8 @@ class AnchorWork:
         while self._unsaid:
             self._unsaid[0]()
             del self._unsaid[0]
+
+
+def _history(number: int) -> tuple[int, int]:
+    """Return by what the pace knows the history of a log: no row has the size 0."""
+    return number, 0

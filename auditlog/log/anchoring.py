@@ -12,8 +12,9 @@ from contextlib import ExitStack
 
 from auditlog.anchors.attestation import Anchor
 from auditlog.config import Config
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import ConfigurationError, RollbackError
 from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
+from auditlog.log.anchor_history import HistoryWork, histories
 from auditlog.log.anchor_ledger import Ledger, LedgerStore, failures_of
 from auditlog.log.anchor_pace import Pace, Wait
 from auditlog.log.anchor_work import AnchorWork, Outcome, When
@@ -59,6 +60,7 @@ class Anchoring:
         self._observer = observer
         self._ledgers = [Ledger(one.store, one.origin, wake) for one in self._logs]
         self._file = AnchorFile(log.paths.anchors, kinds)
+        self._reading = threading.Lock()
         self._anchors: tuple[Anchor, ...] = ()
         self._works: list[AnchorWork] = []
         self._turn = threading.Lock()
@@ -70,7 +72,16 @@ class Anchoring:
         Raises:
             ConfigurationError: naming the one that cannot.
         """
-        self._file.anchors()
+        self._read()
+
+    def histories(self) -> list[HistoryWork]:
+        """Return the work of each anchor that keeps a history, for `HistoryWork.check`.
+
+        Raises:
+            ConfigurationError: the file of anchors cannot be used.
+        """
+        anchors = self._read()
+        return [one for anchor in anchors for one in histories(anchor, *self._ledgers)]
 
     def due(self) -> bool:
         """Return whether it is time to look whether any anchor is to be asked."""
@@ -91,6 +102,8 @@ class Anchoring:
         Raises:
             ConfigurationError: the file of anchors cannot be used, or somebody who
                 asks for a round now has none.
+            RollbackError: an anchor knows another past of a log, and proves it: nothing
+                must be signed there any more.
             StorageError: a store does not do what it must, or another round is under
                 way for too long; nothing is lost, another round goes on.
         """
@@ -115,11 +128,15 @@ class Anchoring:
 
     def _current(self) -> list[AnchorWork]:
         """Return the work of each anchor; those of a file that changed begin anew."""
-        anchors = self._file.anchors()
+        anchors = self._read()
         if anchors is not self._anchors:
             self._works = [self._work(anchor) for anchor in anchors]
             self._anchors = anchors
         return self._works
+
+    def _read(self) -> tuple[Anchor, ...]:
+        with self._reading:
+            return self._file.anchors()
 
     def _work(self, anchor: Anchor) -> AnchorWork:
         store, interval = self._logs[0].store, self._config.anchor_interval
@@ -166,9 +183,10 @@ def _at_once(works: Sequence[AnchorWork], when: When) -> list[Outcome]:
         thread.start()
     for thread in threads:
         thread.join()
-    for turn in turns:
-        if turn.error is not None:
-            raise turn.error
+    errors = [turn.error for turn in turns if turn.error is not None]
+    errors.sort(key=lambda error: not isinstance(error, RollbackError))
+    if errors:
+        raise errors[0]
     return [outcome for turn in turns for outcome in turn.outcomes]
 
 

@@ -16,10 +16,12 @@ from auditlog.core.errors import (
     AuditLogError,
     ConflictError,
     PendingError,
+    RollbackError,
     StorageError,
     VerificationError,
 )
 from auditlog.log.anchor_file import KINDS, Configure, anchor_names
+from auditlog.log.anchor_history import HistoryWork
 from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
@@ -191,6 +193,8 @@ class Leader:
         said, self._anchors_said = self._anchors_said, ""
         try:
             self._anchoring.round(when)
+        except RollbackError as error:
+            self._halt(error)
         except AuditLogError as error:
             self._anchors_said = str(error)
             if said != self._anchors_said:
@@ -231,14 +235,47 @@ class Leader:
         return self._sequencer is not None
 
     def _take_over(self) -> None:
-        """Begin to sequence, if neither store nor witness speaks against it."""
+        """Begin to sequence, if no store, witness or anchor speaks against it."""
         log = self._log
         sequencer = Sequencer(log.store, log.origin, log.signers)
         # An old copy of everything looks whole from inside. A witness may know better,
-        # so it is asked before anything is signed; one that is away is not waited for.
+        # or a chain, so they are asked before anything is signed; one that is away is
+        # not waited for, and may still halt us later.
+        deadline = time.monotonic() + _FIRST_ASK_SECONDS
+        checks = self._check_histories()
         self._ask(_FIRST_ASK_SECONDS)
-        if not self._halted.is_set():
-            self._sequencer = sequencer
+        for check in checks:
+            check.join(max(0.0, deadline - time.monotonic()))
+        self._sequencer = sequencer
+        if self._halted.is_set():
+            self._resign()
+
+    def _check_histories(self) -> list[threading.Thread]:
+        """Begin to ask the anchors that keep histories, each in a thread of its own."""
+        try:
+            found = self._anchoring.histories()
+        except AuditLogError as error:
+            self._complain("the anchors' histories were not checked", error)
+            return []
+        checks = [
+            threading.Thread(target=self._check_history, args=(one,), daemon=True)
+            for one in found
+        ]
+        for check in checks:
+            check.start()
+        return checks
+
+    def _check_history(self, history: HistoryWork) -> None:
+        """Halt if an anchor proves another past than ours."""
+        try:
+            history.check()
+        except RollbackError as error:
+            self._halt(error)
+        except AuditLogError as error:
+            self._complain("an anchor's history was not checked", error)
+        # A fault of ours, here too, is no reason not to sequence.
+        except Exception:  # noqa: BLE001
+            _log.exception("auditlog: an anchor's history was not checked")
 
     def _many_pending(self) -> bool:
         sequencer = self._sequencer

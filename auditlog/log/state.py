@@ -5,14 +5,14 @@ from typing import Protocol
 
 from auditlog.log.anchor_status import open_window
 from auditlog.metrics import LogState
-from auditlog.storage import Attestations, Index, Publication, Scan, Spool
+from auditlog.storage import Attestations, Index, Objects, Publication, Scan, Spool
 
 __all__ = ["state_of"]
 
 _MICROSECONDS = 1_000_000
 
 
-class _Store(Spool, Index, Publication, Attestations, Scan, Protocol):
+class _Store(Spool, Index, Publication, Attestations, Objects, Scan, Protocol):
     """Where a log can be looked at."""
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.core.errors import AuditLogError, ConfigurationError, VerificationError
 
-__all__ = ["Account", "read_secret"]
+__all__ = ["Account", "read_secret", "signer_of"]
 
 _KEY = re.compile(rb"(?:0x)?([0-9a-fA-F]{64})\s*")
 _LONGEST = 1 << 14
@@ -75,6 +75,21 @@ class Account:
                 f"expected a private key of 32 bytes in hex in {self._path}"
             )
         return signer, bytes.fromhex(signer.address.removeprefix("0x"))
+
+
+def signer_of(raw: bytes) -> bytes:
+    """Return the address whose key signed a transaction.
+
+    Raises:
+        VerificationError: none did.
+    """
+    from eth_account import Account as Library  # noqa: PLC0415 # from an extra
+
+    try:
+        return bytes.fromhex(Library.recover_transaction(raw).removeprefix("0x"))
+    # The library says in many ways that a signature is none.
+    except Exception:  # noqa: BLE001
+        raise VerificationError("the transaction is signed by nobody") from None
 
 
 def read_secret(path: Path) -> bytes:

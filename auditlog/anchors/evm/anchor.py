@@ -23,12 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from auditlog.anchors.attestation import Attestation
+from auditlog.anchors.attestation import Attestation, Consistency
 from auditlog.anchors.evm.account import Account
 from auditlog.anchors.evm.check import check
 from auditlog.anchors.evm.contract import call_batch
 from auditlog.anchors.evm.evidence import prove_event
 from auditlog.anchors.evm.history import History
+from auditlog.anchors.evm.keeping import Keeping
 from auditlog.anchors.evm.node import Mined, Node
 from auditlog.anchors.evm.nodes import Nodes
 from auditlog.anchors.evm.options import Options, parse_options
@@ -40,13 +41,17 @@ from auditlog.anchors.evm.pending import (
 )
 from auditlog.anchors.evm.wallet import Wallet
 from auditlog.anchors.trust import Chain, Trust
+from auditlog.core.checkpoint import Checkpoint
 from auditlog.core.errors import AuditLogError, ConfigurationError, VerificationError
 
 __all__ = ["EvmAnchor", "configure"]
 
 
 class EvmAnchor:
-    """The `Anchor` of kind `evm`: one account, one contract, one or more nodes."""
+    """The `Anchor` of kind `evm`: one account, one contract, one or more nodes.
+
+    With the mode ``advance`` it is a `HistoryKeeper`, too.
+    """
 
     def __init__(self, name: str, options: Options) -> None:
         """Find out the account's address; no node is asked.
@@ -59,6 +64,7 @@ class EvmAnchor:
         self._wallet = Wallet(Account(options.key_file), options)
         self.history = History(self._wallet, options)
         """What the contract can do beside: `History.advance`, `History.deploy`."""
+        self._keeping = Keeping(self._wallet, options, self.history)
 
     def __repr__(self) -> str:
         return f"EvmAnchor({self.name!r}, 0x{self.address.hex()})"
@@ -124,6 +130,19 @@ class EvmAnchor:
             return self._pending((*transactions, made)) if made else attestation
 
         return nodes.first(follow)
+
+    def check_history(self, checkpoint: Checkpoint, consistency: Consistency) -> int:
+        """As `HistoryKeeper.check_history`, by the contract."""
+        if self._options.mode != "advance":
+            return checkpoint.size
+        return self._keeping.check(checkpoint, consistency)
+
+    def keep_history(
+        self, checkpoint: Checkpoint, consistency: Consistency, *, now: float
+    ) -> None:
+        """As `HistoryKeeper.keep_history`, by the contract."""
+        if self._options.mode == "advance":
+            self._keeping.keep(checkpoint, consistency, now)
 
     def _chase(
         self,

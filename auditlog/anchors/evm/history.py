@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from auditlog.anchors.evm.artifact import load_artifact
 from auditlog.anchors.evm.contract import (
     ADDRESS,
+    CODE_HASH,
     ERRORS,
     PROXY,
     SALT,
@@ -25,6 +26,7 @@ from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import Node, NodeError
 from auditlog.anchors.evm.nodes import Nodes
 from auditlog.anchors.evm.options import Options
+from auditlog.anchors.evm.pending import Transaction
 from auditlog.anchors.evm.state import read_root
 from auditlog.anchors.evm.wallet import Wallet
 from auditlog.anchors.trust import Chain, Trust
@@ -63,21 +65,37 @@ class History:
     def head(self, origin: str) -> ChainHead:
         """Return the newest tree of a log in the newest block, by one node."""
         nodes = Nodes(self._options)
-        sender, hashed = self._wallet.address, origin_hash(origin)
 
         def read(node: Node) -> ChainHead:
             nodes.check_contract(node)
-            words = node.read(self._options.contract, call_head(sender, hashed))
-            size, moment, strict = (
-                int.from_bytes(words[at : at + _WORD], "big") for at in (0, 32, 64)
-            )
-            call = call_root_at(sender, hashed, check_range("a size", size, 2**64 - 1))
-            root = node.read(self._options.contract, call)
-            if (len(words), len(root)) != (3 * _WORD, _WORD):
-                raise AuditLogError(f"{node.url} gave no head of a log")
-            return ChainHead(size, root, moment, bool(strict))
+            return self.read_head(node, origin)
 
         return nodes.first(read)
+
+    def read_head(
+        self, node: Node, origin: str, block: int | str = "latest"
+    ) -> ChainHead:
+        """Return the newest tree of a log at a block, as a node says.
+
+        Raises:
+            AuditLogError: it says nothing of the kind.
+        """
+        contract, sender = self._options.contract, self._wallet.address
+        hashed = origin_hash(origin)
+        words = node.read(contract, call_head(sender, hashed), block)
+        if not words:  # the contract is not there yet, and knows nothing
+            return ChainHead(0, bytes(_WORD), 0, False)
+        if len(words) != 3 * _WORD:
+            raise AuditLogError(f"{node.url} gave no head of a log")
+        size, moment, strict = (
+            int.from_bytes(words[at : at + _WORD], "big") for at in (0, 32, 64)
+        )
+        if size > MAX_INTEGER:
+            raise AuditLogError(f"{node.url} gave no head of a log")
+        root = node.read(contract, call_root_at(sender, hashed, size), block)
+        if len(root) != _WORD:
+            raise AuditLogError(f"{node.url} gave no head of a log")
+        return ChainHead(size, root, moment, bool(strict))
 
     def advance(
         self, origin: str, size: int, root: bytes, proof: Sequence[bytes], *, now: float
@@ -114,15 +132,31 @@ class History:
             if node.read(self._options.contract, known) == root:
                 return None
             call = call_advance(hashed, size, root, proof)
-            return self._send(node, nodes, self._options.contract, call, now)
+            return self.send(node, nodes, self._options.contract, call, now).hash
 
         return nodes.first(send)
+
+    def deployed(self) -> bool:
+        """Return whether the contract stands where it always does, as one node says.
+
+        Raises:
+            ConfigurationError: this anchor names another contract.
+        """
+        if self._options.contract != ADDRESS:
+            raise ConfigurationError(
+                f"expected contract as 0x{ADDRESS.hex()}, where it is deployed to, got "
+                f"0x{self._options.contract.hex()}"
+            )
+        return Nodes(self._options).first(
+            lambda node: keccak(node.code(ADDRESS)) == CODE_HASH
+        )
 
     def deploy(self, *, now: float) -> bytes | None:
         """Deploy the contract, where it is not there yet, to the address it always has.
 
         Returns:
-            The hash of the transaction, or None if the contract stands there.
+            The hash of the transaction, or None if the contract stands there, or is
+            about to.
 
         Raises:
             ConfigurationError: the chain has no deployment proxy.
@@ -138,7 +172,7 @@ class History:
                     f"{self._options.chain_id}"
                 )
             call = SALT + bytes.fromhex(load_artifact()["bytecode"][2:])
-            return self._send(node, nodes, PROXY, call, now)
+            return self.send(node, nodes, PROXY, call, now).hash
 
         return nodes.first(send)
 
@@ -160,7 +194,7 @@ class History:
             nodes.check_contract(node)
             final = node.final_number(self._options.confirmations)
             number = final if block is None else block
-            return self._prove(node, origin, size, number)
+            return self.prove_root_by(node, origin, size, number)
 
         return nodes.first(prove)
 
@@ -170,7 +204,9 @@ class History:
             lambda node: extend(node, dict(evidence), block)
         )
 
-    def _prove(self, node: Node, origin: str, size: int, block: int) -> dict[str, Any]:
+    def prove_root_by(
+        self, node: Node, origin: str, size: int, block: int
+    ) -> dict[str, Any]:
         """Return a proof, checked as a verifier would who trusts the block."""
         chain_id, contract = self._options.chain_id, self._options.contract
         sender = self._wallet.address
@@ -183,13 +219,32 @@ class History:
             raise AuditLogError(f"{node.url} has no proof: {error}") from None
         return proof
 
-    def _send(
-        self, node: Node, nodes: Nodes, to: bytes, call: bytes, now: float
-    ) -> bytes:
-        """Sign and send what may be sent twice without harm."""
-        nonce = node.nonce(self._wallet.address, "pending")
+    def send(
+        self,
+        node: Node,
+        nodes: Nodes,
+        to: bytes,
+        call: bytes,
+        now: float,
+        over: Transaction | None = None,
+    ) -> Transaction:
+        """Sign and send what may be sent twice without harm.
+
+        Args:
+            node: who knows prices and numbers.
+            nodes: who get it.
+            to: the contract that is called.
+            call: the call.
+            now: seconds since the epoch.
+            over: the transaction that it replaces.
+
+        Raises:
+            VerificationError: the contract refuses; the message names its error.
+            AuditLogError: it could not be sent, or not for the price.
+        """
+        nonce = over.nonce if over else node.nonce(self._wallet.address, "pending")
         try:
-            made = self._wallet.make(node, nonce, to, call, now)
+            made = self._wallet.make(node, nonce, to, call, now, over)
         except NodeError as error:
             known = ERRORS.get(error.data[2:10])
             if known is None:
@@ -197,4 +252,4 @@ class History:
             raise VerificationError(f"the contract refuses: {known}") from None
         if made is None or not nodes.send(made.raw):
             raise AuditLogError("the chain asks for more than max_fee")
-        return made.hash
+        return made

@@ -35,6 +35,14 @@ _HEADER = (
 
 _FIRST_FORK = 15
 
+_TRANSACTION = (
+    *("*chainId", "*nonce", "*maxPriorityFeePerGas", "*maxFeePerGas", "*gas", "to"),
+    *("*value", "input"),
+)
+"""Fields of a transaction with a dynamic fee, up to its access list."""
+
+_DYNAMIC_FEE = 2
+
 
 class NodeError(AuditLogError):
     """A node understood, and answered with an error."""
@@ -202,15 +210,47 @@ class Node:
         empty = encode(b"")  # some say that of the empty trie, whose proof is empty
         return StateProof(account, () if storage == (empty,) else storage)
 
-    def read(self, contract: bytes, call: bytes) -> bytes:
-        """Return what a call of a contract answers, in the newest block."""
+    def read(self, contract: bytes, call: bytes, block: int | str = "latest") -> bytes:
+        """Return what a call of a contract answers at a block."""
         message = {"data": _hex(call), "to": _hex(contract)}
-        return self._ask_bytes("eth_call", message, "latest")
+        return self._ask_bytes("eth_call", message, _name(block))
+
+    def emitters(
+        self, contract: bytes, topics: Sequence[bytes], first: int, last: int
+    ) -> list[bytes]:
+        """Return the hashes of the transactions that made an event, in some blocks."""
+        method = "eth_getLogs"
+        wanted = {
+            "address": _hex(contract),
+            "fromBlock": _name(first),
+            "toBlock": _name(last),
+            "topics": [_hex(topic) for topic in topics],
+        }
+        found = self.call(method, wanted)
+        try:
+            return [_bytes(one["transactionHash"], 32) for one in found]
+        except (KeyError, TypeError, ValueError):
+            raise self._useless(method, "no such events") from None
+
+    def transaction(self, transaction: bytes) -> bytes:
+        """Return a transaction of the kind that we make as it was sent, by its hash."""
+        method = "eth_getTransactionByHash"
+        found = self.call(method, _hex(transaction))
+        try:
+            raw = _transaction(found)
+        except (KeyError, TypeError, ValueError):
+            raise self._useless(method, "no such transaction") from None
+        if keccak(raw) != transaction:
+            raise self._useless(method, "a transaction of another hash than it says")
+        return raw
 
     def gas(self, sender: bytes, to: bytes, call: bytes) -> int:
         """Return what a transaction would take, or how it would fail, as NodeError."""
         message = {"data": _hex(call), "from": _hex(sender), "to": _hex(to)}
-        return self._quantity("eth_estimateGas", self.call("eth_estimateGas", message))
+        # By default some count what is on its way. That would be too little gas for a
+        # transaction that replaces one of the same effect.
+        got = self.call("eth_estimateGas", message, "latest")
+        return self._quantity("eth_estimateGas", got)
 
     def base_fee(self) -> int:
         """Return what each gas costs now, in wei."""
@@ -270,6 +310,25 @@ def _header(block: Mapping[str, Any]) -> bytes:
         quantity = field.startswith("*")
         items.append(encode_integer(_integer(value)) if quantity else _bytes(value))
     return encode(items)
+
+
+def _transaction(found: Mapping[str, Any]) -> bytes:
+    """Return one with a dynamic fee and without an access list (EIP-1559)."""
+    items: list[Item] = []
+    for field in _TRANSACTION:
+        value = found[field.lstrip("*")]
+        items.append(_number(value) if field.startswith("*") else _bytes(value))
+    if found["accessList"] or _integer(found["type"]) != _DYNAMIC_FEE:
+        raise ValueError
+    signature = [_number(found[field]) for field in ("yParity", "r", "s")]
+    return bytes([_DYNAMIC_FEE]) + encode([*items, [], *signature])
+
+
+def _number(value: Any) -> bytes:
+    """Return a number of up to 256 bits as RLP has it."""
+    if not isinstance(value, str) or not 2 < len(value) <= 66 or value[:2] != "0x":
+        raise ValueError
+    return encode_integer(int(value, 16))
 
 
 def _receipt(receipt: Mapping[str, Any]) -> bytes:

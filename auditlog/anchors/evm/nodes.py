@@ -1,7 +1,7 @@
 """Several nodes of one chain, until a deadline: one is asked, many must agree."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from auditlog.anchors.evm.block import parse_header
@@ -9,7 +9,7 @@ from auditlog.anchors.evm.contract import CODE_HASH
 from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import Mined, Node, NodeError
 from auditlog.anchors.evm.options import Options
-from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.core.errors import AuditLogError, ConfigurationError, RollbackError
 
 __all__ = ["Nodes"]
 
@@ -47,20 +47,42 @@ class Nodes:
             try:
                 self._check_chain(node)
                 return do(node)
-            except NodeError as error:
-                failures.append(AuditLogError(str(error)))
             except AuditLogError as error:
                 failures.append(error)
-        plain = [one for one in failures if type(one) is AuditLogError]
-        raise (plain or failures)[0]
+        raise _worth_most(failures)
 
-    def agree(self, mined: Mined) -> bool:
+    def each(self, do: Callable[[Node], _T]) -> list[_T]:
+        """Do something with every node with which it can be done.
+
+        Raises:
+            RollbackError: as soon as one raises it.
+            AuditLogError: it could be done with none; see `first`.
+        """
+        done: list[_T] = []
+        failures: list[AuditLogError] = []
+        for node in self._nodes:
+            try:
+                self._check_chain(node)
+                done.append(do(node))
+            except RollbackError:
+                raise
+            except AuditLogError as error:
+                failures.append(error)
+        if not done:
+            raise _worth_most(failures)
+        return done
+
+    def agree(self, mined: Mined, least: int = 1) -> bool:
         """Return whether enough nodes hold a block for final.
+
+        Args:
+            mined: in the block.
+            least: nodes, if the options ask for fewer.
 
         Raises:
             AuditLogError: they do not, and one has another in its place.
         """
-        votes, other = 0, None
+        votes, other, enough = 0, None, max(least, self._options.agree)
         for node in self._nodes:
             try:
                 if node.final_number(self._options.confirmations) < mined.number:
@@ -72,11 +94,11 @@ class Nodes:
                 votes += 1
             else:
                 other = node.url
-        if other and votes < self._options.agree:
+        if other and votes < enough:
             raise AuditLogError(
                 f"{other} has another block {mined.number} than 0x{mined.block.hex()}"
             )
-        return votes >= self._options.agree
+        return votes >= enough
 
     def send(self, raw: bytes) -> bool:
         """Hand a transaction to all nodes; return whether none took it for too cheap.
@@ -116,6 +138,13 @@ class Nodes:
             raise ConfigurationError(
                 f"expected chain {self._options.chain_id}, {node.url} serves {found}"
             )
+
+
+def _worth_most(failures: Sequence[AuditLogError]) -> AuditLogError:
+    """Return the first one, those first that another try may mend."""
+    kinds = (AuditLogError, NodeError)
+    plain = [AuditLogError(str(one)) for one in failures if type(one) in kinds]
+    return [*plain, *failures][0]
 
 
 def _says(error: AuditLogError, phrases: tuple[str, ...]) -> bool:

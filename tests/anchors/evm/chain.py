@@ -11,7 +11,7 @@ import pytest
 from eth_account import Account
 
 from auditlog.anchors.evm.anchor import EvmAnchor, configure
-from auditlog.anchors.evm.contract import ADDRESS
+from auditlog.anchors.evm.contract import ADDRESS, ANCHORED
 from auditlog.anchors.trust import Chain, Trust
 from demo_service import chain
 from demo_service.chain import CHAIN_ID, Node
@@ -53,6 +53,17 @@ class Anvil(Node):
             {"address": "0x" + ADDRESS.hex(), "fromBlock": "0x0", "topics": topics},
         )
         return found
+
+    def trees(self) -> list[tuple[int, bytes]]:
+        """Return size and root of each tree that the contract was told, in order."""
+        address, topics = "0x" + ADDRESS.hex(), ["0x" + ANCHORED.hex()]
+        found = self.rpc(
+            "eth_getLogs",
+            {"address": address, "fromBlock": "0x0", "topics": topics},
+        )
+        return [
+            (int(one["topics"][3], 16), bytes.fromhex(one["data"][2:])) for one in found
+        ]
 
     def fund(self, address: bytes, wei: int = 100 * ETHER) -> None:
         super().fund(address, wei)

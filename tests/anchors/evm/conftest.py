@@ -2,10 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from auditlog.log.directory import create_log
 from tests.anchors.evm.chain import Anvil, install, running
+from tests.anchors.evm.kept import Kept
+from tests.harness import check_whole_log
+from tests.log.builders import config_of
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +36,11 @@ def chain(anvil: Anvil) -> Iterator[Anvil]:
     yield anvil
     anvil.rpc("anvil_dropAllTransactions")
     anvil.rpc("evm_revert", snapshot)
+
+
+@pytest.fixture
+def kept(chain: Anvil, tmp_path: Path) -> Iterator[Kept]:
+    """A log whose history the chain is to keep."""
+    with create_log(config_of(tmp_path / "audit")) as log:
+        yield Kept(log, chain)
+        check_whole_log(log.paths.directory)

@@ -2,12 +2,14 @@
 
     python -m tests.anchors.evm.driver kill RPC DIRECTORY
     python -m tests.anchors.evm.driver race RPC DIRECTORY
+    python -m tests.anchors.evm.driver keep RPC DIRECTORY [EVERY]
 
 A child anchors one digest as the product does: each answer of the anchor is stored
 before the anchor is asked again. ``kill`` kills it (SIGKILL) after its first step, and
 another after its second, and so on; a second child finds what is stored, and brings it
 to its end. ``race`` runs two children at once, with one account. Files named by number
-hold what came out for the digest of that number.
+hold what came out for the digest of that number. ``keep`` kills as ``kill`` does, after
+every step or each so many, whoever anchors a log whose history the chain keeps.
 
 This program has no threads, so its children can be forks of it, and start at once.
 """
@@ -30,6 +32,10 @@ from auditlog.anchors.evm.anchor import EvmAnchor, configure
 from auditlog.anchors.evm.node import Node, parse_node
 from auditlog.core.errors import AuditLogError
 from auditlog.core.record import canonical_json
+from auditlog.log.anchoring import Anchoring
+from auditlog.log.directory import open_log
+from auditlog.log.sequencer import Sequencer
+from tests.log.builders import config_of, gap_items
 
 CHAIN_ID = 31337
 NOW = 1_795_000_000.0
@@ -72,8 +78,8 @@ def store(file: Path, found: Attestation) -> None:
     new.replace(file)
 
 
-def bring(url: str, file: Path, digest: bytes, steps: Steps, *, blocks: bool) -> None:
-    """Anchor a digest to the end, making a block after each step of its own."""
+def count(steps: Steps) -> None:
+    """Let each answer of a node be a step."""
     real = Node.call
 
     def counted(self: Node, method: str, *params: object) -> object:
@@ -83,6 +89,11 @@ def bring(url: str, file: Path, digest: bytes, steps: Steps, *, blocks: bool) ->
         return answer
 
     Node.call = counted  # type: ignore[method-assign]  # the same, and it counts
+
+
+def bring(url: str, file: Path, digest: bytes, steps: Steps, *, blocks: bool) -> None:
+    """Anchor a digest to the end, making a block after each step of its own."""
+    count(steps)
     anchor = anchor_of(url, file.parent)
     for turn in range(800):
         found = load(file)
@@ -136,6 +147,39 @@ def kill(url: str, directory: Path) -> None:
     raise AssertionError("there is no end of steps")
 
 
+def keep(url: str, directory: Path, every: int) -> None:
+    """Kill whoever anchors a log after each so many steps, until one comes through."""
+    for step in range(1, 400, every):
+        with open_log(directory) as log:
+            log.store.append(gap_items(2, origin=log.origin))
+            Sequencer(log.store, log.origin, log.signers).step()
+        pid = child(partial(tell, url, directory, Steps(step)))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status == 0:
+            return
+        assert status == -signal.SIGKILL, status
+        if step % 2:  # or the log grows before anybody looks
+            pid = child(partial(tell, url, directory, Steps(None)))
+            assert os.waitpid(pid, 0)[1] == 0
+    raise AssertionError("there is no end of steps")
+
+
+def tell(url: str, directory: Path, steps: Steps) -> None:
+    """Have the newest checkpoint of a log anchored, and its history kept."""
+    count(steps)
+    with open_log(directory) as log:
+        anchoring = Anchoring(log, config_of(directory), time.time)
+        anchoring.round("now")
+        for _ in range(20):
+            mine(url)
+            anchoring.round("look")
+            steps.done()
+            behind = any(one.behind() for one in anchoring._works[0]._histories)
+            if not behind and not log.store.attestations_by("chain", state="pending"):
+                return
+    raise SystemExit("it is not kept")
+
+
 def race(url: str, directory: Path) -> None:
     """Let two anchor two digests each; make blocks meanwhile."""
 
@@ -162,5 +206,8 @@ def digest_of(number: int) -> bytes:
 
 
 if __name__ == "__main__":
-    verb, given, folder = sys.argv[1:]
-    {"kill": kill, "race": race}[verb](given, Path(folder))
+    verb, given, folder, *more = sys.argv[1:]
+    if verb == "keep":
+        keep(given, Path(folder), *map(int, more))
+    else:
+        {"kill": kill, "race": race}[verb](given, Path(folder))

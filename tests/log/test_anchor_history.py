@@ -1,0 +1,309 @@
+"""An anchor that keeps a log's one history: it is told each step, and can halt the log.
+
+Whoever is away, fails, or claims what it cannot prove, halts nothing.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from auditlog.core.errors import RollbackError, StorageError
+from auditlog.log.anchor_work import Outcome
+from auditlog.log.directory import LogDirectory, create_log, open_log
+from auditlog.log.leader import Leader
+from auditlog.log.runtime import Runtime
+from demo_service.dishonest_operator import copy_log, rebuild_without
+from tests.anchoring import KINDS, FakeKeeper, World, check_attestations, write_anchors
+from tests.e2e.processes import wait_until
+from tests.filled import fill_log
+from tests.harness import check_whole_log
+from tests.log.builders import config_of, gap_items
+from tests.log.test_anchoring import HOUR, Site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A log with an anchor that keeps histories."""
+    with create_log(config_of(tmp_path / "audit")) as log:
+        write_anchors(log.paths.directory, {"keeps": True})
+        site = Site(log, anchor_interval=600.0)
+        yield site
+        check_attestations(log)
+        check_whole_log(log.paths.directory)
+
+
+def keeper(site: Site) -> FakeKeeper:
+    (anchor,) = site.anchors()
+    assert isinstance(anchor, FakeKeeper)
+    return anchor
+
+
+def told(world: World) -> list[int]:
+    return [one["size"] for one in world.told("told")]
+
+
+# --- what it is told ------------------------------------------------------------------
+
+
+def test_each_anchored_checkpoint_is_told_after_its_digest(site: Site) -> None:
+    sizes = []
+    for _ in range(3):
+        sizes.append(site.grow())
+        site.round(after=601)
+    assert told(site.world) == sizes
+    calls = [one["what"] for one in site.world.told("submit", "check", "keep")]
+    assert calls[:3] == ["submit", "check", "keep"]
+    assert site.states() == ["final"] * 3, "to be told is no news of its own"
+
+
+def test_once_it_is_kept_nobody_asks_again(site: Site) -> None:
+    size = site.grow()
+    site.run(2 * HOUR, step=15)
+    assert told(site.world) == [size]
+    assert len(site.world.told("check")) == 2, "to tell it, and to see it there"
+    site.restarted()
+    site.run(HOUR)
+    assert len(site.world.told("check")) == 3, "who knows nothing looks once"
+
+
+def test_what_is_on_its_way_is_looked_at_ever_more_seldom(site: Site) -> None:
+    site.world.set("slow")
+    site.grow()
+    site.run(3 * HOUR, step=15)
+    assert 8 <= len(site.world.told("keep")) <= 12
+    assert len(told(site.world)) == 1
+    site.world.set("slow", on=False)
+    site.run(HOUR, step=15)
+    before = len(site.world.told("check"))
+    site.run(HOUR, step=15)
+    assert len(site.world.told("check")) == before
+
+
+@pytest.mark.parametrize("fate", ["check unreachable", "keep unverified", "keep fault"])
+def test_a_failure_is_an_attempt_like_others_and_no_submission_s_business(
+    site: Site, fate: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper(site).fates = [fate] * 3
+    size, reason = site.grow(), fate.partition(" ")[2]
+    assert site.round() == [Outcome("a1", site.log.origin, size, "failed", reason)]
+    assert [row.state for row in site.log.store.attestations(size)] == ["final"]
+    assert f"anchor a1 failed ({reason})" in caplog.text
+    assert "SECRET" not in caplog.text
+    site.run(600)
+    words = [(one["state"], one["attempt"]) for one in site.words()]
+    assert words == [("final", 1), ("failed", 1), ("failed", 2), ("failed", 3)]
+    assert told(site.world) == [size]
+    site.grow()
+    site.round(after=601)
+    assert len(site.world.submissions()) == 2
+
+
+def test_who_is_away_is_told_once_of_an_attempt(site: Site) -> None:
+    """Not once for the digest, and once for the history."""
+    site.world.set("down")
+    site.grow()
+    site.round()
+    assert site.states() == ["failed"]
+
+
+def test_a_store_that_cannot_be_read_is_nobody_else_s_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.grow()
+    site.round()
+    site.grow()
+
+    def broken(path: str) -> bytes:
+        raise StorageError(f"{path} cannot be read, as ordered")
+
+    monkeypatch.setattr(site.log.store, "get", broken)
+    with pytest.raises(StorageError, match="as ordered"):
+        site.anchoring.round("now")
+    monkeypatch.undo()
+    assert "failed" not in site.states()
+
+
+def test_of_several_logs_each_has_its_own_history(site: Site, tmp_path: Path) -> None:
+    with create_log(config_of(tmp_path / "o", origin="log.example/o")) as log:
+        other = Site(log)
+        sizes = [site.grow(), other.grow(), other.grow()]
+        site.restarted(also=[log])
+        site.round()
+        assert [(one["origin"], one["size"]) for one in site.world.told("told")] == [
+            (site.log.origin, sizes[0]),
+            (log.origin, sizes[2]),
+        ]
+        check_attestations(log)
+
+
+# --- another past ---------------------------------------------------------------------
+
+
+def _lost_the_newest(site: Site) -> None:
+    with site.log.store._database.writing() as db:
+        db.execute("DELETE FROM attestations")
+    site.world.note("told", origin=site.log.origin, size=1000, root="11" * 32)
+
+
+def _has_another(site: Site) -> None:
+    with site.log.store._database.writing() as db:
+        db.execute("DELETE FROM attestations")
+    site.world.note("told", origin=site.log.origin, size=1, root="11" * 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_lost_the_newest, r"anchor a1, log \S+: 1000 entries are known, \d+ here"),
+        (_has_another, r"anchor a1, log \S+: another root of 1 entries is known"),
+    ],
+)
+def test_another_past_is_an_error_and_an_entry(
+    site: Site, change: object, message: str
+) -> None:
+    assert callable(change)
+    site.grow()
+    change(site)
+    site.grow()
+    with pytest.raises(RollbackError, match=message):
+        site.round()
+    assert site.words()[-1]["reason"] == "rollback"
+
+
+def test_what_another_process_signed_meanwhile_is_no_other_past(site: Site) -> None:
+    """It signs and tells it between our look at the store and at the keeper."""
+    site.grow()
+    beside, once = Site(site.log), [True]
+
+    def meanwhile(call: str) -> None:
+        if call == "check" and once:
+            once.clear()
+            beside.grow()
+            (history,) = beside.anchoring.histories()
+            newest = site.log.store.newest()
+            assert newest is not None
+            history._keeper.keep_history(
+                history.ledger.checkpoint(newest[0]), history.ledger.consistency, now=1
+            )
+
+    keeper(site).before = meanwhile
+    site.round()
+    assert len(told(site.world)) == 1
+    assert site.states() == ["final"]
+
+
+# --- who leads ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """The directory of a log that was served, and whose history was kept."""
+    directory = tmp_path / "audit"
+    fill_log(directory, 3)
+    write_anchors(directory, {"keeps": True, "world": str(tmp_path / "world")})
+    _serve(directory)
+    assert told(World(tmp_path / "world"))
+    return directory
+
+
+def _serve(directory: Path, entries: int = 3) -> None:
+    """Let a service run and stop, as it does."""
+    with open_log(directory) as log:
+        origin = log.origin
+    runtime = Runtime(config_of(directory, origin=origin), kinds=KINDS)
+    runtime._log.store.append(gap_items(entries, origin=origin))
+    runtime.stop()
+
+
+def _swap(directory: Path, other: Path) -> None:
+    shutil.rmtree(directory)
+    other.rename(directory)
+    (directory / "place").unlink(missing_ok=True)
+
+
+def test_an_old_copy_is_not_signed(
+    served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = copy_log(served, tmp_path / "copy")
+    _serve(served)
+    _swap(served, copy)
+    before = check_whole_log(served)
+    _serve(served)
+    after = check_whole_log(served)
+    assert after.checkpoints == before.checkpoints
+    assert len(after.entries) > len(before.entries), "service goes on, nothing is lost"
+    assert caplog.text.count("HALTED, nothing is signed any more: anchor a1") == 1
+
+
+def test_a_rewritten_log_is_not_signed(
+    served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every key was used: the copy is a whole log, larger than what is known."""
+    copy = copy_log(served, tmp_path / "copy")
+    (copy / "place").unlink()
+    rebuild_without(copy, 2)
+    _swap(served, copy)
+    before = check_whole_log(served)
+    _serve(served)
+    assert check_whole_log(served).checkpoints == before.checkpoints
+    assert "another root of" in caplog.text
+    assert caplog.text.count("HALTED") == 1
+
+
+def test_who_learns_of_another_past_while_it_leads_halts(
+    served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A chain that was away at the take-over."""
+    world = World(tmp_path / "world")
+    with open_log(served) as log:
+        config = config_of(served, origin=log.origin, anchor_interval=0.1)
+        world.set("down")
+        leader = Leader(log, config, time.time, kinds=KINDS)
+        leader.start()
+        wait_until(lambda: leader._sequencer is not None, 10, "the lead")
+        assert "cannot reach https://tsa.example" in caplog.text
+        world.note("told", origin=log.origin, size=10_000, root="11" * 32)
+        world.set("down", on=False)
+        log.store.append(gap_items(1, origin=log.origin))
+        wait_until(lambda: "HALTED" in caplog.text, 20, "a halt")
+        published = log.store.newest()
+        log.store.append(gap_items(5, origin=log.origin))
+        leader.stop(5)
+        assert log.store.newest() == published
+
+
+def test_a_keeper_that_hangs_keeps_nobody_from_leading(
+    log_with_hanging_keeper: tuple[LogDirectory, threading.Event],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And if it proves another past after all, the log halts then."""
+    log, answers = log_with_hanging_keeper
+    monkeypatch.setattr("auditlog.log.leader._FIRST_ASK_SECONDS", 0.1)
+    leader = Leader(log, config_of(log.paths.directory), time.time, kinds=KINDS)
+    (found,) = leader._anchoring._read()
+    assert isinstance(found, FakeKeeper)
+    found.before = lambda call: answers.wait(30) if call == "check" else None
+    leader.start()
+    wait_until(lambda: leader._sequencer is not None, 10, "the lead")
+    assert "HALTED" not in caplog.text
+    answers.set()
+    wait_until(lambda: "HALTED" in caplog.text, 10, "a halt")
+    leader.stop(5)
+
+
+@pytest.fixture
+def log_with_hanging_keeper(
+    tmp_path: Path,
+) -> Iterator[tuple[LogDirectory, threading.Event]]:
+    with create_log(config_of(tmp_path / "audit")) as log:
+        write_anchors(log.paths.directory, {"keeps": True})
+        world = World(log.paths.directory / "world")
+        world.note("told", origin=log.origin, size=7, root="11" * 32)
+        answers = threading.Event()
+        yield log, answers
+        answers.set()
