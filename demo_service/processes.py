@@ -130,6 +130,8 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 def run(arguments: Sequence[str], *, cwd: Path = ROOT, status: int = 0) -> str:
     """Run ``python <arguments>`` to its end and return what it printed.
 
+    Where it is to fail, that is also why.
+
     Raises:
         DemoError: it ended with another status than `status`.
     """
@@ -153,7 +155,7 @@ def run(arguments: Sequence[str], *, cwd: Path = ROOT, status: int = 0) -> str:
             f"\n{done.stdout}{done.stderr}"
         )
         raise DemoError(msg)
-    return done.stdout
+    return done.stdout + (done.stderr if status else "")
 
 
 def wait_until(what: str, attempt: Callable[[], T], seconds: float) -> T:

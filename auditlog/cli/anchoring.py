@@ -20,9 +20,10 @@ from auditlog.core.errors import (
     PendingError,
 )
 from auditlog.core.record import format_time, parse_json
+from auditlog.log.anchor_answer import MAX_EVIDENCE
 from auditlog.log.anchor_entry import REASONS
 from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
-from auditlog.log.anchor_ledger import MAX_EVIDENCE, Ledger
+from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.anchor_status import AnchorStatus, open_window, status_of
 from auditlog.log.anchor_work import Outcome, When
 from auditlog.log.anchoring import Anchoring

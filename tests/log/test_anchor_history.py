@@ -244,7 +244,6 @@ def test_a_rewritten_log_is_not_signed(
 ) -> None:
     """Every key was used: the copy is a whole log, larger than what is known."""
     copy = copy_log(served, tmp_path / "copy")
-    (copy / "place").unlink()
     rebuild_without(copy, 2)
     _swap(served, copy)
     before = check_whole_log(served)
