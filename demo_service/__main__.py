@@ -90,10 +90,11 @@ def _commands(output: str, patient: str) -> list[str]:
     ours = script.exists()
     auditlog = shlex.quote(_shortest(script)) if ours else f"{python} -m auditlog"
     return [
-        f"{python} -I {output}/verify_receipt.pyz \\",
+        f"{python} -I {output}/verify_receipt.pyz --trust {output}/trust \\",
         f"    --policy {output}/policy {output}/receipts/*.receipt.json",
         f"{auditlog} show --dir {output}/log --content \\",
         f"    {patient}",
+        f"{auditlog} anchor status --dir {output}/log",
         f"{auditlog} check --dir {output}/log",
         f"{auditlog} check --dir {output}/operator/deleted",
     ]

@@ -208,7 +208,7 @@ class Story:
         self._screen.row("the patient", _told(patient))
         self._screen.row("existed", _existed(patient, outside))
         first, *others = patient["not_proven"]
-        text = f"{first}, and {len(others)} other points"
+        text = f"{first.partition(':')[0]}, and {len(others)} other points"
         self._screen.row("not proven", text)
         damaged = damaged_copies(receipts[f"patient{_SUFFIX}"], _DAMAGED)
         said = verify(*believed, damaged)

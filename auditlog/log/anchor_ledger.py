@@ -88,14 +88,15 @@ class Ledger:
         Raises:
             StorageError: the store cannot be read.
         """
+        newest, covered = self.newest_target(), self.covered(anchor)
+        if newest is None or newest.size <= covered:
+            return None
+        return newest if self._has_news(covered, newest.size) else None
+
+    def newest_target(self) -> Target | None:
+        """Return the newest checkpoint, attested or not, if there is one."""
         newest = self._store.newest()
-        if newest is None:
-            return None
-        size, note = newest
-        covered = self.covered(anchor)
-        if size <= covered or not self._has_news(covered, size):
-            return None
-        return Target(size, anchor_digest(note))
+        return None if newest is None else Target(newest[0], anchor_digest(newest[1]))
 
     def covered(self, anchor: str) -> int:
         """Return the largest size that this anchor was asked for and did not fail."""

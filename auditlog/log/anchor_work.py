@@ -122,6 +122,14 @@ class AnchorWork:
             StorageError: a store does not do what it must; another turn goes on where
                 this one stopped.
         """
+        try:
+            return self._turn(when)
+        except StorageError:
+            # What a store misses may be the past that it had once.
+            self._check_histories()
+            raise
+
+    def _turn(self, when: When) -> list[Outcome]:
         for ledger in self._ledgers:
             ledger.complete(self.anchor.name)
         self._say_unsaid()
@@ -310,21 +318,34 @@ class AnchorWork:
         return outcomes
 
     def _keep_history(self, number: int, history: HistoryWork) -> list[Outcome]:
-        now, pace, ledger = self._clock(), self._pace, history.ledger
+        now, pace = self._clock(), self._pace
         got = answer_of(lambda: history.keep(now))
         if isinstance(got, Failure):
-            size, attempt = history.size(), pace.keeping.failures + 1
-            targets = [(ledger, Target(size, ledger.digest(size)))]
-            failed = self._failed(targets, got, attempt, pace.keeping)
-            if isinstance(got.error, RollbackError):
-                raise got.error
-            return failed
+            newest = history.ledger.newest_target()
+            targets = [] if newest is None else [(history.ledger, newest)]
+            try:
+                return self._failed(
+                    targets, got, pace.keeping.failures + 1, pace.keeping
+                )
+            finally:
+                # Whether it can be said or not.
+                if isinstance(got.error, RollbackError):
+                    raise got.error
         pace.keeping.succeeded()
         if got:
             pace.settled(_history(number))
         else:
             pace.looked(_history(number), now, changed=False)
         return []
+
+    def _check_histories(self) -> None:
+        now = self._clock()
+        for number, history in enumerate(self._histories):
+            if self._pace.may_keep(_history(number), now):
+                self._pace.looked(_history(number), now, changed=False)
+                got = answer_of(history.check)
+                if isinstance(got, Failure) and isinstance(got.error, RollbackError):
+                    raise got.error
 
     # --- attempts ---------------------------------------------------------------------
 

@@ -253,6 +253,26 @@ def test_a_rewritten_log_is_not_signed(
     assert caplog.text.count("HALTED") == 1
 
 
+def test_a_store_that_misses_its_past_halts_all_the_same(
+    served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a rewritten log, what was anchored is gone: to look at it is an error."""
+    world = World(tmp_path / "world")
+    (served / "place").unlink()
+    with open_log(served) as log, log.store._database.writing() as db:
+        db.execute("UPDATE attestations SET state = 'pending'")
+    rebuild_without(served, 2)
+    world.set("down")
+    with open_log(served) as log:
+        config = config_of(served, origin=log.origin, anchor_interval=0.1)
+        leader = Leader(log, config, time.time, kinds=KINDS)
+        leader.start()
+        wait_until(lambda: leader._sequencer is not None, 10, "the lead")
+        world.set("down", on=False)
+        wait_until(lambda: "HALTED" in caplog.text, 10, "a halt")
+        leader.stop(5)
+
+
 def test_who_learns_of_another_past_while_it_leads_halts(
     served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -268,7 +288,7 @@ def test_who_learns_of_another_past_while_it_leads_halts(
         world.note("told", origin=log.origin, size=10_000, root="11" * 32)
         world.set("down", on=False)
         log.store.append(gap_items(1, origin=log.origin))
-        wait_until(lambda: "HALTED" in caplog.text, 20, "a halt")
+        wait_until(lambda: "HALTED" in caplog.text, 10, "a halt")
         published = log.store.newest()
         log.store.append(gap_items(5, origin=log.origin))
         leader.stop(5)

@@ -9,7 +9,12 @@ from auditlog.anchors.evm.contract import CODE_HASH
 from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import Mined, Node, NodeError
 from auditlog.anchors.evm.options import Options
-from auditlog.core.errors import AuditLogError, ConfigurationError, RollbackError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    RollbackError,
+    VerificationError,
+)
 
 __all__ = ["Nodes"]
 
@@ -56,7 +61,8 @@ class Nodes:
 
         Raises:
             RollbackError: as soon as one raises it.
-            AuditLogError: it could be done with none; see `first`.
+            AuditLogError: it could be done with none; what one found wrong first, then
+                as `first`.
         """
         done: list[_T] = []
         failures: list[AuditLogError] = []
@@ -69,7 +75,8 @@ class Nodes:
             except AuditLogError as error:
                 failures.append(error)
         if not done:
-            raise _worth_most(failures)
+            wrong = [one for one in failures if isinstance(one, VerificationError)]
+            raise wrong[0] if wrong else _worth_most(failures)
         return done
 
     def agree(self, mined: Mined, least: int = 1) -> bool:
