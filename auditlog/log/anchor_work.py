@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from auditlog.anchors.attestation import Anchor, Attestation
 from auditlog.anchors.batch import aggregate, anchored_digest, format_path, parse_path
-from auditlog.core.errors import RollbackError
+from auditlog.core.errors import RollbackError, StorageError
 from auditlog.log.anchor_answer import (
     Failure,
     answer_of,
