@@ -97,7 +97,7 @@ def make_world(directory: Path) -> World:
         "evm": mined(digest),
         "ots": promised(digest, directory),
     }
-    proof = log.proof(0, note=note)
+    proof = log.proof(0, note=note, extra=None)
     anchors = tuple(Anchor(kind, proof, one) for kind, (one, _) in found.items())
     receipt = log.receipt(DECISION, "request/age", anchors=anchors)
     trust = "".join(table for _, table in found.values())
@@ -127,7 +127,7 @@ def test_three_parties_of_three_kinds(world: World) -> None:
 def test_each_kind_refuses_the_note_of_a_rewritten_log(world: World, kind: str) -> None:
     forger = replace(world.log)
     forger.entries = [*world.log.entries[:-1], make_decision(77).entry]
-    proof = forger.proof(0, note=note_of(forger))
+    proof = forger.proof(0, note=note_of(forger), extra=None)
     anchors = parse_receipt(world.receipt).anchors
     moved = tuple(one._replace(proof=proof) for one in anchors if one.kind == kind)
     data = forger.receipt(DECISION, anchors=moved)

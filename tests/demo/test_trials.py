@@ -67,7 +67,7 @@ def test_a_rebuilt_tree_passes_the_check_and_is_caught_by_others(
     index = demo.evidence.verdict.index
     text = said(findings)
     assert "witnesses: 3 of 3, 422: consistency proof leads to old root" in text
-    assert "witnesses: 3 of 3, 409: saw 60" in text
+    assert "witnesses: 3 of 3, 409: saw 6" in text
     assert "policy: refuses its receipts, as no witness cosigned" in text
     assert f"receipts: the log signed two entries {index}: forked" in text
 
