@@ -110,6 +110,16 @@ def test_who_is_away_is_told_once_of_an_attempt(site: Site) -> None:
     assert site.states() == ["failed"]
 
 
+def test_who_is_away_later_is_told_once_of_an_attempt_too(site: Site) -> None:
+    write_anchors(site.log.paths.directory, {"keeps": True, "mode": "wait"})
+    site.world.set("slow")
+    site.grow()
+    site.round()
+    site.world.set("down")
+    site.round("look", after=60)
+    assert site.states() == ["pending", "failed"]
+
+
 def test_a_store_that_cannot_be_read_is_nobody_else_s_fault(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

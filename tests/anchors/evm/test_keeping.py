@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
 
+from auditlog.anchors.evm.contract import ADDRESS, call_advance, origin_hash
 from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import _transaction
 from auditlog.anchors.evm.state import verify_absence, verify_presence
@@ -20,7 +22,7 @@ from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.log.directory import open_log
 from auditlog.log.runtime import Runtime
 from demo_service.dishonest_operator import copy_log, rebuild_without
-from tests.anchors.evm.chain import Anvil
+from tests.anchors.evm.chain import CHAIN_ID, Anvil
 from tests.anchors.evm.kept import NOW, Kept, write_anchor
 from tests.anchors.evm.liar import Liar, lying
 from tests.e2e.processes import ROOT
@@ -80,6 +82,11 @@ def test_what_a_reorganisation_took_back_is_told_again(kept: Kept) -> None:
     kept.round()
     kept.chain.mine()
     assert kept.head()[0] == size
+    (history,) = kept.anchoring.histories()
+    assert history.check() == 0, "it is not final yet"
+    empty = Checkpoint(kept.log.origin, 0, EMPTY_ROOT)
+    with pytest.raises(RollbackError, match="our account signed so"):
+        kept.anchor.check_history(empty, _no_proof)  # which needs no final block
     kept.chain.rpc("anvil_dropAllTransactions")
     kept.chain.rpc("evm_revert", before)
     kept.chain.mine()
@@ -267,6 +274,39 @@ def test_a_transaction_that_we_did_not_sign_proves_nothing(
         assert "cannot prove it: " + reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("chain_id", "shown_as", "reason"),
+    [
+        (1, None, "no transaction of ours says so"),
+        (CHAIN_ID, "11" * 32, "a transaction of another hash than it says"),
+    ],
+)
+def test_nor_does_what_we_signed_elsewhere(
+    told: Kept, chain_id: int, shown_as: str | None, reason: str
+) -> None:
+    """The same account and call, on another chain; or shown under another name."""
+    call = call_advance(origin_hash(told.log.origin), 10_000, OTHER, ())
+    prices = {"gas": 90_000, "maxFeePerGas": 10, "maxPriorityFeePerGas": 1}
+    shown: dict[str, Any] = {**prices, "chainId": chain_id, "nonce": 7, "type": 2}
+    shown |= {"value": 0}
+    key = (told.log.paths.directory / "chain.key").read_text().strip()
+    signed = Account.sign_transaction({**shown, "data": call, "to": ADDRESS}, key)
+    shown |= {"r": signed.r, "s": signed.s, "yParity": signed.v}
+    shown |= {"to": "0x" + ADDRESS.hex()}
+    shown = {k: hex(v) if isinstance(v, int) else v for k, v in shown.items()}
+    shown |= {"input": "0x" + call.hex(), "accessList": []}
+    named = "0x" + (shown_as or signed.hash.hex())
+    with lying(told.chain.url) as liar:
+        told.configure(rpc=liar.url)
+        _lies(liar, told)
+        liar.lies["eth_getLogs"] = lambda *_: [{"transactionHash": named}]
+        liar.lies["eth_getTransactionByHash"] = lambda *_: shown
+        (history,) = told.anchoring.histories()
+        with pytest.raises(VerificationError, match=reason) as caught:
+            history.check()
+    assert caught.type is VerificationError
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_one_of_several_nodes_cannot_halt_a_log(told: Kept, first: bool) -> None:
     with lying(told.chain.url) as liar, lying(told.chain.url) as honest:
@@ -281,10 +321,13 @@ def test_one_of_several_nodes_cannot_halt_a_log(told: Kept, first: bool) -> None
 
 
 def test_one_of_several_nodes_cannot_hide_another_past(told: Kept) -> None:
-    nothing = "0x" + bytes(96).hex()
+    def nothing(params: list[Any], _: Any) -> str:
+        size = 96 if params[0]["data"].startswith("0x24e8393d") else 32
+        return "0x" + bytes(size).hex()
+
     with lying(told.chain.url) as liar:
         told.configure(rpc=[liar.url, told.chain.url])
-        liar.lies["eth_call"] = lambda *_: nothing
+        liar.lies["eth_call"] = nothing
         empty = Checkpoint(told.log.origin, 0, EMPTY_ROOT)
         with pytest.raises(RollbackError, match="our account signed so in transaction"):
             told.anchor.check_history(empty, _no_proof)
@@ -307,3 +350,16 @@ def test_nodes_without_old_transactions_prove_it_together(
         with pytest.raises(expected, match=message) as caught:
             told.anchor.check_history(empty, _no_proof)
         assert caught.type is expected
+
+
+def test_one_node_alone_proves_nothing_by_a_block(told: Kept) -> None:
+    """Even if the operator wants one node to be enough."""
+    empty = Checkpoint(told.log.origin, 0, EMPTY_ROOT)
+    with lying(told.chain.url) as one, lying(told.chain.url) as two:
+        for liar in (one, two):
+            liar.lies["eth_getLogs"] = lambda *_: []
+        two.lies["eth_getBlockByNumber"] = lambda *_: None
+        told.configure(rpc=[one.url, two.url], agree=1)
+        with pytest.raises(VerificationError, match="too few nodes agree") as caught:
+            told.anchor.check_history(empty, _no_proof)
+        assert caught.type is VerificationError
