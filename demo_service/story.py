@@ -4,6 +4,7 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,12 @@ class Story:
         """Wait until all who are outside have fixed the last decision in time."""
 
         def all_final() -> bool:
-            receipt = made.get(f"/api/v1/decisions/{last.id}/receipt").body
-            return {one.kind for one in parse_receipt(receipt).anchors} == outside.kinds
+            url = f"{made.service_url}/api/v1/decisions/{last.id}/receipt"
+            reply = http(url, token=made.token)
+            if reply.status != HTTPStatus.OK:  # under no checkpoint yet
+                return False
+            anchors = parse_receipt(reply.body).anchors
+            return {one.kind for one in anchors} == outside.kinds
 
         self._processes.wait_until("the anchors", all_final, _ANCHORED_SECONDS)
         said = f"a checkpoint over all decisions is fixed in time by {_and(outside)}"
