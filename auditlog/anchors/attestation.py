@@ -132,7 +132,8 @@ class HistoryKeeper(Protocol):
             consistency: of the log.
 
         Returns:
-            The size up to which it keeps the history for good.
+            The size up to which it keeps the history for good; 0 while the newest
+            that it was told may be taken back.
 
         Raises:
             RollbackError: it knows a larger tree of this log, or another one, and

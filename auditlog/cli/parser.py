@@ -337,6 +337,7 @@ def _add_anchor(verbs: _Verbs) -> None:
     )
     verbs.add("status", "anchoring:status", "how far each anchor has come")
     verbs.add("upgrade", "anchoring:upgrade", "look at what is pending, submit nothing")
+    verbs.add("trust", "trusting:trust", "a trust file for verifiers to begin with")
 
 
 def _add_witness(verbs: _Verbs) -> None:

@@ -275,7 +275,8 @@ class Leader:
             self._complain("an anchor's history was not checked", error)
         # A fault of ours, here too, is no reason not to sequence.
         except Exception:  # noqa: BLE001
-            _log.exception("auditlog: an anchor's history was not checked")
+            if not self._stopping.is_set():  # else the store may be closed by now
+                _log.exception("auditlog: an anchor's history was not checked")
 
     def _many_pending(self) -> bool:
         sequencer = self._sequencer

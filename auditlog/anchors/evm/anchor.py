@@ -84,6 +84,13 @@ class EvmAnchor:
         """Whose transactions these are, 20 bytes: a sender of the trust file."""
         return self._wallet.address
 
+    def believed(self, *blocks: bytes) -> Chain:
+        """Return what a trust file says of this account, which believes some blocks."""
+        options = self._options
+        return Chain(
+            self.name, options.chain_id, options.contract, (self.address,), blocks
+        )
+
     def submit(
         self, digest: bytes, pending: Sequence[Attestation], *, now: float
     ) -> Attestation:

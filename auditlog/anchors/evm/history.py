@@ -72,19 +72,15 @@ class History:
 
         return nodes.first(read)
 
-    def read_head(
-        self, node: Node, origin: str, block: int | str = "latest"
-    ) -> ChainHead:
-        """Return the newest tree of a log at a block, as a node says.
+    def read_head(self, node: Node, origin: str) -> ChainHead:
+        """Return the newest tree of a log in the newest block, as a node says.
 
         Raises:
             AuditLogError: it says nothing of the kind.
         """
         contract, sender = self._options.contract, self._wallet.address
         hashed = origin_hash(origin)
-        words = node.read(contract, call_head(sender, hashed), block)
-        if not words:  # the contract is not there yet, and knows nothing
-            return ChainHead(0, bytes(_WORD), 0, False)
+        words = node.read(contract, call_head(sender, hashed))
         if len(words) != 3 * _WORD:
             raise AuditLogError(f"{node.url} gave no head of a log")
         size, moment, strict = (
@@ -92,7 +88,7 @@ class History:
         )
         if size > MAX_INTEGER:
             raise AuditLogError(f"{node.url} gave no head of a log")
-        root = node.read(contract, call_root_at(sender, hashed, size), block)
+        root = node.read(contract, call_root_at(sender, hashed, size))
         if len(root) != _WORD:
             raise AuditLogError(f"{node.url} gave no head of a log")
         return ChainHead(size, root, moment, bool(strict))

@@ -38,6 +38,9 @@ __all__ = ["Keeping"]
 _SPAN = 63
 """Blocks after the first of some second in which others of that second may be."""
 
+_SECOND = 1_000_000
+"""In microseconds."""
+
 _TOLD = 4 + 3 * 32
 """Bytes of a call of `advance` that name method, origin, size and root."""
 
@@ -65,7 +68,7 @@ class Keeping:
         """Check that what the contract knows is in our past, with every node.
 
         Returns:
-            The size of the newest tree that it knows in a final block.
+            The size of the newest tree that it knows, once its block is final, else 0.
 
         Raises:
             RollbackError: it knows another past.
@@ -79,15 +82,17 @@ class Keeping:
         self, node: Node, checkpoint: Checkpoint, consistency: Consistency
     ) -> int:
         Nodes(self._options).check_contract(node)
-        # Asked first: a tree that is final by then is in the newest block, too.
+        # In the newest block, as many nodes have no state of older ones. Whether it is
+        # there for good follows from its time.
+        head = self._history.read_head(node, checkpoint.origin)
+        problem = _contradiction(head, checkpoint, consistency)
+        if problem:
+            self._prove_other_past(node, checkpoint.origin, head, problem)
         final = node.final_number(self._options.confirmations)
-        kept = self._history.read_head(node, checkpoint.origin, final)
-        newest = self._history.read_head(node, checkpoint.origin)
-        for head in dict.fromkeys((newest, kept)):
-            problem = _contradiction(head, checkpoint, consistency)
-            if problem:
-                self._prove_other_past(node, checkpoint.origin, head, problem)
-        return kept.size
+        until = parse_header(node.header(final)).time
+        # Blocks of one second may be several, which differ where not each is final.
+        last = until + (self._options.confirmations == 1)
+        return head.size if head.time * _SECOND < last else 0
 
     def _prove_other_past(
         self, node: Node, origin: str, head: ChainHead, problem: str
@@ -229,7 +234,7 @@ def _first_block(node: Node, time: int) -> int:
     first, last = 0, node.final_number(1)
     while first < last:
         middle = (first + last) // 2
-        if parse_header(node.header(middle)).time < time * 1_000_000:
+        if parse_header(node.header(middle)).time < time * _SECOND:
             first = middle + 1
         else:
             last = middle

@@ -210,10 +210,10 @@ class Node:
         empty = encode(b"")  # some say that of the empty trie, whose proof is empty
         return StateProof(account, () if storage == (empty,) else storage)
 
-    def read(self, contract: bytes, call: bytes, block: int | str = "latest") -> bytes:
-        """Return what a call of a contract answers at a block."""
+    def read(self, contract: bytes, call: bytes) -> bytes:
+        """Return what a call of a contract answers, in the newest block."""
         message = {"data": _hex(call), "to": _hex(contract)}
-        return self._ask_bytes("eth_call", message, _name(block))
+        return self._ask_bytes("eth_call", message, "latest")
 
     def emitters(
         self, contract: bytes, topics: Sequence[bytes], first: int, last: int

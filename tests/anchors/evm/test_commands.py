@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from auditlog.anchors.checking import check_attestation
 from auditlog.anchors.evm.contract import ADDRESS
-from auditlog.cli import anchoring
+from auditlog.anchors.trust import parse_trust
+from auditlog.cli import anchoring, trusting
 from auditlog.cli.output import Output
 from auditlog.cli.parser import parse
 from auditlog.core.errors import ConfigurationError
+from auditlog.log.anchor_ledger import Ledger, attestation_of
 from auditlog.log.directory import create_log
 from tests.anchors.evm.chain import Anvil, running
 from tests.anchors.evm.kept import Kept, write_anchor
@@ -21,7 +24,8 @@ from tests.log.builders import config_of
 def auditlog(*arguments: object) -> Done:
     """Run a command here: each process of its own would load eth-account again."""
     command = parse([str(one) for one in arguments])
-    function = getattr(anchoring, command.home.partition(":")[2])
+    module, _, name = command.home.partition(":")
+    function = getattr({"anchoring": anchoring, "trusting": trusting}[module], name)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = function(command.options, Output(machine=command.options.json))
@@ -81,3 +85,17 @@ def test_status_says_which_block_a_verifier_is_to_believe(kept: Kept) -> None:
     assert anchor["says"]["block"] == int(block["number"], 16)
     said = auditlog(*status).out
     assert f"says      chain 31337, block {anchor['says']['block']}, hash 0x" in said
+
+
+def test_whoever_holds_the_template_against_the_chain_can_verify(kept: Kept) -> None:
+    size = kept.grow()
+    kept.round()
+    kept.chain.mine()
+    kept.round("look")
+    done = auditlog("anchor", "trust", "--dir", kept.log.paths.directory)
+    trust = parse_trust(done.out)
+    assert trust.chains[0].blocks[0].hex() == kept.chain.block()["hash"][2:]
+    (row,) = kept.log.store.attestations(size)
+    digest = Ledger(kept.log.store, kept.log.origin).digest(size)
+    evidence = attestation_of(row)[0].evidence
+    assert check_attestation("evm", digest, evidence, trust).party == "chain"
