@@ -10,8 +10,9 @@ from auditlog.anchors.trust_template import format_template
 from auditlog.cli.opening import config_of
 from auditlog.cli.output import Output
 from auditlog.core.record import parse_json
+from auditlog.log.anchor_answer import MAX_EVIDENCE
 from auditlog.log.anchor_file import AnchorFile
-from auditlog.log.anchor_ledger import MAX_EVIDENCE, Ledger
+from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.directory import LogDirectory, open_log
 
 __all__ = ["trust"]

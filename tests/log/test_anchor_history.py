@@ -299,10 +299,12 @@ def test_who_learns_of_another_past_while_it_leads_halts(
         world.set("down", on=False)
         log.store.append(gap_items(1, origin=log.origin))
         wait_until(lambda: "HALTED" in caplog.text, 10, "a halt")
-        published = log.store.newest()
+        size = log.store.size()  # of which a step under way may still sign all
         log.store.append(gap_items(5, origin=log.origin))
         leader.stop(5)
-        assert log.store.newest() == published
+        published = log.store.newest()
+        assert published is not None
+        assert published[0] <= size
 
 
 def test_a_keeper_that_hangs_keeps_nobody_from_leading(

@@ -13,7 +13,8 @@ from auditlog.cli import anchoring, trusting
 from auditlog.cli.output import Output
 from auditlog.cli.parser import parse
 from auditlog.core.errors import ConfigurationError
-from auditlog.log.anchor_ledger import Ledger, attestation_of
+from auditlog.log.anchor_answer import attestation_of
+from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.directory import create_log
 from tests.anchors.evm.chain import Anvil, running
 from tests.anchors.evm.kept import Kept, write_anchor
