@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from demo_service.processes import DemoError
 
-__all__ = ["Reply", "http"]
+__all__ = ["Reply", "answers", "http"]
 
 _SECONDS = 30
 # No proxy: everything is on the loopback address.
@@ -80,3 +80,16 @@ def http(
 def _reply(status: int, answer: Any) -> Reply:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return Reply(status, headers, answer.read())
+
+
+def answers(url: str) -> Callable[[], bool]:
+    """Return what says whether anybody answers at a URL, whatever the answer is."""
+
+    def attempt() -> bool:
+        try:
+            http(url)
+        except OSError:
+            return False
+        return True
+
+    return attempt

@@ -4,7 +4,6 @@ The witnesses belong to others: the operator has the log's keys and none of thei
 one machine that is make-believe; the directories show who holds what.
 """
 
-from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from auditlog.core.checkpoint import (
     parse_policy,
 )
 from auditlog.core.errors import UntrustedError
-from demo_service.client import Reply, http
+from demo_service.client import Reply, answers, http
 from demo_service.processes import Processes, free_port, run
 
 __all__ = [
@@ -164,15 +163,14 @@ def start_witnesses(processes: Processes, made: Deployment) -> None:
     for witness in made.witnesses:
         _serve_witness(processes, witness, made.log_vkeys)
     for witness in made.witnesses:
-        answers = _answers(witness.url)
-        processes.wait_until(witness.name, answers, _START_SECONDS)
+        processes.wait_until(witness.name, answers(witness.url), _START_SECONDS)
 
 
 def start_stranger(processes: Processes, made: Deployment) -> str:
     """Make and start a witness that never saw the log; return its URL."""
     stranger = _make_witness(made.output, "stranger.example/witness")
     _serve_witness(processes, stranger, made.log_vkeys)
-    processes.wait_until(stranger.name, _answers(stranger.url), _START_SECONDS)
+    processes.wait_until(stranger.name, answers(stranger.url), _START_SECONDS)
     return stranger.url
 
 
@@ -199,8 +197,8 @@ def start_service(processes: Processes, made: Deployment) -> None:
     _start_uvicorn(processes, "service", made.service_url, env)
     _start_uvicorn(processes, "service-without-log", made.bypass_url, off)
     for url in (made.service_url, made.bypass_url):
-        answers = _answers(f"{url}/healthz")
-        processes.wait_until("the service", answers, _START_SECONDS)
+        healthy = answers(f"{url}/healthz")
+        processes.wait_until("the service", healthy, _START_SECONDS)
 
 
 def _start_uvicorn(
@@ -209,14 +207,3 @@ def _start_uvicorn(
     port = url.rpartition(":")[2]
     where = ["--host", _LOOPBACK, "--port", port, "--log-level", "warning"]
     processes.start(name, ["-m", "uvicorn", "demo_service.app:app", *where], env)
-
-
-def _answers(url: str) -> Callable[[], bool]:
-    def attempt() -> bool:
-        try:
-            http(url)
-        except OSError:
-            return False
-        return True
-
-    return attempt

@@ -6,7 +6,6 @@ and the demo says so.
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from auditlog.anchors.evm.anchor import EvmAnchor, configure
 from auditlog.anchors.evm.contract import ADDRESS
 from auditlog.anchors.trust import parse_trust
 from demo_service.chain import CHAIN_ID, Node, command, install, write_key
-from demo_service.client import http
+from demo_service.client import answers
 from demo_service.processes import Processes, free_port
 from demo_service.time_stamp_authority import POLICY
 
@@ -130,8 +129,8 @@ def start_authority(processes: Processes, made: Outside) -> None:
     port = made.authority_url.rpartition(":")[2]
     where = ["--dir", str(made.directory), "--port", port]
     processes.start("authority", ["-m", "demo_service.time_stamp_authority", *where])
-    answers = _answers(f"{made.authority_url}/root.crl")
-    processes.wait_until("the authority", answers, _START_SECONDS)
+    there = answers(f"{made.authority_url}/root.crl")
+    processes.wait_until("the authority", there, _START_SECONDS)
 
 
 def _start_chain(processes: Processes) -> Node:
@@ -150,14 +149,3 @@ def deploy_contract(processes: Processes, made: Outside, log: Path) -> None:
     processes.wait_until(
         "the contract", lambda: history.deploy(now=time.time()) is None, _START_SECONDS
     )
-
-
-def _answers(url: str) -> Callable[[], bool]:
-    def attempt() -> bool:
-        try:
-            http(url)
-        except OSError:
-            return False
-        return True
-
-    return attempt
