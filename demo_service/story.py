@@ -43,6 +43,7 @@ _DAMAGED = 64
 _WITNESSED_SECONDS = 30.0
 _ANCHORED_SECONDS = 60.0
 _LABEL = "response/label"
+_BRACKETS = re.compile(r" \([^)]*\)")
 _HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 _SUFFIX = ".receipt.json"
 _OWN_TYPES = [ED25519, ML_DSA_44]
@@ -193,7 +194,8 @@ class Story:
         )
         self._screen.row("merkletools", text)
         said = run(["-m", "auditlog", "check", "--dir", str(made.log)])
-        self._screen.row("check", said.splitlines()[-1])
+        # How many decisions there are stands above, and there is no room for it here.
+        self._screen.row("check", _BRACKETS.sub("", said.splitlines()[-1]))
 
     def _verify_receipts(self, made: Deployment, outside: Outside) -> None:
         verifier = build_verifier(self._output)

@@ -43,6 +43,8 @@ def test_the_demo_plays_to_its_end_on_one_screen(demo: Run) -> None:
     # The paths in the commands at the end are as long as somebody's directory.
     assert len(lines) <= 50
     assert [line for line in lines[:-7] if len(line) > WIDTH] == []
+    (checked,) = (line for line in lines if line.startswith("   check "))
+    assert checked.endswith(" attestations: all hold")
     assert demo.screen.isascii()
 
 
