@@ -40,6 +40,8 @@ __all__ = ["Story"]
 
 _DECISIONS = 600
 _DAMAGED = 64
+_LAST = 50
+_ENTRIES_SECONDS = 30.0
 _WITNESSED_SECONDS = 30.0
 _ANCHORED_SECONDS = 60.0
 _LABEL = "response/label"
@@ -73,8 +75,9 @@ class Story:
         )
         made, outside = self._set_up()
         decisions, bypassed = self._decide(made)
-        newest = self._wait_for_witnesses(made)
-        self._wait_for_anchors(made, outside, decisions[-1])
+        last = self._wait_for_entries(made, decisions)
+        newest = self._wait_for_witnesses(made, last["index"] + 1)
+        self._wait_for_anchors(made, outside, last["id"])
         self._hand_out_receipts(made, decisions)
         entries, batches = _fetch_log(made, newest)
         # The chain goes on: nobody can stop it.
@@ -124,9 +127,20 @@ class Story:
         self._screen.row("decisions", f"{len(decisions)} over both versions: {counts}")
         return decisions, bypassed
 
-    def _wait_for_witnesses(self, made: Deployment) -> Checkpoint:
-        (row,) = made.get("/api/v1/decisions?limit=1").json()["decisions"]
-        size = row["index"] + 1
+    def _wait_for_entries(
+        self, made: Deployment, decisions: list[Decision]
+    ) -> dict[str, Any]:
+        """Wait until all decisions have their places; return the row of the last one.
+
+        They are durable when they are answered, and get their places a little later,
+        in the order in which they were accepted: no more than a few are under way.
+        """
+        awaited = {one.id for one in decisions[-_LAST:]}
+        return self._processes.wait_until(
+            "the last decisions", lambda: made.last(awaited), _ENTRIES_SECONDS
+        )
+
+    def _wait_for_witnesses(self, made: Deployment, size: int) -> Checkpoint:
         signed = self._processes.wait_until(
             "the witnesses' cosignatures",
             lambda: made.witnessed(size),
@@ -144,13 +158,11 @@ class Story:
         )
         return signed.checkpoint
 
-    def _wait_for_anchors(
-        self, made: Deployment, outside: Outside, last: Decision
-    ) -> None:
+    def _wait_for_anchors(self, made: Deployment, outside: Outside, last: str) -> None:
         """Wait until all who are outside have fixed the last decision in time."""
 
         def all_final() -> bool:
-            receipt = made.get(f"/api/v1/decisions/{last.id}/receipt").body
+            receipt = made.get(f"/api/v1/decisions/{last}/receipt").body
             return {one.kind for one in parse_receipt(receipt).anchors} == outside.kinds
 
         self._processes.wait_until("the anchors", all_final, _ANCHORED_SECONDS)
