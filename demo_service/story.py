@@ -109,7 +109,7 @@ class Story:
         )
         self._screen.row("authority", "stamps times as RFC 3161 says")
         there = "anvil, an EVM chain, and on it a contract that nobody owns"
-        left_out = f"left out, as it {outside.left_out}"
+        left_out = f"left out: {outside.left_out}"
         self._screen.row("chain", left_out if outside.left_out else there)
         return made, outside
 
