@@ -60,7 +60,7 @@ lock:
 
 clean:
 	rm -rf $(VENV) dist demo-output mutants .mypy_cache .pytest_cache .ruff_cache \
-	    .import_linter_cache .hypothesis tests/anchors/evm/node_modules
+	    .import_linter_cache .hypothesis demo_service/node_modules tests/anchors/evm/node_modules
 
 # Set-up, once for each change of what is pinned. An existing .venv is kept if it works.
 #

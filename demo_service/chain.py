@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import secrets
 import shutil
 import subprocess
@@ -19,13 +20,13 @@ CHAIN_ID = 31337
 """Of every chain that anvil makes."""
 _HERE = Path(__file__).parent
 _ANVIL = _HERE / "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
-_SECONDS = 300
+_SECONDS = 180
 
 
 def install() -> str:
     """Install the node, once; return why it cannot be had, empty if it is there."""
-    if sys.platform != "linux":
-        return "needs a Linux build of anvil"
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return "anvil comes from npm for Linux on x86-64"
     return npm_ci(_HERE)
 
 
@@ -39,25 +40,39 @@ def npm_ci(directory: Path) -> str:
     """
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
-        return f"needs {' and '.join(missing)} (Node.js)"
+        return f"it needs {' and '.join(missing)} (Node.js)"
     lock, stamp = directory / "package-lock.json", directory / "node_modules/.installed"
     with _alone(directory):
         if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
             return ""
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        if problem := _run_npm(directory):
+            return problem
+        stamp.write_bytes(lock.read_bytes())
+    return ""
+
+
+def _run_npm(directory: Path) -> str:
+    """Run it; return what is wrong, empty if nothing is."""
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    try:
         done = subprocess.run(
             ["npm", "ci", *options],  # noqa: S607  whatever npm the reader has
             cwd=directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_SECONDS,
             check=False,
         )
-        if done.returncode:
-            return f"npm ci failed: {done.stderr.strip()[-300:]}"
-        stamp.write_bytes(lock.read_bytes())
-    return ""
+    except subprocess.TimeoutExpired:
+        return f"npm ci was not done after {_SECONDS} s"
+    return f"npm ci failed: {_one_line(done.stderr)}" if done.returncode else ""
+
+
+def _one_line(text: str) -> str:
+    plain = text.encode("ascii", "replace").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:300]
 
 
 @contextmanager

@@ -4,9 +4,10 @@ The witnesses belong to others: the operator has the log's keys and none of thei
 one machine that is make-believe; the directories show who holds what.
 """
 
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from auditlog.anchors.trust import Trust, parse_trust
 from auditlog.core.checkpoint import (
@@ -92,6 +93,17 @@ class Deployment(NamedTuple):
     def get(self, path: str) -> Reply:
         """Ask the running service as the auditor, and insist on an answer."""
         return http(f"{self.service_url}{path}", token=self.token).expect(200)
+
+    def last(self, awaited: AbstractSet[str]) -> dict[str, Any]:
+        """Return the row of the newest decision; empty if some of these lack a place.
+
+        Args:
+            awaited: ids of decisions that are among the newest.
+        """
+        rows: list[dict[str, Any]]
+        path = f"/api/v1/decisions?limit={2 * len(awaited)}"
+        rows = self.get(path).json()["decisions"]
+        return rows[0] if awaited <= {row["id"] for row in rows} else {}
 
     def witnessed(self, size: int) -> SignedCheckpoint | None:
         """Return the newest checkpoint if it covers `size` and all witnesses signed."""

@@ -41,9 +41,12 @@ __all__ = ["Story"]
 
 _DECISIONS = 600
 _DAMAGED = 64
+_LAST = 50
+_ENTRIES_SECONDS = 30.0
 _WITNESSED_SECONDS = 30.0
 _ANCHORED_SECONDS = 60.0
 _LABEL = "response/label"
+_BRACKETS = re.compile(r" \([^)]*\)")
 _HASH = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{56}\b")
 _SUFFIX = ".receipt.json"
 _OWN_TYPES = [ED25519, ML_DSA_44]
@@ -73,8 +76,9 @@ class Story:
         )
         made, outside = self._set_up()
         decisions, bypassed = self._decide(made)
-        newest = self._wait_for_witnesses(made)
-        self._wait_for_anchors(made, outside, decisions[-1])
+        last = self._wait_for_entries(made, decisions)
+        newest = self._wait_for_witnesses(made, last["index"] + 1)
+        self._wait_for_anchors(made, outside, last["id"])
         self._hand_out_receipts(made, decisions)
         entries, batches = _fetch_log(made, newest)
         # The chain goes on: nobody can stop it.
@@ -106,7 +110,7 @@ class Story:
         )
         self._screen.row("authority", "stamps times as RFC 3161 says")
         there = "anvil, an EVM chain, and on it a contract that nobody owns"
-        left_out = f"left out, as it {outside.left_out}"
+        left_out = f"left out: {outside.left_out}"
         self._screen.row("chain", left_out if outside.left_out else there)
         return made, outside
 
@@ -124,9 +128,20 @@ class Story:
         self._screen.row("decisions", f"{len(decisions)} over both versions: {counts}")
         return decisions, bypassed
 
-    def _wait_for_witnesses(self, made: Deployment) -> Checkpoint:
-        (row,) = made.get("/api/v1/decisions?limit=1").json()["decisions"]
-        size = row["index"] + 1
+    def _wait_for_entries(
+        self, made: Deployment, decisions: list[Decision]
+    ) -> dict[str, Any]:
+        """Wait until all decisions have their places; return the row of the last one.
+
+        They are durable when they are answered, and get their places a little later,
+        in the order in which they were accepted: no more than a few are under way.
+        """
+        awaited = {one.id for one in decisions[-_LAST:]}
+        return self._processes.wait_until(
+            "the last decisions", lambda: made.last(awaited), _ENTRIES_SECONDS
+        )
+
+    def _wait_for_witnesses(self, made: Deployment, size: int) -> Checkpoint:
         signed = self._processes.wait_until(
             "the witnesses' cosignatures",
             lambda: made.witnessed(size),
@@ -144,13 +159,11 @@ class Story:
         )
         return signed.checkpoint
 
-    def _wait_for_anchors(
-        self, made: Deployment, outside: Outside, last: Decision
-    ) -> None:
+    def _wait_for_anchors(self, made: Deployment, outside: Outside, last: str) -> None:
         """Wait until all who are outside have fixed the last decision in time."""
 
         def all_final() -> bool:
-            url = f"{made.service_url}/api/v1/decisions/{last.id}/receipt"
+            url = f"{made.service_url}/api/v1/decisions/{last}/receipt"
             reply = http(url, token=made.token)
             if reply.status != HTTPStatus.OK:  # under no checkpoint yet
                 return False
@@ -198,9 +211,8 @@ class Story:
         )
         self._screen.row("merkletools", text)
         said = run(["-m", "auditlog", "check", "--dir", str(made.log)])
-        # Room for one line: how many decisions there are was said.
-        text = re.sub(r" \(\d+ decisions\)", "", said.splitlines()[-1])
-        self._screen.row("check", text)
+        # How many decisions there are stands above, and there is no room for it here.
+        self._screen.row("check", _BRACKETS.sub("", said.splitlines()[-1]))
 
     def _verify_receipts(self, made: Deployment, outside: Outside) -> None:
         verifier = build_verifier(self._output)

@@ -5,7 +5,8 @@
 2. Compare the log's checkpoint with the last one that verified. A fork is written and
    synced before anybody is told; the monitor stays with the history that it knows.
 3. Rebuild the tree from the last place to the new checkpoint.
-4. Compare what the vantage points showed, and what could not be compared earlier.
+4. Compare what the vantage points showed, and what could not be compared earlier, with
+   what is followed, with what the log shows, and views of one size with each other.
 5. Say what the entries say about anchors and emitters.
 6. Save, then tell.
 """
@@ -13,6 +14,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from auditlog.core.checkpoint import SignedCheckpoint
 from auditlog.core.errors import AuditLogError, ConfigurationError, UntrustedError
@@ -87,7 +89,7 @@ class Monitor:
         self._follow(served)
         for view in shown:
             self._see(view, served)
-        self._try_pending()
+        self._try_pending(served)
         if not self._log.terms.stopped():
             self._tell(now)
         return self._summary(now, served, shown)
@@ -141,17 +143,34 @@ class Monitor:
         if served.signed and _is_ahead(view, served):
             self._stale(served, view.signed)
 
-    def _try_pending(self) -> None:
+    def _try_pending(self, served: View) -> None:
         """Compare what was shown and is not followed; drop what is settled."""
+        state, policy = self._follower.state, self._options.policy
+        opened = (open_pending(note, policy) for note in state.pending)
+        kept = [one for one in opened if one is not None]
+        if state.followed is not None:
+            known = state.followed.signed
+            kept = [one for one in kept if not self._settled(one, known)]
+        self._compare_kept(kept, served.signed)
+        pending = tuple(one.note for one in kept)
+        self._follower.state = replace(self._follower.state, pending=pending)
+
+    def _compare_kept(
+        self, kept: Sequence[SignedCheckpoint], served: SignedCheckpoint | None
+    ) -> None:
+        """Compare what is not followed with each other, as far as that can succeed.
+
+        Two of them may both go on from what is followed. Those of one size need no
+        tiles, and of what the log shows now the tiles are the likeliest to be there.
+        """
+        for one, other in combinations(kept, 2):
+            if one.checkpoint.size == other.checkpoint.size:
+                self._agree(one, other, [])
         followed = self._follower.state.followed
-        if followed is None:
-            return
-        kept = []
-        for note in self._follower.state.pending:
-            signed = open_pending(note, self._options.policy)
-            if signed is not None and not self._settled(signed, followed.signed):
-                kept.append(note)
-        self._follower.state = replace(self._follower.state, pending=tuple(kept))
+        known = followed and followed.signed.checkpoint
+        if served is not None and served.checkpoint != known:
+            for one in kept:
+                self._agree(one, served, [])
 
     def _settled(self, signed: SignedCheckpoint, known: SignedCheckpoint) -> bool:
         """Say whether a checkpoint is in the followed tree, or a fork that is kept.

@@ -57,16 +57,18 @@ _PLAYED: list[Run] = []
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
     if not _PLAYED:
-        _PLAYED.append(_play(tmp_path_factory.mktemp("demo")))
+        _PLAYED.append(play(tmp_path_factory.mktemp("demo")))
     return _PLAYED[0]
 
 
-def _play(home: Path) -> Run:
+def play(home: Path, **env: str) -> Run:
+    """Play the demo in a folder, with more of an environment."""
+    more = {"PYTHONPATH": str(ROOT), "AUDITLOG_ORIGIN": "not.this/one"}
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "demo_service", "--output", "out"],
         cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "AUDITLOG_ORIGIN": "not.this/one"},
+        env={**os.environ, **more, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

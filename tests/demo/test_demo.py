@@ -16,7 +16,7 @@ from demo_service.__main__ import main
 from demo_service.models import NAME, train_models
 from demo_service.processes import ROOT, wait_until
 from demo_service.screen import WIDTH
-from tests.demo.conftest import Run
+from tests.demo.conftest import Run, play
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
@@ -43,6 +43,8 @@ def test_the_demo_plays_to_its_end_on_one_screen(demo: Run) -> None:
     # The paths in the commands at the end are as long as somebody's directory.
     assert len(lines) <= 50
     assert [line for line in lines[:-7] if len(line) > WIDTH] == []
+    (checked,) = (line for line in lines if line.startswith("   check "))
+    assert checked.endswith(" attestations: all hold")
     assert demo.screen.isascii()
 
 
@@ -64,11 +66,23 @@ def test_the_demo_says_what_is_caught_and_what_is_not(demo: Run) -> None:
         "CAUGHT      witnesses: 3 of 3, 422",
         "... and has that anchored       CAUGHT      time: none of the",
         "CAUGHT      time: a new stamp says",
-        "CAUGHT      chain: it has another root of" if chain else "left out, as it",
+        "CAUGHT      chain: it has another root of" if chain else "left out: ",
         "... before any witness saw it   NOT CAUGHT",
         "answers around the middleware   NOT CAUGHT",
     ):
         assert words in demo.screen
+
+
+@pytest.mark.slow
+def test_without_node_the_chain_is_left_out_and_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    demo = play(tmp_path, PATH=str(tmp_path / "bin"))
+    assert (demo.status, demo.complaints) == (0, "")
+    assert "chain       left out: it needs node and npm (Node.js)\n" in demo.screen
+    assert "by the authority, offline" in demo.screen
+    assert "the authority and the chain" not in demo.screen
+    assert demo.screen.count("CAUGHT") == 14
+    assert demo.parties == {"the authority"}
 
 
 def test_the_demo_leaves_what_the_reader_needs(demo: Run) -> None:
