@@ -230,8 +230,9 @@ def _foundations(trust: Trust) -> Iterator[tuple[str, object, str]]:
             yield "block", block, chain.party
     for table in trust.bitcoin:
         yield "Bitcoin chain", None, table.party
-    for one in (*trust.authorities, *trust.chains, *trust.bitcoin):
-        yield "name", one.party.casefold(), one.party
+    tables = (trust.authorities, trust.chains, trust.bitcoin)
+    for party in (one.party for some in tables for one in some):
+        yield "name", party.casefold(), party
 
 
 def _root_id(authority: Authority) -> object:

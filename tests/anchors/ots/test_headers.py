@@ -109,7 +109,8 @@ class TestTable:
         assert [height for height, _ in table.headers] == [
             chain.first + at for at in range(6)
         ]
-        assert parse_trust(text + text).bitcoin == (table, table)
+        with pytest.raises(MalformedError, match="each block of a party once"):
+            parse_trust(text + text)
 
     def test_only_some_are_written_but_all_are_checked(self, chain: Chain) -> None:
         keep = {chain.first + 3, chain.first + 1}
