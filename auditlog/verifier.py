@@ -9,8 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from auditlog.core.checkpoint import Policy, parse_policy
 from auditlog.core.encoding import MAX_TEXT
@@ -23,6 +22,7 @@ from auditlog.core.verify import (
     verify_entry,
     verify_receipt,
 )
+from auditlog.verifier_fork import ForkRules
 from auditlog.verifier_output import (
     FORK_PROVEN,
     STATUS,
@@ -80,12 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         policy = _read_policy(options.policy)
         entry = _read_entry(options.entry)
-        checker = _checker(options, policy)
+        checker, forks = _checkers(options, policy)
     except _CannotReadError as error:
         return _complain(options.json, str(error), _UNCHECKED)
     except MalformedError as error:
         return _complain(options.json, str(error), error.exit_code)
-    results = [_verify(item, entry, policy, checker) for item in sources]
+    results = [_verify(item, entry, checker, forks) for item in sources]
     conflicts = _compare(results)
     write((to_json if options.json else to_text)(results, conflicts))
     codes = {result.code for result in results} | ({_FAILED} if conflicts else set())
@@ -158,35 +158,40 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST:
+    plain = text.isascii() and text.isdigit() and len(text) <= len(str(_MOST))
+    if not plain or not 1 <= int(text) <= _MOST:
         raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MOST}")
-    return int(text[:9])
+    return int(text)
 
 
 def _read_policy(name: str) -> Policy:
     return _parsed(name, _read_text(name, 4 * MAX_TEXT, "a policy"), parse_policy)
 
 
-def _checker(options: argparse.Namespace, policy: Policy) -> _Checker:
-    """Return what verifies a file, by what was given beside the policy.
+def _checkers(
+    options: argparse.Namespace, policy: Policy
+) -> tuple[_Checker, ForkRules]:
+    """Return what verifies a receipt, and a fork, by what was given beside the policy.
 
     Anchors are loaded here, not above: they cost time, and not everybody asks for them.
     """
+    asked = {"min_anchors": options.min_anchors, "require_pq": options.require_pq}
     if not options.trust:
-        return _without_trust(policy, options.require_pq)
+        forks = ForkRules(policy, **asked)
+        return _without_trust(policy, options.require_pq), forks
     from auditlog.anchors.trust import MAX_TRUST, parse_trust
     from auditlog.anchors.verdict import verify_anchored_entry, verify_anchored_receipt
 
     text = _read_text(options.trust, 4 * MAX_TRUST, "a trust file")
     trust = _parsed(options.trust, text, parse_trust)
-    asked = {"min_anchors": options.min_anchors, "require_pq": options.require_pq}
 
     def check(data: bytes, entry: bytes | None) -> Verdict:
         if entry is None:
             return verify_anchored_receipt(data, policy, trust, **asked)
         return verify_anchored_entry(entry, data, policy, trust, **asked)
 
-    return check
+    revoked = [one.key for one in trust.revocations]
+    return check, ForkRules(policy, revoked, **asked)
 
 
 def _without_trust(policy: Policy, require_pq: bool) -> _Checker:
@@ -256,13 +261,13 @@ def _is_proof(item: _Source) -> bool:
 
 
 def _verify(
-    item: _Source, entry: bytes | None, policy: Policy, checker: _Checker
+    item: _Source, entry: bytes | None, checker: _Checker, forks: ForkRules
 ) -> Result:
     if item.error:
         return Result(item.name, _UNCHECKED, item.error)
     try:
         if entry is None and _is_fork(item):
-            return _verify_fork(item, policy)
+            return _proven_fork(item.name, forks.verify(item.data))
         verdict = checker(item.data, entry)
     except AuditLogError as error:
         code = error.exit_code if error.exit_code in STATUS else _UNCHECKED
@@ -278,24 +283,25 @@ def _is_fork(item: _Source) -> bool:
     return item.data.rstrip().endswith(_FORK_SCHEMA + b"}")
 
 
-def _verify_fork(item: _Source, policy: Policy) -> Result:
-    """Return what a file proves that shows two histories of one log."""
-    try:
-        module = import_module("auditlog.monitor.fork")
-    except ModuleNotFoundError:
-        raise AuditLogError("this build cannot check forks") from None
-    found = module.verify_fork(item.data, policy)
+def _proven_fork(name: str, found: Any) -> Result:
     facts = {"not_proven": list(found.not_proven), "origin": found.origin}
-    return Result(item.name, _OK, found.claim, status=FORK_PROVEN, facts=facts)
+    return Result(name, _OK, found.claim, status=FORK_PROVEN, facts=facts)
 
 
 def _compare(results: Sequence[Result]) -> list[str]:
-    """Return what receipts that verify, each alone, say against each other."""
+    """Return what files that verify, each alone, say against each other."""
     verified = [result for result in results if result.verdict]
     verdicts = [result.verdict for result in verified if result.verdict]
-    return [
+    conflicts = [
         f"{verified[first].file} and {verified[second].file}: {what}"
         for first, second, what in contradictions(verdicts)
+    ]
+    forks = {one.facts["origin"]: one for one in results if one.status == FORK_PROVEN}
+    return conflicts + [
+        f"{one.file} and {forks[verdict.origin].file}: the log {verdict.origin} has "
+        "forked, and another history need not hold this entry"
+        for one, verdict in zip(verified, verdicts, strict=True)
+        if verdict.origin in forks
     ]
 
 

@@ -95,7 +95,10 @@ def imported_at_the_top(path: Path) -> set[str]:
     ("module", "ours"),
     [
         ("auditlog.core.verify", set()),
-        ("auditlog.verifier", {"auditlog.verifier", "auditlog.verifier_output"}),
+        (
+            "auditlog.verifier",
+            {f"auditlog.verifier{one}" for one in ("", "_fork", "_output")},
+        ),
         ("auditlog.anchors.verdict", ANCHORS),
     ],
 )

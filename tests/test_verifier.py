@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +17,10 @@ from hypothesis import strategies as st
 
 from auditlog import build_verifier, verifier
 from auditlog.build_verifier import sources
-from auditlog.core.checkpoint import Policy
-from auditlog.core.errors import VerificationError
-from auditlog.core.note import ED25519, ML_DSA_44
+from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.note import ED25519, ML_DSA_44, sign_note, split_unverified_note
 from auditlog.core.verify import verify_receipt
+from auditlog.monitor.fork import Fork, format_fork
 from auditlog.verifier import main
 from tests.anchors.conftest import stamps_only  # noqa: F401 (a fixture)
 from tests.anchors.stamps import DAY, Stamper, anchor_of
@@ -382,52 +381,84 @@ def test_the_trust_file_may_come_from_the_environment(
 
 # --- forks ----------------------------------------------------------------------------
 
-FORK = b'{"a":"","b":"","schema":"auditlog.fork.v1"}\n'
+
+def root_in(note: bytes) -> bytes:
+    return parse_checkpoint(split_unverified_note(note)[0]).root
 
 
-class ForkModule(ModuleType):
-    """Stands for `auditlog.monitor.fork`, which this build may have or not."""
-
-    def __init__(self) -> None:
-        super().__init__("auditlog.monitor.fork")
-
-    def verify_fork(self, data: bytes, policy: Policy) -> SimpleNamespace:
-        assert policy.logs
-        if data != FORK:
-            raise VerificationError("no fork: both checkpoints have one root")
-        return SimpleNamespace(
-            origin="log.example/credit",
-            claim="log.example/credit signed two histories",
-            not_proven=("which of the two is the true history",),
-        )
+OTHER = MemoryLog(types=LOG.types, entries=[LOG.entries[0], make_decision(9).entry])
+_NOTES = sorted((LOG.checkpoint(), OTHER.checkpoint()), key=root_in)
+FORK = format_fork(Fork(_NOTES[0], _NOTES[1]))
 
 
 def test_a_file_that_proves_a_fork(
-    files: Files,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "auditlog.monitor", ModuleType("auditlog.monitor"))
-    monkeypatch.setitem(sys.modules, "auditlog.monitor.fork", ForkModule())
     name = files.write("fork.json", FORK)
     assert files.verify(name) == 0
-    assert capsys.readouterr().out == (
-        f"{name}: FORK PROVEN: the log signed two histories\n"
-        "  log.example/credit signed two histories\n"
-        "  This does not prove:\n"
-        "    - which of the two is the true history\n"
-    )
-    assert files.verify(name, files.write("a", RECEIPT), "--json") == 0
-    fork, receipt = read_json(capsys)["files"]
-    assert (fork["ok"], receipt["ok"]) == (True, True)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"{name}: FORK PROVEN: the log signed two histories"
+    assert shown[1].startswith("  log.example/credit signed two histories: one of size")
+    assert shown[2:] == [
+        "  This does not prove:",
+        "    - which of the two is the true history",
+        "    - whether the operator signed both, or somebody who has the log's key",
+    ]
+    fork = json_of(files, name, capsys)
+    assert (fork["ok"], fork["exit_code"]) == (True, 0)
     assert fork["status"] == "FORK PROVEN: the log signed two histories"
-    assert fork["verdict"] == "log.example/credit signed two histories"
     assert fork["checks"] == [{"name": "fork", "ok": True, "detail": fork["verdict"]}]
-    assert fork["not_proven"] == ["which of the two is the true history"]
     assert fork["origin"] == "log.example/credit"
-    other = files.write("other.json", FORK.replace(b'"b":""', b'"b":"x"'))
-    assert files.verify(other) == 10
-    assert "no fork: both checkpoints have one root" in capsys.readouterr().out
+    none = format_fork(Fork(LOG.checkpoint(), LOG.checkpoint()))
+    assert files.verify(files.write("none.json", none)) == 10
+    assert "no fork: both checkpoints have root" in capsys.readouterr().out
+
+
+def test_a_receipt_of_a_log_that_is_proven_to_have_forked(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fork, receipt = files.write("fork.json", FORK), files.write("a", RECEIPT)
+    assert files.verify(fork, receipt, "--json") == 10
+    out = read_json(capsys)
+    assert [one["ok"] for one in out["files"]] == [True, True]
+    assert out["ok"] is False
+    assert out["checks"][-1] == {
+        "name": "comparison",
+        "ok": False,
+        "detail": f"{receipt} and {fork}: the log log.example/credit has forked, and "
+        "another history need not hold this entry",
+    }
+
+
+def test_a_fork_is_held_to_what_was_asked_for(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, trust = files.write("fork.json", FORK), files.write("trust", "")
+    assert files.verify(name, "--require-pq") == 0
+    assert files.verify(name, "--trust", trust, "--min-anchors", "1") == 13
+    assert "expected a receipt with anchors, got a fork" in capsys.readouterr().out
+    weak = [
+        sign_note(split_unverified_note(note)[0], LOG.signers[:1]) for note in _NOTES
+    ]
+    name = files.write("weak.json", format_fork(Fork(weak[0], weak[1])))
+    assert files.verify(name, "--require-pq") == 13
+    assert "expected an ML-DSA signature of the log" in capsys.readouterr().out
+
+
+def test_who_took_a_key_that_is_revoked_cannot_make_a_log_look_forked(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = files.write("fork.json", FORK)
+    tables = [
+        f'[[revoked]]\nkey = "{one.verifier.key}"\nsize = 1\nroot = "{"A" * 43}="\n'
+        for one in LOG.signers
+    ]
+    assert files.verify(name, "--trust", files.write("one", tables[0])) == 0
+    capsys.readouterr()
+    assert files.verify(name, "--trust", files.write("all", "".join(tables))) == 13
+    shown = capsys.readouterr().out
+    assert "FORK PROVEN" not in shown
+    assert "signed by revoked keys only, and so by whoever took them: log.exa" in shown
 
 
 def test_a_build_that_knows_no_forks_says_so(
@@ -565,9 +596,10 @@ def test_a_policy_that_is_none(
         (["a", "--policy", "p", "--min-anchors", "0"], "a number from 1 to 100"),
         (["a", "--policy", "p", "--min-anchors", "9" * 5000], "a number from 1 to"),
         (["a", "--policy", "p", "--min-anchors", "x"], "a number from 1 to 100"),
+        (["a", "--policy", "p", "--min-anchors", "0000000012"], "a number from 1 to"),
         (["a", "--policy", "-", "--trust", "-"], "standard input can be one file only"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_usage(
     files: Files,

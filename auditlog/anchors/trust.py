@@ -32,12 +32,15 @@ TOML; unknown tables and keys refuse the whole file, as in a policy::
                                          # witnesses saw earlier is good
 
 Several tables of one `party` count as one party. What could be read in two ways refuses
-the file too: one authority, contract, block or revoked key in two tables.
+the file too: one authority, contract, block or revoked key in two tables. So does what
+would count one liar twice: one root, chain or block under two parties, Bitcoin under
+two names, or two names that differ in case only.
 """
 
+import base64
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -67,6 +70,10 @@ _MAX_NAME = 100
 _HEADER_BYTES = 80
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]{0,30})){1,30}")
 _KEY = re.compile(r"[^+\s]+\+[0-9a-f]{8}")
+_PEM = re.compile(
+    "-----BEGIN (?:X509 )?CERTIFICATE-----(.*?)-----END (?:X509 )?CERTIFICATE-----",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +185,13 @@ def parse_trust(text: str) -> Trust:
         _each(found, "revoked", _revocation),
     )
     _refuse_repeats(trust)
+    _refuse_doubles(trust)
     return trust
 
 
 def _refuse_repeats(trust: Trust) -> None:
     """Refuse two tables that speak of one thing: they could contradict each other."""
-    _once("authority", [(one.policy, one.root.split()) for one in trust.authorities])
+    _once("authority", [(one.policy, _root_id(one)) for one in trust.authorities])
     _once("contract", [(one.chain_id, one.contract) for one in trust.chains])
     heights = [(t.party, height) for t in trust.bitcoin for height, _ in t.headers]
     _once("block of a party", heights)
@@ -194,6 +202,50 @@ def _once(what: str, things: list[Any]) -> None:
     known = {repr(one) for one in things}
     if len(known) != len(things):
         raise MalformedError(f"trust file: expected each {what} once, got one twice")
+
+
+def _refuse_doubles(trust: Trust) -> None:
+    """Refuse two parties behind which the same ones stand: one liar would count twice.
+
+    Whoever is under a root can name the policy of anybody else under it; all contracts
+    on a chain have its time; and OpenTimestamps attests by Bitcoin only.
+    """
+    known: dict[tuple[str, object], str] = {}
+    for what, thing, party in _foundations(trust):
+        other = known.setdefault((what, thing), party)
+        if other != party:
+            raise MalformedError(
+                f"trust file: expected one party for each {what}, got {other!r} and "
+                f"{party!r}: they would count twice"
+            )
+
+
+def _foundations(trust: Trust) -> Iterator[tuple[str, object, str]]:
+    """Yield what the word of each party rests on."""
+    for authority in trust.authorities:
+        yield "root", _root_id(authority), authority.party
+    for chain in trust.chains:
+        yield "chain", chain.chain_id, chain.party
+        for block in chain.blocks:
+            yield "block", block, chain.party
+    for table in trust.bitcoin:
+        yield "Bitcoin chain", None, table.party
+    tables = (trust.authorities, trust.chains, trust.bitcoin)
+    for party in (one.party for some in tables for one in some):
+        yield "name", party.casefold(), party
+
+
+def _root_id(authority: Authority) -> object:
+    """Return a certificate in DER, however its PEM is written and what stands around.
+
+    Nothing is loaded for it, as most checks need no X.509; a text that is no PEM, which
+    is refused when it is needed, stands for itself.
+    """
+    try:
+        (inside,) = _PEM.findall(authority.root)
+        return base64.b64decode(inside)
+    except ValueError:
+        return " ".join(authority.root.split())
 
 
 def _each(

@@ -100,6 +100,32 @@ class _Rules:
             parties=self.min_anchors or 1,
         )
 
+    def trees(self, weighed: Iterable[_Weighed]) -> list[Verdict]:
+        """Return every tree that somebody who may speak for the log signed.
+
+        Renewals hold whoever signed them. So a thief could add one, under a tree of
+        his own, and have the log look forked: a tree that only revoked keys signed is
+        left out.
+        """
+        found = [one.tree for one in weighed if one.tree]
+        held = [one.held for one in weighed if one.held]
+        revoked = {one.key for one in self.trust.revocations}
+        for tree in (tree for one in held for tree in one.trees):
+            signers = {signer.rpartition(" ")[0] for signer in tree.signers}
+            if not signers <= revoked:
+                found.append(tree)
+        return found
+
+    def overlooked(self) -> list[str]:
+        """Return which revocations are of no key: a misspelt one revokes nothing."""
+        known = {one.verifier.key for one in self.policy.logs}
+        return [
+            f"anything about the revoked key {one.key}: no log key of the policy has "
+            "that name and id"
+            for one in self.trust.revocations
+            if one.key not in known
+        ]
+
 
 def verify_anchored_receipt(
     receipt: bytes,
@@ -143,7 +169,7 @@ def verify_anchored_receipt(
             found = _tree(one, opened.entry, unwitnessed, require_pq)
             signed[one.anchor.proof] = found
     known = [_with_tree(one, signed[one.anchor.proof]) for one in weighed]
-    return _conclude(main, known, min_anchors)
+    return _conclude(rules, main, known)
 
 
 def verify_anchored_entry(
@@ -168,7 +194,7 @@ def verify_anchored_entry(
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
     rules = _Rules(believed, trust, min_anchors, require_pq)
     main = verify_entry(entry, tlog_proof, rules.narrow(), require_pq=require_pq)
-    return _conclude(main, [], min_anchors)
+    return _conclude(rules, main, [])
 
 
 def _weigh(at: int, anchor: Anchor, scales: Scales) -> _Weighed:
@@ -217,29 +243,34 @@ def _with_tree(one: _Weighed, tree: Verdict | UntrustedError) -> _Weighed:
 
 
 def _conclude(
-    main: Verdict, weighed: Sequence[_Weighed], min_anchors: int | None
+    rules: _Rules, main: Verdict, weighed: Sequence[_Weighed]
 ) -> AnchoredVerdict:
     """Return the verdict on evidence all of which holds, each part alone."""
     held = [one.held for one in weighed if one.held]
-    trees = [one.tree for one in weighed if one.tree]
-    trees += [tree for one in held for tree in one.trees]
+    trees = rules.trees(weighed)
     if any(tree.origin != main.origin for tree in trees):
         raise VerificationError("expected renewals by the same log, got another's")
     for contradiction in contradictions([main, *trees]):
         raise VerificationError(contradiction.what)
     times = times_of(held)
     aside = [f"anything by {o.name}: {o.why_not}" for o in weighed if not o.held]
-    existed, claim = claim_of(times, min_anchors, aside)
+    existed, claim = claim_of(times, rules.min_anchors, aside)
     known = {one.name: getattr(main, one.name) for one in fields(Verdict)}
     seen = (*main.seen, *((tree.size, tree.root) for tree in trees))
     known |= {
-        "claim": f"{main.claim}{claim}",
+        "claim": _with_time(main.claim, claim),
         "checks": (*main.checks, *map(_check, (one for one in weighed if one.held))),
-        "not_proven": (*points_of(main, existed), *aside),
+        "not_proven": (*points_of(main, existed), *rules.overlooked(), *aside),
         "seen": tuple(dict.fromkeys(seen)),
     }
     bounds = tuple(one.bound for one in held)
     return AnchoredVerdict(**known, anchors=bounds, existed_before=existed)
+
+
+def _with_time(main: str, claim: str) -> str:
+    """Return a claim with a time, which is of the entry, not of what followed it."""
+    entry, followed, later = main.partition("; followed by ")
+    return f"{entry}{claim}{followed}{later}"
 
 
 def _check(one: _Weighed) -> Check:

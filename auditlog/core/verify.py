@@ -277,7 +277,9 @@ def _moment(seconds: int) -> str:
 
 def _kind(entry: Entry) -> str:
     name = entry.type.removeprefix("auditlog.").removesuffix(".v1")
-    said = f" ({entry.data.get('kind')!s:.40})" if entry.type == _AMENDMENT else ""
+    kind = str(entry.data.get("kind")) if entry.type == _AMENDMENT else ""
+    # A word only: with more, whoever wrote the entry would write on the verdict.
+    said = f" ({kind:.40})" * kind.isidentifier()
     return f"{name}{said} {format_id(entry.id)} of {format_time(entry.time)}"
 
 

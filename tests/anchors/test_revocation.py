@@ -17,7 +17,7 @@ from auditlog.core.errors import UntrustedError, VerificationError
 from auditlog.core.note import ED25519, ML_DSA_44, split_unverified_note
 from auditlog.core.receipt import Anchor, Related
 from auditlog.core.record import Entry, format_entry
-from tests.anchors.stamps import DAY, Stamper, anchor_of, note_of, trust_of
+from tests.anchors.stamps import DAY, Stamper, anchor_of, note_of, renewed, trust_of
 from tests.receipts import ORIGIN, TIME, MemoryLog, make_decision, make_id
 
 pytestmark = pytest.mark.usefixtures("stamps_only")
@@ -219,6 +219,38 @@ def test_related_entries_are_held_to_it_too() -> None:
     trust = Trust(revocations=(revoked(log),))
     with pytest.raises(UntrustedError, match="its last good one, got 6"):
         verify_anchored_receipt(data, log.policy(), trust)
+
+
+@pytest.mark.parametrize(
+    "misspelt", [f"{ORIGIN}+00000000", "1og.example/credit+1a2b3c4d"]
+)
+def test_a_key_that_is_misspelt_revokes_nothing_and_that_is_said(misspelt: str) -> None:
+    point = (
+        f"anything about the revoked key {misspelt}: no log key of the policy has that "
+        "name and id"
+    )
+    verdict = verify(replace(revoked(), key=misspelt), size=4)
+    assert point in verdict.not_proven
+    trust = Trust(revocations=(replace(revoked(), key=misspelt),))
+    told = verify_anchored_entry(DECISION.entry, LOG.proof(0), LOG.policy(), trust)
+    assert point in told.not_proven
+    spelt = verify(revoked(), size=3).not_proven
+    assert not any("revoked" in one for one in spelt)
+
+
+def test_a_thief_cannot_have_a_log_look_forked_by_a_renewal() -> None:
+    # He has the key, and an authority stamps what he shows it.
+    log, thief = make_log(), make_log()
+    anchor = renewed(thief, anchor_of(log, 0, A, size=2), B, LOST + DAY)
+    log.add(make_decision(5).entry)
+    trust = trust_of(A, B)
+    data = log.receipt(DECISION, anchors=(anchor,))
+    with pytest.raises(VerificationError, match="forked: it signed two trees of size"):
+        verify_anchored_receipt(data, log.policy(), trust)
+    key = replace(revoked(log, 6), before=LOST)
+    saved = trust_of(A, B, revocations=(key,))
+    verdict = verify_anchored_receipt(data, log.policy(), saved)
+    assert verdict.size == 6
 
 
 def test_an_entry_with_its_tlog_proof_is_held_to_it() -> None:

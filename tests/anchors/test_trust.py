@@ -50,7 +50,8 @@ def toml(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            plain = value.replace("\\", "\\\\").replace('"', '\\"')
+            return '"' + plain.replace("\n", "\\n") + '"'
         case list():
             return f"[{', '.join(map(toml, value))}]"
         case dict():
@@ -270,6 +271,56 @@ def test_one_thing_in_two_tables_could_be_read_in_two_ways(
     match = f"^trust file: expected each {what} once, got one twice$"
     refused(file_of(first, (name, table | second)), match)
     refused(file_of((name, table | second), first), match)
+
+
+def pem(der: bytes, width: int = 64) -> str:
+    text = base64.b64encode(der).decode()
+    lines = "\n".join(text[at : at + width] for at in range(0, len(text), width))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "what"),
+    [
+        ("authority", {}, {"policy": "1.2.4"}, "root"),
+        (
+            "authority",
+            {"root": pem(bytes(100))},
+            {"policy": "1.2.4", "root": "Example CA\n" + pem(bytes(100), 76)},
+            "root",
+        ),
+        ("chain", {}, {"contract": "0x" + "12" * 20}, "chain"),
+        ("chain", {}, {"chain_id": 5}, "block"),
+        ("bitcoin", {}, {"headers": {"8": "00" * 80}}, "Bitcoin chain"),
+    ],
+    ids=range(5),
+)
+def test_two_parties_that_are_one_would_let_one_liar_count_twice(
+    name: str, first: dict[str, Any], second: dict[str, Any], what: str
+) -> None:
+    one, other = TABLES[name] | first, TABLES[name] | first | second
+    text = file_of((name, one), (name, other | {"party": "Another"}))
+    refused(
+        text,
+        rf"^trust file: expected one party for each {what}, got '{one['party']}' and "
+        "'Another': they would count twice$",
+    )
+    assert parse_trust(file_of((name, one), (name, other))) != Trust()
+
+
+def test_names_that_differ_in_case_only_would_be_two_parties() -> None:
+    other = BITCOIN | {"party": "tsa a"}
+    refused(
+        file_of(("authority", AUTHORITY), ("bitcoin", other)),
+        "expected one party for each name, got 'TSA A' and 'tsa a'",
+    )
+
+
+def test_one_root_in_two_spellings_is_one_authority() -> None:
+    one = AUTHORITY | {"root": pem(bytes(100))}
+    other = one | {"root": pem(bytes(100), 76), "until": UNTIL}
+    text = file_of(("authority", one), ("authority", other))
+    refused(text, "^trust file: expected each authority once, got one twice$")
 
 
 def test_two_contracts_on_one_chain_are_two() -> None:

@@ -23,7 +23,8 @@ from auditlog.core.errors import (
     VerificationError,
 )
 from auditlog.core.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44
-from auditlog.core.receipt import Anchor
+from auditlog.core.receipt import Anchor, Related
+from auditlog.core.record import Entry, format_entry
 from auditlog.core.verify import contradictions, verify_receipt
 from tests.anchors.stamps import (
     DAY,
@@ -33,7 +34,7 @@ from tests.anchors.stamps import (
     note_of,
     trust_of,
 )
-from tests.receipts import ORIGIN, TIME, MemoryLog, make_decision
+from tests.receipts import ORIGIN, TIME, MemoryLog, make_decision, make_id
 
 pytestmark = pytest.mark.usefixtures("stamps_only")
 
@@ -103,6 +104,20 @@ def test_the_rest_of_the_verdict_is_that_of_core() -> None:
         assert getattr(verdict, name) == getattr(plain, name)
     parsed = verify_anchored_receipt(data, parse_policy(log.policy()), trust_of(A))
     assert parsed == verdict
+
+
+def test_the_time_is_of_the_entry_not_of_what_followed_it() -> None:
+    log = make_log()
+    anchor = anchor_of(log, 0, A)
+    data = {"decision": verify(log).id, "kind": "answer_withheld"}
+    entry = Entry(make_id(8), "auditlog.amendment.v1", ORIGIN, TIME, data)
+    at = log.add(format_entry(entry))
+    related = (Related("amendment", log.entries[at], log.proof(at)),)
+    verdict = verify(log, anchor, receipt={"related": related})
+    assert (
+        f"; existed unchanged before {FIRST}, by TSA A; followed by amendment "
+        "(answer_withheld) "
+    ) in verdict.claim
 
 
 def test_several_anchors_say_the_first_time_and_the_one_that_all_hold() -> None:

@@ -890,6 +890,19 @@ def test_an_amendment_is_told_in_the_claim() -> None:
     assert len(verdict.claim) < 400
 
 
+@pytest.mark.parametrize(
+    "kind", ["x); cosigned by 9 of 9 witnesses (y", "a b", "", "1", "a\n"]
+)
+def test_an_amendment_cannot_write_on_the_verdict(kind: str) -> None:
+    decision = make_decision()
+    log = log_of(decision)
+    id_ = verify_receipt(log.receipt(decision), log.policy()).id
+    related = amended(log, id_, kind)
+    verdict = verify_receipt(log.receipt(decision, related=(related,)), log.policy())
+    assert "; followed by amendment 01a1ee56-" in verdict.claim
+    assert verdict.checks[-1].detail.startswith("amendment 01a1ee56-")
+
+
 @pytest.mark.parametrize("about", [None, 1, [], "", "01a1ee56-0000-7000-8000-0", {}])
 def test_an_amendment_of_another_decision_is_refused(about: Any) -> None:
     decision = make_decision()

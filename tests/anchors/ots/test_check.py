@@ -113,9 +113,13 @@ class TestHolds:
         assert check(DIGEST, world.evidence, trust) == world.bound(world.late)
 
     def test_the_party_is_named_by_the_trust_file(self, world: World) -> None:
-        other = Chain(start=1)
-        text = other.trust(other.first) + world.chain.trust(party="Satoshi & Co")
-        bound = check(DIGEST, world.evidence, parse_trust(text))
+        other, own = Chain(start=1), world.chain.trust(party="Satoshi & Co")
+        tables = [
+            table
+            for text in (other.trust(other.first), own)
+            for table in parse_trust(text).bitcoin
+        ]
+        bound = check(DIGEST, world.evidence, Trust(bitcoin=tuple(tables)))
         assert bound == world.bound(world.early)._replace(party="Satoshi & Co")
 
     def test_promises_and_what_we_do_not_know_are_no_harm(self, world: World) -> None:
