@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,7 +228,7 @@ def _invented(
     ]
     following = 1 + max(entry.data["sequence"] for entry, _ in decided)
     invented = []
-    for number, (entry, one) in enumerate(decided[:count]):
+    for number, (entry, one) in enumerate(islice(cycle(decided), count)):
         time = decided[-1][0].time + 1 + number
         data = {**entry.data, "sequence": following + number}
         made = replace(entry, id=new_id(time), time=time, data=data)

@@ -125,6 +125,7 @@ class AnchorWork:
         try:
             return self._turn(when)
         except StorageError:
+            self._fresh = True  # to `complete` needs no anchor, and cannot wait
             # What a store misses may be the past that it had once.
             self._check_histories()
             raise
@@ -189,6 +190,8 @@ class AnchorWork:
         )
         if isinstance(got, Failure):
             return self._failed(targets, got, attempt, self._pace.asking)
+        # Until it is stored it is worth nothing: a full disk must not ask in a hurry.
+        self._pace.asking.failed(now)
         for (ledger, target), path in zip(targets, paths, strict=True):
             row = self._row(target.size, got, path, submitted=0)
             self._kept = ledger.keep(row, attempt).updated
@@ -277,13 +280,15 @@ class AnchorWork:
             self._pace.looked(what, now, changed=False, lasting=lasting)
             targets = [(ledger, Target(row.size, digest))]
             return self._failed(targets, got, attempt, self._pace.looking)[0]
-        self._pace.looking.succeeded()
         changed = (got.state, got.evidence) != (row.state, row.evidence)
+        if changed:
+            self._pace.looking.failed(now)  # as in `_submit`
+            got = ledger.keep(got, attempt)
+            self._kept = got.updated
+        self._pace.looking.succeeded()
         self._pace.looked(what, now, changed=changed)
         if not changed:
             return row
-        got = ledger.keep(got, attempt)
-        self._kept = got.updated
         self._observer.attested(self.anchor.name, got.state)
         if got.state == "final":
             self._pace.settled(what)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -500,6 +501,31 @@ def test_a_failure_that_could_not_be_said_is_said_later(
     assert site.words() == []
     site.round(after=1)
     assert site.states() == ["failed"]
+
+
+@pytest.mark.parametrize("mode", ["stamp", "wait"])
+def test_a_disk_that_is_full_for_an_hour_asks_nobody_in_a_hurry(
+    site: Site, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """What an anchor gave and we could not store was paid for, and is asked again."""
+    write_anchors(site.log.paths.directory, {"mode": mode})
+    site.grow()
+    if mode == "wait":
+        site.round()
+        site.world.set("ripe")
+    asked = len(site.world.told("submit", "upgrade"))
+
+    def full(_: object) -> None:
+        raise StorageError("cannot write: No space left on device")
+
+    monkeypatch.setattr(site.log.store, "put_attestation", full)
+    for _ in range(int(HOUR / 5)):
+        with suppress(StorageError):
+            site.round(after=5)
+    assert len(site.world.told("submit", "upgrade")) - asked == 6
+    monkeypatch.undo()
+    site.run(HOUR)
+    assert site.states()[-1] == "final"
 
 
 # --- many logs under one digest -------------------------------------------------------
