@@ -22,6 +22,7 @@ from auditlog.core.errors import (
 )
 from auditlog.log.anchor_file import KINDS, Configure, anchor_names
 from auditlog.log.anchor_history import HistoryWork
+from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
@@ -210,8 +211,9 @@ class Leader:
             return
         self._look_at = time.monotonic() + _OBSERVE_SECONDS
         try:
-            names = anchor_names(self._log.paths.anchors)
-            self._observer.log_state(state_of(self._log.store, self._clock(), names))
+            store = self._log.store
+            names = watched_anchors(store, self._log.paths.anchors)
+            self._observer.log_state(state_of(store, self._clock(), names))
         except StorageError as error:
             self._complain("the log could not be looked at", error)
 

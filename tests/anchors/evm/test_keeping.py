@@ -173,7 +173,6 @@ def test_a_stolen_key_rewrites_no_history(
     _serve(directory)
     chain.mine()
     copy = copy_log(directory, tmp_path / "copy")
-    (copy / "place").unlink()
     assert "HALTED" not in caplog.text
     rebuild_without(copy, 2)
     before = check_whole_log(copy)
