@@ -42,6 +42,8 @@ _HURRIED = ("now", "look")
 _TEMPORARY = ("unreachable", "fault")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
+_TURN_SECONDS = 60.0
+"""After which no other one is looked at: a round lasts as long as its slowest anchor."""
 _STEPS = 4
 """Times that one attestation is brought forward in one turn."""
 _SALT_BYTES = 16
@@ -245,12 +247,14 @@ class AnchorWork:
         return found if hurried else found[:_LOOKS]
 
     def _look(self, when: When) -> list[Outcome]:
-        outcomes = []
-        for number, ledger, row in self._pending_due(when, self._clock()):
+        outcomes, began = [], self._clock()
+        for number, ledger, row in self._pending_due(when, began):
             outcome = self._look_at(number, ledger, row)
             outcomes.append(outcome)
             if outcome.reason in _TEMPORARY:
                 break  # The next one would find the same, and make one more entry.
+            if when not in _HURRIED and self._clock() - began >= _TURN_SECONDS:
+                break
         return outcomes
 
     def _look_at(self, number: int, ledger: Ledger, row: AttestationRow) -> Outcome:

@@ -41,6 +41,8 @@ _POLL_SECONDS = 0.02
 _ASK_SECONDS = 10.0
 _OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
+_LAST_ANCHORS_SECONDS = 5.0
+"""What a stop waits for anchors: one that hangs must not take all of its time."""
 _FIRST_ASK_SECONDS = 3.0
 _LEAST_SECONDS = 0.5
 """What each step of a stop gets, however late it is."""
@@ -145,6 +147,7 @@ class Leader:
         """
         if self._halted.is_set() or not anchor_names(self._log.paths.anchors):
             return False
+        deadline = min(deadline, time.monotonic() + _LAST_ANCHORS_SECONDS)
         self._anchors.join(time_left(deadline))
         if not self._anchors.is_alive():
             last = threading.Thread(target=self._round, args=("stop",), daemon=True)

@@ -396,6 +396,24 @@ def test_later_checkpoints_do_not_wait_for_earlier_ones(waiting: Site) -> None:
     assert len(waiting.log.store.attestations_by("a1", state="final")) == 6
 
 
+def test_one_that_is_slow_gives_the_round_away_after_a_minute(waiting: Site) -> None:
+    for _ in range(7):
+        waiting.grow()
+        waiting.round(after=601)
+    (anchor,) = waiting.anchors()
+
+    def slow(_: str) -> None:
+        waiting.now += 25
+
+    anchor.before = slow
+    waiting.round(after=2 * HOUR)  # everything is due
+    looked = waiting.world.told("upgrade")
+    waiting.round(after=1)
+    assert len(waiting.world.told("upgrade")) - len(looked) == 3
+    waiting.round("look")
+    assert len(waiting.world.told("upgrade")) - len(looked) == 3 + 8, "who asks waits"
+
+
 def test_an_outage_while_looking_is_in_no_submission_s_way(waiting: Site) -> None:
     """One entry for each failure, however much is pending."""
     for _ in range(5):
