@@ -23,7 +23,6 @@ from tests.filled import fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items, now_us
 
-
 ORIGIN = "log.example/tests"
 
 
@@ -130,7 +129,7 @@ def test_nothing_is_signed_of_which_an_anchor_knows_another_past(log: Path) -> N
     with open_log(log) as opened:
         opened.store.append(gap_items(2, origin=ORIGIN))
         signed = opened.store.newest()
-    with pytest.raises(RollbackError, match="anchor a1, log .*another root of 2"):
+    with pytest.raises(RollbackError, match=r"anchor a1, log .*another root of 2"):
         _anchor(log, "now")
     with open_log(log) as opened:
         assert opened.store.newest() == signed

@@ -43,7 +43,7 @@ _TEMPORARY = ("unreachable", "fault")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
 _TURN_SECONDS = 60.0
-"""After which no other one is looked at: a round lasts as long as its slowest anchor."""
+"""After which no other is looked at: a round lasts as long as its slowest anchor."""
 _STEPS = 4
 """Times that one attestation is brought forward in one turn."""
 _SALT_BYTES = 16
