@@ -11,7 +11,7 @@ import pytest
 from auditlog.cli import anchoring
 from auditlog.cli.output import Output
 from auditlog.cli.parser import parse
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import ConfigurationError, RollbackError
 from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.check import check_log
 from auditlog.log.diagnosis import Finding, look_at_anchors
@@ -22,6 +22,8 @@ from tests.command import Done, auditlog
 from tests.filled import fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items, now_us
+
+ORIGIN = "log.example/tests"
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,35 @@ def test_the_same_log_twice_is_a_mistake(log: Path, tmp_path: Path) -> None:
             _anchor(log, "now", "--also", same)
 
 
+def test_nothing_is_signed_of_which_an_anchor_knows_another_past(log: Path) -> None:
+    """A restored copy, or one that was rewritten: by hand it must not go on either."""
+    write_anchors(log, {"keeps": True})
+    World(log / "world").note("told", origin=ORIGIN, size=2, root="11" * 32)
+    with open_log(log) as opened:
+        opened.store.append(gap_items(2, origin=ORIGIN))
+        signed = opened.store.newest()
+    with pytest.raises(RollbackError, match=r"anchor a1, log .*another root of 2"):
+        _anchor(log, "now")
+    with open_log(log) as opened:
+        assert opened.store.newest() == signed
+
+
+def test_a_keeper_that_is_away_keeps_nothing_from_being_signed(log: Path) -> None:
+    write_anchors(log, {"keeps": True})
+    World(log / "world").set("down")
+    done = _anchor(log, "now")
+    assert (done.status, [row[4] for row in _rows(done)]) == (1, ["unreachable"])
+
+
+def test_status_of_a_log_that_nobody_used_yet_claims_nothing(tmp_path: Path) -> None:
+    with create_log(config_of(tmp_path / "new")):
+        pass
+    assert _anchor(tmp_path / "new", "status").out == (
+        "nothing is open but entries about anchors and emitters, after the first 0 "
+        "entries\n"
+    )
+
+
 @pytest.mark.parametrize("verb", ["now", "upgrade"])
 def test_without_anchors_there_is_nobody_to_ask(log: Path, verb: str) -> None:
     (log / "anchors.toml").unlink()
@@ -145,7 +176,10 @@ def test_status_says_what_is_final_and_that_nothing_is_open(log: Path) -> None:
     assert done.status == 0
     assert f"final     checkpoint {size}, 20" in done.out
     assert "behind    nothing\n" in done.out
-    assert f"all is anchored, by the checkpoint of {size} entries" in done.out
+    assert done.out.endswith(
+        "nothing is open but entries about anchors and emitters, after the first "
+        f"{size} entries\n"
+    )
 
 
 def test_status_names_the_open_window(log: Path) -> None:

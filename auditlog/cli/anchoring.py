@@ -18,6 +18,7 @@ from auditlog.core.errors import (
     ConfigurationError,
     NotFoundError,
     PendingError,
+    RollbackError,
 )
 from auditlog.core.record import format_time, parse_json
 from auditlog.log.anchor_answer import MAX_EVIDENCE
@@ -49,11 +50,31 @@ def now(
     config = config_of(options)
     with ExitStack() as opened:
         logs = _open(opened, config, options.also)
+        _check_histories(config, logs, kinds)
         for log in logs:
             log.claim()
             recover(log, int(time.time() * 1_000_000))
             make_checkpoint(log)
         return _round(config, logs, "now", out, kinds)
+
+
+def _check_histories(
+    config: Config, logs: Sequence[LogDirectory], kinds: Mapping[str, Configure]
+) -> None:
+    """Sign nothing for a log of which an anchor knows another past.
+
+    Raises:
+        RollbackError: one does, and proves it. Whatever else is wrong with an anchor
+            the round says.
+    """
+    anchoring = Anchoring(logs[0], config, time.time, kinds=kinds, also=logs[1:])
+    for history in anchoring.histories():
+        try:
+            history.check()
+        except RollbackError:
+            raise
+        except AuditLogError:
+            continue
 
 
 def upgrade(
@@ -235,7 +256,8 @@ def _status_fields(
 
 def _window_line(size: int, entries: int, seconds: float) -> str:
     if not entries:
-        return f"all is anchored, by the checkpoint of {size} entries at the latest"
+        only = "nothing is open but entries about anchors and emitters"
+        return f"{only}, after the first {size} entries"
     return (
         f"open: {entries} entries, for {seconds:.0f} s, are under no final attestation "
         "yet; whoever has the keys could still rewrite them"

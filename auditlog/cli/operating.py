@@ -72,10 +72,14 @@ def checkpoint(options: argparse.Namespace, out: Output) -> int:
     config = config_of(options)
     with open_log(config.dir, policy=config.policy) as log:
         log.claim()
+        witnessing = Witnessing(log, config, time.time)
+        if options.witness:
+            # An old copy looks whole from inside; who has seen more is asked first.
+            witnessing.ask()
         recover(log, int(time.time() * 1_000_000))
         make_checkpoint(log)
         if options.witness:
-            Witnessing(log, config, time.time).ask()
+            witnessing.ask()
         note = Reader(log).checkpoint()
         policy = log.policy()
         text, signatures = split_unverified_note(note)

@@ -1,14 +1,24 @@
 """How far anchoring has come: by anchor, and what is still open to a rewrite."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from auditlog.core.errors import ConfigurationError
 from auditlog.log.anchor_entry import ANCHOR
+from auditlog.log.anchor_file import AnchorFile
 from auditlog.log.anchor_ledger import EMITTER, LedgerStore, recent_words
 from auditlog.log.anchoring import restored_pace
 from auditlog.metrics import AnchorLag
 
-__all__ = ["AnchorStatus", "OpenWindow", "lag_of", "open_window", "status_of"]
+__all__ = [
+    "AnchorStatus",
+    "OpenWindow",
+    "lag_of",
+    "open_window",
+    "status_of",
+    "watched_anchors",
+]
 
 _MICROSECONDS = 1_000_000
 
@@ -100,6 +110,25 @@ def open_window(store: LedgerStore, anchors: Sequence[str], now: float) -> OpenW
     rows = [store.last_attestation(anchor, state="final") for anchor in anchors]
     size = max((row.size for row in rows if row is not None), default=0)
     return OpenWindow(size, lag_of(store, size, now))
+
+
+def watched_anchors(store: LedgerStore, path: Path) -> list[str]:
+    """Return the names of the anchors whose lag is of interest.
+
+    Those of the operator's file; while that cannot be read, nobody is asked, and it is
+    those that gave something: their lag must grow then, not vanish.
+
+    Args:
+        store: of the log.
+        path: the operator's file.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    try:
+        return list(AnchorFile(path).kinds())
+    except ConfigurationError:
+        return store.attesting()
 
 
 def lag_of(store: LedgerStore, size: int, now: float) -> AnchorLag:

@@ -42,6 +42,8 @@ _HURRIED = ("now", "look")
 _TEMPORARY = ("unreachable", "fault")
 _LOOKS = 16
 """Pending attestations that are looked at in one turn, so that none takes for ever."""
+_TURN_SECONDS = 60.0
+"""After which no other is looked at: a round lasts as long as its slowest anchor."""
 _STEPS = 4
 """Times that one attestation is brought forward in one turn."""
 _SALT_BYTES = 16
@@ -125,6 +127,7 @@ class AnchorWork:
         try:
             return self._turn(when)
         except StorageError:
+            self._fresh = True  # to `complete` needs no anchor, and cannot wait
             # What a store misses may be the past that it had once.
             self._check_histories()
             raise
@@ -189,6 +192,8 @@ class AnchorWork:
         )
         if isinstance(got, Failure):
             return self._failed(targets, got, attempt, self._pace.asking)
+        # Until it is stored it is worth nothing: a full disk must not ask in a hurry.
+        self._pace.asking.failed(now)
         for (ledger, target), path in zip(targets, paths, strict=True):
             row = self._row(target.size, got, path, submitted=0)
             self._kept = ledger.keep(row, attempt).updated
@@ -242,12 +247,14 @@ class AnchorWork:
         return found if hurried else found[:_LOOKS]
 
     def _look(self, when: When) -> list[Outcome]:
-        outcomes = []
-        for number, ledger, row in self._pending_due(when, self._clock()):
+        outcomes, began = [], self._clock()
+        for number, ledger, row in self._pending_due(when, began):
             outcome = self._look_at(number, ledger, row)
             outcomes.append(outcome)
             if outcome.reason in _TEMPORARY:
                 break  # The next one would find the same, and make one more entry.
+            if when not in _HURRIED and self._clock() - began >= _TURN_SECONDS:
+                break
         return outcomes
 
     def _look_at(self, number: int, ledger: Ledger, row: AttestationRow) -> Outcome:
@@ -277,13 +284,15 @@ class AnchorWork:
             self._pace.looked(what, now, changed=False, lasting=lasting)
             targets = [(ledger, Target(row.size, digest))]
             return self._failed(targets, got, attempt, self._pace.looking)[0]
-        self._pace.looking.succeeded()
         changed = (got.state, got.evidence) != (row.state, row.evidence)
+        if changed:
+            self._pace.looking.failed(now)  # as in `_submit`
+            got = ledger.keep(got, attempt)
+            self._kept = got.updated
+        self._pace.looking.succeeded()
         self._pace.looked(what, now, changed=changed)
         if not changed:
             return row
-        got = ledger.keep(got, attempt)
-        self._kept = got.updated
         self._observer.attested(self.anchor.name, got.state)
         if got.state == "final":
             self._pace.settled(what)

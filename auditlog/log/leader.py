@@ -22,6 +22,7 @@ from auditlog.core.errors import (
 )
 from auditlog.log.anchor_file import KINDS, Configure, anchor_names
 from auditlog.log.anchor_history import HistoryWork
+from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
@@ -40,6 +41,8 @@ _POLL_SECONDS = 0.02
 _ASK_SECONDS = 10.0
 _OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
+_LAST_ANCHORS_SECONDS = 5.0
+"""What a stop waits for anchors: one that hangs must not take all of its time."""
 _FIRST_ASK_SECONDS = 3.0
 _LEAST_SECONDS = 0.5
 """What each step of a stop gets, however late it is."""
@@ -144,6 +147,7 @@ class Leader:
         """
         if self._halted.is_set() or not anchor_names(self._log.paths.anchors):
             return False
+        deadline = min(deadline, time.monotonic() + _LAST_ANCHORS_SECONDS)
         self._anchors.join(time_left(deadline))
         if not self._anchors.is_alive():
             last = threading.Thread(target=self._round, args=("stop",), daemon=True)
@@ -210,8 +214,9 @@ class Leader:
             return
         self._look_at = time.monotonic() + _OBSERVE_SECONDS
         try:
-            names = anchor_names(self._log.paths.anchors)
-            self._observer.log_state(state_of(self._log.store, self._clock(), names))
+            store = self._log.store
+            names = watched_anchors(store, self._log.paths.anchors)
+            self._observer.log_state(state_of(store, self._clock(), names))
         except StorageError as error:
             self._complain("the log could not be looked at", error)
 

@@ -1,14 +1,15 @@
 """Having the newest checkpoint cosigned by witnesses, on a schedule."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 from auditlog.anchors.witness import Memory, WitnessResult, ask_witnesses
 from auditlog.config import Config
-from auditlog.core.checkpoint import Policy
-from auditlog.core.errors import RollbackError
+from auditlog.core.checkpoint import Policy, Witness
+from auditlog.core.errors import AuditLogError, RollbackError
 from auditlog.core.note import Signature
 from auditlog.log.directory import LogDirectory
 from auditlog.log.proofs import consistency_proof
@@ -19,6 +20,8 @@ __all__ = ["Witnessing"]
 _log = logging.getLogger("auditlog")
 
 _LOOK_SECONDS = 5.0
+_DIGITS = re.compile("[0-9]+")
+"""What differs from time to time: seconds that are left, sizes."""
 _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
@@ -35,6 +38,8 @@ class Witnessing:
         self._turn = threading.Lock()
         self._asked: tuple[int, Policy] | None = None
         self._memory = Memory()
+        self._said: dict[str, str] = {}
+        """By the name of a witness, why it did not cosign when it was asked last."""
         self._failures = 0
         self._next = 0.0
 
@@ -68,7 +73,7 @@ class Witnessing:
         """Ask, store what verified, and return whether anybody is still to be asked."""
         store = self._log.store
         results = ask_witnesses(
-            policy.witnesses,
+            self._to_be_asked(policy, size),
             note,
             size,
             lambda old, new: consistency_proof(store, old, new),
@@ -84,16 +89,31 @@ class Witnessing:
         )
         return self._report(results)
 
+    def _to_be_asked(self, policy: Policy, size: int) -> Sequence[Witness]:
+        """Return all witnesses, or, of a checkpoint that some lack, only those.
+
+        The first time it is all, for they may have seen more of this log than we have.
+        """
+        if not self._failures:
+            return policy.witnesses
+        known = {one.key for one in self._log.store.cosignatures(size)}
+        return [one for one in policy.witnesses if one.verifier.key not in known]
+
     def _report(self, results: Sequence[WitnessResult]) -> bool:
         for result in results:
             # A witness that saw more of this log than we have, or something else, is
             # what a restored backup or a second copy looks like: we would fork the log.
             if isinstance(result.error, RollbackError):
                 raise result.error
-            if result.error is not None:
-                name = result.witness.name
-                _log.warning("auditlog: %s did not cosign: %s", name, result.error)
+            self._complain(result.witness.name, result.error)
         return any(result.error is not None for result in results)
+
+    def _complain(self, name: str, error: AuditLogError | None) -> None:
+        """Log what fails once, not each time it is tried again."""
+        text = "" if error is None else str(error)
+        known, self._said[name] = self._said.get(name, ""), text
+        if text and _DIGITS.sub("", text) != _DIGITS.sub("", known):
+            _log.warning("auditlog: %s did not cosign: %s", name, text)
 
     def _newest_size(self) -> int:
         newest = self._log.store.newest()

@@ -39,7 +39,7 @@ from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.record import DECISION, parse_id
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.access import record_access
-from auditlog.log.anchor_file import anchor_names
+from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.leaves import find_leaf
 from auditlog.log.publication import meets_quorum
 from auditlog.log.state import state_of
@@ -291,7 +291,8 @@ def _metrics(log: LogSource, clock: Callable[[], float]) -> APIRouter:
     def metrics() -> Response:
         """Return what the log looks like, for Prometheus; needs the extra `metrics`."""
         opened = log().log
-        state = state_of(opened.store, clock(), anchor_names(opened.paths.anchors))
+        names = watched_anchors(opened.store, opened.paths.anchors)
+        state = state_of(opened.store, clock(), names)
         try:
             text, media_type = exposition(state)
         except ConfigurationError as error:

@@ -33,7 +33,7 @@ from tests.faults.logs import ITEMS, DiskLog, directory_of, sequencer_of
 from tests.faults.stores import Fate, FaultyStore, Forked, fork
 from tests.faults.tracing import expect_whole
 from tests.harness import Log, check_whole_log
-from tests.log.builders import config_of, exchange, now_us
+from tests.log.builders import config_of, exchange, gap_items, now_us
 from tests.witnesses import served_witness
 
 
@@ -284,7 +284,12 @@ def test_asking_a_witness_that_saw_more_is_a_rollback(tmp_path: Path) -> None:
             pytest.raises(RollbackError, match=r"has seen size \d+, this log has only"),
         ):
             Witnessing(log, config_of(directory), time.time).ask()
+        with open_log(directory) as log:
+            log.store.append(gap_items(1, origin=log.origin))
+            signed = log.store.newest()
         assert auditlog("checkpoint", "--witness", "--dir", directory).status == 10
+        with open_log(directory) as log:
+            assert log.store.newest() == signed, "it was asked before, not after"
 
 
 def test_of_two_copies_that_both_went_on_one_is_halted(

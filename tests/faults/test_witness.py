@@ -5,6 +5,7 @@ it has signed once it never signs otherwise, so whoever asks again must arrive a
 same checkpoint.
 """
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -223,3 +224,32 @@ def test_a_message_that_is_lost(
         _expect_one_history(opened, wire)
         assert len(wire.requests) > message
     log.check(store, tmp_path)
+
+
+# --- one that is away -----------------------------------------------------------------
+
+
+def test_one_that_is_away_is_asked_again_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others may have promised few requests a day, and a log is read by people."""
+    store = MemoryLog(_prepare).copy(tmp_path)
+    log = directory_of(store, tmp_path)
+    with _asked(tmp_path) as wire:
+        away = tmp_path / "policy"
+        kept = away.read_text()
+        away.write_text(
+            re.sub(r"(witness w0 .*) http.*", r"\1 http://127.0.0.1:1", kept)
+        )
+        witnessing = _witnessing(log)
+        for _ in range(5):
+            witnessing.ask()
+        assert len(wire.requests) == 1
+        assert caplog.text.count("w0 did not cosign: cannot reach") == 1
+        away.write_text(kept)
+        witnessing.ask()
+        assert _is_cosigned(log)
+        assert len(wire.requests) == 3, "one that says what it has seen, and one more"
+        witnessing.ask()
+        assert len(wire.requests) == 3
+        _expect_one_history(log, wire)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -395,6 +396,24 @@ def test_later_checkpoints_do_not_wait_for_earlier_ones(waiting: Site) -> None:
     assert len(waiting.log.store.attestations_by("a1", state="final")) == 6
 
 
+def test_one_that_is_slow_gives_the_round_away_after_a_minute(waiting: Site) -> None:
+    for _ in range(7):
+        waiting.grow()
+        waiting.round(after=601)
+    (anchor,) = waiting.anchors()
+
+    def slow(_: str) -> None:
+        waiting.now += 25
+
+    anchor.before = slow
+    waiting.round(after=2 * HOUR)  # everything is due
+    looked = waiting.world.told("upgrade")
+    waiting.round(after=1)
+    assert len(waiting.world.told("upgrade")) - len(looked) == 3
+    waiting.round("look")
+    assert len(waiting.world.told("upgrade")) - len(looked) == 3 + 8, "who asks waits"
+
+
 def test_an_outage_while_looking_is_in_no_submission_s_way(waiting: Site) -> None:
     """One entry for each failure, however much is pending."""
     for _ in range(5):
@@ -500,6 +519,31 @@ def test_a_failure_that_could_not_be_said_is_said_later(
     assert site.words() == []
     site.round(after=1)
     assert site.states() == ["failed"]
+
+
+@pytest.mark.parametrize("mode", ["stamp", "wait"])
+def test_a_disk_that_is_full_for_an_hour_asks_nobody_in_a_hurry(
+    site: Site, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """What an anchor gave and we could not store was paid for, and is asked again."""
+    write_anchors(site.log.paths.directory, {"mode": mode})
+    site.grow()
+    if mode == "wait":
+        site.round()
+        site.world.set("ripe")
+    asked = len(site.world.told("submit", "upgrade"))
+
+    def full(_: object) -> None:
+        raise StorageError("cannot write: No space left on device")
+
+    monkeypatch.setattr(site.log.store, "put_attestation", full)
+    for _ in range(int(HOUR / 5)):
+        with suppress(StorageError):
+            site.round(after=5)
+    assert len(site.world.told("submit", "upgrade")) - asked == 6
+    monkeypatch.undo()
+    site.run(HOUR)
+    assert site.states()[-1] == "final"
 
 
 # --- many logs under one digest -------------------------------------------------------

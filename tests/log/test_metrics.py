@@ -14,6 +14,7 @@ from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.core.record import parse_id
 from auditlog.log.anchor_ledger import Ledger
+from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.recovery import recover
@@ -170,6 +171,19 @@ def test_the_state_of_a_log_tells_what_waits_and_since_when(tmp_path: Path) -> N
         assert state.cosignatures == {"witness.example/w+00000000": 77}
 
 
+def _scrape(directory: Path) -> httpx.Response:
+    """Return what `auditlog serve` answers to Prometheus."""
+    transport = httpx.ASGITransport(create_app(directory))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://a"
+        ) as client:
+            return await client.get("/metrics")
+
+    return asyncio.run(ask())
+
+
 def _attest(log: LogDirectory, size: int, anchor: str) -> None:
     row = AttestationRow(size, anchor, "ots", "final", b"{}", 0, now_us())
     Ledger(log.store, log.origin).keep(row, 1)
@@ -190,6 +204,21 @@ def test_the_lag_of_each_anchor_is_told(tmp_path: Path) -> None:
     text, _ = exposition(state)
     assert b'auditlog_anchor_lag_entries{anchor="one"} 0.0\n' in text
     assert b'auditlog_anchor_lag_seconds{anchor="two"} 1' in text
+
+
+def test_while_the_file_of_anchors_is_broken_their_lag_grows(tmp_path: Path) -> None:
+    """Nobody is asked then: an alert must come, and no gauge may stand still."""
+    fill_log(tmp_path / "a", 3)
+    with open_log(tmp_path / "a") as log:
+        _attest(log, log.store.size(), "one")
+        record_unsigned(tmp_path / "a")
+        log.paths.anchors.write_text("[[anchor]\n")
+        assert watched_anchors(log.store, log.paths.anchors) == ["one"]
+        log.paths.anchors.write_text('[[anchor]]\nkind = "ots"\nname = "two"\n')
+        assert watched_anchors(log.store, log.paths.anchors) == ["two"]
+        log.paths.anchors.write_text("[[anchor]\n")
+    text = _scrape(tmp_path / "a").text
+    assert 'auditlog_anchor_lag_entries{anchor="one"} 1.0\n' in text
 
 
 def test_attempts_are_counted_by_anchor_and_state() -> None:
@@ -234,15 +263,7 @@ def test_without_the_client_serve_says_what_is_missing(
         pytest.raises(ConfigurationError, match="metrics need prometheus-client"),
     ):
         exposition(state_of(log.store, 0.0))
-    transport = httpx.ASGITransport(create_app(tmp_path / "a"))
-
-    async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://a"
-        ) as client:
-            return await client.get("/metrics")
-
-    answer = asyncio.run(ask())
+    answer = _scrape(tmp_path / "a")
     assert answer.status_code == 501
     assert "decision-auditlog[metrics]" in answer.json()["detail"]
 

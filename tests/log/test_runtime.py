@@ -251,7 +251,7 @@ for number in range(5):
     if number < 3:
         runtime.submit(one, lambda error: error or told.release())
 for _ in range(3):
-    assert told.acquire(timeout=10)
+    assert told.acquire(timeout=50)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
