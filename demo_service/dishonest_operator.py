@@ -29,6 +29,8 @@ from auditlog.log.sequencer import Sequencer
 
 __all__ = [
     "INVENTED",
+    "ask_no_witness",
+    "ask_the_authority_alone",
     "copy_log",
     "delete_entry",
     "edit_content",
@@ -124,6 +126,20 @@ def rebuild_without(directory: Path, index: int) -> None:
     _forget_history(directory)
     with open_log(directory) as log:
         Sequencer(log.store, log.origin, log.signers).step()
+
+
+def ask_no_witness(directory: Path) -> None:
+    """Take the witnesses, who know better, out of whom the log asks."""
+    policy = directory / "policy"
+    keys = [line for line in policy.read_text().splitlines() if line[:4] == "log "]
+    policy.write_text("\n".join([*keys, "quorum none", ""]))
+
+
+def ask_the_authority_alone(directory: Path) -> None:
+    """Take the chain, which knows better too, out of the log's anchors."""
+    anchors = directory / "anchors.toml"
+    first, *_ = anchors.read_text().split("[[anchor]]")[1:]
+    anchors.write_text(f"[[anchor]]{first}")
 
 
 def _change(
