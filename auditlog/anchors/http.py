@@ -181,8 +181,8 @@ class _Connection(http.client.HTTPConnection):
         sock = _connect(self._endpoint.host, self._endpoint.port, self._deadline)
         self.sock = sock
         if self._endpoint.secure:
-            sock.settimeout(_remaining(self._deadline))
             context = ssl.create_default_context()
+            sock.settimeout(_remaining(self._deadline))
             self.sock = context.wrap_socket(sock, server_hostname=self._endpoint.host)
         self.sock.settimeout(_remaining(self._deadline))
 
