@@ -82,7 +82,7 @@ def test_a_webhook_that_is_down_is_told_later(tmp_path: Path) -> None:
 
 def test_a_webhook_that_takes_its_time_keeps_neither_the_watch_nor_a_stop() -> None:
     hook = Site()
-    hook.respond = lambda _: Answer(b"", delay=0.2)
+    hook.respond = lambda _: Answer(b"taken", delay=0.2)
     with served(hook) as told:
         alerts = [{"text": f"{number}"} for number in range(100)]
         count = Webhook(told, patience=0.3).tell(alerts)
