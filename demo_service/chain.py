@@ -1,18 +1,18 @@
 """A chain of our own: anvil, a real EVM node, which npm installs beside this file."""
 
-import json
 import os
 import platform
 import secrets
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
+
+from demo_service.client import http
 
 __all__ = ["CHAIN_ID", "Node", "command", "install", "npm_ci", "write_key"]
 
@@ -102,11 +102,7 @@ class Node:
     def rpc(self, method: str, *params: Any) -> Any:
         """Call a method, and insist on a result."""
         body = {"id": 1, "jsonrpc": "2.0", "method": method, "params": params}
-        request = urllib.request.Request(  # noqa: S310  a URL of ours
-            self.url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
-            answer = json.load(response)
+        answer = http(self.url, body).json()
         if "error" in answer:
             msg = f"{method}: {answer['error']}"
             raise OSError(msg)

@@ -5,6 +5,7 @@ is checked as that of strangers would be. Where there is no Node.js there is no 
 and the demo says so.
 """
 
+import json
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -108,7 +109,7 @@ class Outside(NamedTuple):
 
 def _table(**options: str | int) -> str:
     lines = [
-        f"{name} = {value}" if isinstance(value, int) else f'{name} = "{value}"'
+        f"{name} = {json.dumps(value, ensure_ascii=False)}"
         for name, value in options.items()
     ]
     return "\n".join(["[[anchor]]", *lines, ""])

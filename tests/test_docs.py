@@ -53,7 +53,7 @@ def test_every_test_that_a_page_names_exists(name: str) -> None:
 def test_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text("utf-8")
     for name in re.findall(
-        r"`((?:core|capture|log|web|storage|anchors|cli)/[a-z_]+\.py)`", text
+        r"`((?:core|capture|log|web|storage|anchors|cli)/[a-z0-9_/]+\.py)`", text
     ):
         assert (ROOT / "auditlog" / name).exists(), name
     for name in re.findall(r"`(auditlog/[a-z_/]+(?:\.py)?)`", text):

@@ -40,7 +40,7 @@ def monitor(options: argparse.Namespace, out: Output) -> int:
     log = Source(options.url, terms, _token(options.token_file))
     vantages = [Source(url, terms) for url in options.vantage]
     url = options.webhook or os.environ.get("AUDITLOG_WEBHOOK")
-    webhook = Webhook(url) if url else None
+    webhook = Webhook(url, stopped=stop.is_set) if url else None
     _warn_in_clear(log, out)
     limits = Limits(options.max_anchor_lag, options.max_silence)
     watched = Options(

@@ -11,7 +11,7 @@ never stands in a message, a file or a metric.
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ __all__ = ["Gauge", "Webhook", "alert", "write_metrics"]
 SCHEMA = "auditlog.alert.v1"
 
 _TIMEOUT = 10.0
+_PATIENCE = 30.0
 _MICROSECONDS = 1_000_000
 _METRICS_MODE = 0o644
 """Another user's exporter reads it."""
@@ -57,8 +58,20 @@ def alert(origin: str, finding: Finding, now: float) -> dict[str, Any]:
 class Webhook:
     """Where alerts are posted to."""
 
-    def __init__(self, url: str, timeout: float = _TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float = _TIMEOUT,
+        patience: float = _PATIENCE,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Take the address.
+
+        Args:
+            url: http or https.
+            timeout: seconds for one alert.
+            patience: seconds after which no other one is begun in the same round.
+            stopped: whether the process is to end: then, too.
 
         Raises:
             ConfigurationError: it is none; the message does not show it.
@@ -70,13 +83,19 @@ class Webhook:
                 "expected an http or https URL without user or query as webhook"
             ) from None
         self._timeout = timeout
+        self._patience = patience
+        self._stopped = stopped
 
     def tell(self, alerts: Sequence[Mapping[str, Any]]) -> int:
         """Post alerts in their order; return how many were taken.
 
-        The first one that is not taken ends it: the next round tries again.
+        The first one that is not taken ends it: the next round tries again. So does
+        one that takes each of many alerts slowly: nothing keeps the log unwatched.
         """
+        end = time.monotonic() + self._patience
         for count, one in enumerate(alerts):
+            if self._stopped() or time.monotonic() > end:
+                return count
             try:
                 self._post(one)
             except AuditLogError:

@@ -11,6 +11,7 @@
 6. Save, then tell.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +35,8 @@ from auditlog.monitor.views import View, look, look_at_all, meets_quorum
 __all__ = ["Monitor"]
 
 _MAX_PENDING = 16
+_PENDING_SECONDS = 60.0
+"""After which no other one of them is begun in the same round."""
 _MAX_OUTBOX = 256
 _MAX_FINDINGS = 200
 
@@ -144,33 +147,47 @@ class Monitor:
             self._stale(served, view.signed)
 
     def _try_pending(self, served: View) -> None:
-        """Compare what was shown and is not followed; drop what is settled."""
-        state, policy = self._follower.state, self._options.policy
-        opened = (open_pending(note, policy) for note in state.pending)
-        kept = [one for one in opened if one is not None]
-        if state.followed is not None:
-            known = state.followed.signed
-            kept = [one for one in kept if not self._settled(one, known)]
-        self._compare_kept(kept, served.signed)
-        pending = tuple(one.note for one in kept)
-        self._follower.state = replace(self._follower.state, pending=pending)
+        """Compare what was shown and is not followed; drop what is settled.
 
-    def _compare_kept(
-        self, kept: Sequence[SignedCheckpoint], served: SignedCheckpoint | None
-    ) -> None:
-        """Compare what is not followed with each other, as far as that can succeed.
-
-        Two of them may both go on from what is followed. Those of one size need no
-        tiles, and of what the log shows now the tiles are the likeliest to be there.
+        A log that answers slowly must not keep us from telling what was found: what
+        there was no time for comes first in the next round.
         """
-        for one, other in combinations(kept, 2):
+        policy = self._options.policy
+        opened = (open_pending(one, policy) for one in self._follower.state.pending)
+        waiting = deque(one for one in opened if one is not None)
+        kept, end = [], time.monotonic() + _PENDING_SECONDS
+        while waiting:
+            one = waiting.popleft()
+            if not self._try_one(one, served.signed):
+                kept.append(one)
+            if waiting and time.monotonic() >= end:
+                text = (
+                    f"{len(waiting)} signed views are to be compared in the next round"
+                )
+                self._find("unchecked", "pending", text)
+                break
+        left = (*waiting, *kept)
+        for one, other in combinations(left, 2):
+            # Both may go on from what is followed. This needs no tiles.
             if one.checkpoint.size == other.checkpoint.size:
                 self._agree(one, other, [])
+        pending = tuple(one.note for one in left)
+        self._follower.state = replace(self._follower.state, pending=pending)
+
+    def _try_one(
+        self, signed: SignedCheckpoint, served: SignedCheckpoint | None
+    ) -> bool:
+        """Compare a checkpoint with what is followed, and with what is shown now.
+
+        Of the latter the tiles are the likeliest to be there. Say if it is settled.
+        """
         followed = self._follower.state.followed
+        if followed is not None and self._settled(signed, followed.signed):
+            return True
         known = followed and followed.signed.checkpoint
         if served is not None and served.checkpoint != known:
-            for one in kept:
-                self._agree(one, served, [])
+            self._agree(signed, served, [])
+        return False
 
     def _settled(self, signed: SignedCheckpoint, known: SignedCheckpoint) -> bool:
         """Say whether a checkpoint is in the followed tree, or a fork that is kept.

@@ -1,5 +1,8 @@
 """Whether a chain can be had on a machine, and what is said where it cannot."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,33 @@ def test_an_npm_without_an_end_is_not_waited_for(
 def test_elsewhere_than_on_linux_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert chain.install() == "anvil comes from npm for Linux on x86-64"
+
+
+class Rpc(BaseHTTPRequestHandler):
+    """A node that knows its number, and nothing else."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = asked["method"] == "eth_chainId"
+        said = {"result": hex(chain.CHAIN_ID)} if known else {"error": "unknown"}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def test_no_proxy_is_asked_for_a_node_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Rpc) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        node = chain.Node(f"http://127.0.0.1:{server.server_port}")
+        assert node.answers()
+        with pytest.raises(OSError, match="eth_blockNumber: unknown"):
+            node.number()
+        server.shutdown()
+        thread.join()

@@ -80,6 +80,18 @@ def test_a_webhook_that_is_down_is_told_later(tmp_path: Path) -> None:
         assert len(hook.posted) == 1
 
 
+def test_a_webhook_that_takes_its_time_keeps_neither_the_watch_nor_a_stop() -> None:
+    hook = Site()
+    hook.respond = lambda _: Answer(b"taken", delay=0.2)
+    with served(hook) as told:
+        alerts = [{"text": f"{number}"} for number in range(100)]
+        count = Webhook(told, patience=0.3).tell(alerts)
+        assert 1 <= count <= 3
+        assert len(hook.posted) == count
+        stopping = Webhook(told, stopped=lambda: len(hook.posted) > count)
+        assert stopping.tell(alerts) == 1
+
+
 def test_alerts_that_nobody_takes_are_bounded_and_forks_stay(tmp_path: Path) -> None:
     site, hook = Site(), Site()
     hook.respond = lambda _: Answer(b"", 500)

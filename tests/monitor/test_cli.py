@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from auditlog import build_verifier
 from auditlog.cli import main
 from auditlog.core.checkpoint import parse_policy
 from auditlog.monitor.fork import verify_fork
@@ -109,6 +110,28 @@ def test_a_rebuilt_log_under_the_real_keys_is_proven_a_fork(
     )
     types = {signature.verifier.type for signature in verdict.a.log_signatures}
     assert types == {0x01, 0x06}, "signed with Ed25519 and ML-DSA-44, both times"
+    assert_convinces_a_stranger(alone, log / "policy")
+
+
+def assert_convinces_a_stranger(fork: Path, policy: Path) -> None:
+    """Verify a fork by the one file of the verifier, where nothing else is."""
+    build_verifier.build(fork.parent / "verify_receipt.pyz")
+    (fork.parent / "policy").write_bytes(policy.read_bytes())
+    (fork.parent / "other").write_text(LOG.policy())
+    for name, status, words in (
+        ("policy", 0, "FORK PROVEN: the log signed two histories"),
+        ("other", 13, "NOT TRUSTED"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-I", "verify_receipt.pyz", fork.name, "--policy", name],
+            cwd=fork.parent,
+            env={},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert words in done.stdout
 
 
 def test_its_variables_disturb_no_other_command(

@@ -244,55 +244,52 @@ class TestTheLogRewritesItsPast:
         assert (done.status, found(done), done.size) == (10, ["fork"], 600)
 
 
-class TestTwoViewsOfWhichNoneIsFollowed:
-    """Both go on from what is followed, or nothing is; and they contradict."""
+@pytest.mark.parametrize(("first", "second"), [(400, 400), (400, 450), (450, 400)])
+def test_two_views_of_which_none_is_followed(
+    tmp_path: Path, first: int, second: int
+) -> None:
+    """Both go on from what is followed, no witness cosigned them, they contradict."""
+    site, policy = Site(), LOG.policy("w")
+    with served(site) as url:
+        site.show(LOG, 300)
+        site.files["checkpoint"] = LOG.note(300, when=5)
+        assert look(tmp_path / "m", url, policy=policy).status == 0
+        site.show(LOG, first)
+        assert look(tmp_path / "m", url, policy=policy).status == 13
+        site.show(LOG.rewritten(350), second)
+        done = look(tmp_path / "m", url, policy=policy)
+    assert (done.status, done.size) == (10, 300)
+    assert "fork" in found(done)
 
-    LIAR = LOG.rewritten(350)
 
-    @pytest.mark.parametrize(("first", "second"), [(400, 400), (400, 450), (450, 400)])
-    def test_as_no_witness_cosigned_them(
-        self, tmp_path: Path, first: int, second: int
-    ) -> None:
-        site, policy = Site(), LOG.policy("w")
-        with served(site) as url:
-            site.show(LOG, 300)
-            site.files["checkpoint"] = LOG.note(300, when=5)
-            assert look(tmp_path / "m", url, policy=policy).status == 0
-            site.show(LOG, first)
-            assert look(tmp_path / "m", url, policy=policy).status == 13
-            site.show(self.LIAR, second)
+@pytest.mark.parametrize("followed", [0, 300])
+def test_two_views_without_tiles(tmp_path: Path, followed: int) -> None:
+    site = Site()
+    with served(site) as url:
+        if followed:
+            site.show(LOG, followed)
+            assert look(tmp_path / "m", url, policy=POLICY).status == 0
+        site.files = {"checkpoint": LOG.note(400)}
+        assert look(tmp_path / "m", url, policy=POLICY).status == 1
+        site.files = {"checkpoint": LOG.rewritten(350).note(400)}
+        done = look(tmp_path / "m", url, policy=POLICY)
+    assert (done.status, done.size) == (10, followed)
+    assert "fork" in found(done)
+
+
+def test_an_honest_log_that_grows_without_its_witness(tmp_path: Path) -> None:
+    site, policy = Site(), LOG.policy("w")
+    with served(site) as url:
+        site.show(LOG, 300)
+        site.files["checkpoint"] = LOG.note(300, when=5)
+        look(tmp_path / "m", url, policy=policy)
+        for size in (400, 450, 600):
+            site.show(LOG, size)
             done = look(tmp_path / "m", url, policy=policy)
-        assert (done.status, done.size) == (10, 300)
-        assert "fork" in found(done)
-
-    @pytest.mark.parametrize("followed", [0, 300])
-    def test_as_their_tiles_are_withheld(self, tmp_path: Path, followed: int) -> None:
-        site = Site()
-        with served(site) as url:
-            if followed:
-                site.show(LOG, followed)
-                assert look(tmp_path / "m", url, policy=POLICY).status == 0
-            statuses = []
-            for log in (LOG, self.LIAR):
-                site.files = {"checkpoint": log.note(400)}
-                done = look(tmp_path / "m", url, policy=POLICY)
-                statuses.append(done.status)
-        assert (statuses, done.size) == ([1, 10], followed)
-        assert "fork" in found(done)
-
-    def test_an_honest_log_that_grows_without_its_witness(self, tmp_path: Path) -> None:
-        site, policy = Site(), LOG.policy("w")
-        with served(site) as url:
-            site.show(LOG, 300)
-            site.files["checkpoint"] = LOG.note(300, when=5)
-            look(tmp_path / "m", url, policy=policy)
-            for size in (400, 450, 600):
-                site.show(LOG, size)
-                done = look(tmp_path / "m", url, policy=policy)
-                assert (done.status, found(done)) == (13, ["untrusted"])
-            site.files["checkpoint"] = LOG.note(600, when=6)
-            done = look(tmp_path / "m", url, policy=policy)
-        assert (done.status, found(done), done.size) == (0, [], 600)
+            assert (done.status, found(done)) == (13, ["untrusted"])
+        site.files["checkpoint"] = LOG.note(600, when=6)
+        done = look(tmp_path / "m", url, policy=policy)
+    assert (done.status, found(done), done.size) == (0, [], 600)
 
 
 def test_an_older_view_is_told_and_is_no_proof(tmp_path: Path) -> None:

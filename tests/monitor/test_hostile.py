@@ -159,6 +159,28 @@ def test_a_busy_server_is_asked_again(tmp_path: Path) -> None:
         assert look(tmp_path / "m", url, policy=POLICY).status == 0
 
 
+def test_what_there_was_no_time_to_compare_comes_first_in_the_next_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, sizes = Site(), range(100, 104)
+    with served(site) as url:
+        site.show(LOG, 20)
+        look(tmp_path / "m", url, policy=POLICY)
+        for size in sizes:
+            site.files = {"checkpoint": LOG.note(size)}
+            look(tmp_path / "m", url, policy=POLICY)
+        site.show(LOG, 20, keep=False)
+        monkeypatch.setattr("auditlog.monitor.watch._PENDING_SECONDS", 0.0)
+        rounds = [look(tmp_path / "m", url, policy=POLICY) for _ in sizes]
+        told = [[one.subject for one in done.findings] for done in rounds]
+        compared = [subjects[0].split()[1] for subjects in told]
+        assert sorted(compared) == [str(size) for size in sizes]
+        assert {(len(subjects), subjects[1]) for subjects in told} == {(2, "pending")}
+        monkeypatch.undo()
+        site.show(LOG, 110)
+        assert look(tmp_path / "m", url, policy=POLICY).status == 0
+
+
 def test_everything_fails_and_nothing_is_forgotten(tmp_path: Path) -> None:
     site = Site()
     site.show(LOG, 300)
