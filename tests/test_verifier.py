@@ -770,7 +770,7 @@ def test_the_file_weighs_anchors_where_nothing_is_installed(
     later = anchor_of(LOG, 0, TSA_A)._replace(kind="later")
     (tmp_path / "a.receipt.json").write_bytes(LOG.receipt(DECISION, anchors=(later,)))
     (tmp_path / "policy").write_text(LOG.policy())
-    (tmp_path / "trust").write_text(trust_file(TSA_A))
+    (tmp_path / "trust").write_text("")
     arguments = ("a.receipt.json", "--policy", "policy", "--trust", "trust")
     done = run(pyz, only_cryptography, tmp_path, *arguments)
     assert (done.returncode, done.stderr) == (0, "")

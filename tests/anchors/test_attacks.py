@@ -195,6 +195,25 @@ class TestEachKind:
         assert f"trust file: expected one party for each {name}, got '" in both[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "other", "message"),
+    [
+        ("rfc3161", "-----BEGIN", "-----BEG1N", "authority 'TSA of Example': expected"),
+        ("ots", ' = "02', ' = "12', "bitcoin 1, header "),
+    ],
+    ids=["rfc3161", "ots"],
+)
+def test_a_mistake_in_the_trust_file_is_none_of_a_receipt(
+    world: World, kind: str, text: str, other: str, message: str
+) -> None:
+    evidence, trust = world.found[kind]
+    assert text in trust
+    code, out = world.verify(kind, evidence, trust.replace(text, other))
+    assert code == 16
+    name = world.directory / "trust"
+    assert out.startswith(f"auditlog verify: {name}: trust file, {message}")
+
+
 class TestEvm:
     def test_3_another_chain(self, world: World) -> None:
         evidence, trust = world.found["evm"]
