@@ -65,7 +65,8 @@ class Attested:
             NotFoundError: an anchor of `renew` never gave anything.
             StorageError: the store cannot be read.
         """
-        self._check_names(renew or ())
+        if renew:
+            self._check_names(renew)
         rows = self._first_rows(index)
         anchors = [self._anchor(index, row) for row in rows[:_MAX_ANCHORS]]
         if renew is not None:
