@@ -47,7 +47,7 @@ class RevokingPolicy(Policy):
                 before they were lost.
         """
         keys = self.log_keys(checkpoint.origin)
-        origins = {revoked.key.rpartition("+")[0] for revoked in self.revocations}
+        origins = {revoked.origin for revoked in self.revocations}
         if checkpoint.origin not in origins:
             return keys
         signatures = _signatures(keys, note)
@@ -67,8 +67,8 @@ class RevokingPolicy(Policy):
         self, checkpoint: Checkpoint, signatures: Mapping[Verifier, bytes]
     ) -> None:
         for revoked in self.revocations:
-            is_its_log = revoked.key.rpartition("+")[0] == checkpoint.origin
-            if not is_its_log or not signatures or checkpoint.size != revoked.size:
+            is_its = (revoked.origin, revoked.size) == checkpoint[:2]
+            if not is_its or not signatures:
                 continue
             if checkpoint.root != revoked.root:
                 by = ", ".join(verifier.key for verifier in signatures)
