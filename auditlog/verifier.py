@@ -179,11 +179,12 @@ def _checkers(
     if not options.trust:
         forks = ForkRules(policy, **asked)
         return _without_trust(policy, options.require_pq), forks
-    from auditlog.anchors.trust import MAX_TRUST, parse_trust
+    from auditlog.anchors.checking import load_trust
+    from auditlog.anchors.trust import MAX_TRUST
     from auditlog.anchors.verdict import verify_anchored_entry, verify_anchored_receipt
 
     text = _read_text(options.trust, 4 * MAX_TRUST, "a trust file")
-    trust = _parsed(options.trust, text, parse_trust)
+    trust = _parsed(options.trust, text, load_trust)
 
     def check(data: bytes, entry: bytes | None) -> Verdict:
         if entry is None:

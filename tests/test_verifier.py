@@ -24,6 +24,7 @@ from auditlog.monitor.fork import Fork, format_fork
 from auditlog.verifier import main
 from tests.anchors.conftest import stamps_only  # noqa: F401 (a fixture)
 from tests.anchors.stamps import DAY, Stamper, anchor_of
+from tests.anchors.test_three_kinds import make_world
 from tests.receipts import TIME, MemoryLog, make_decision
 
 DECISION = make_decision()
@@ -770,7 +771,7 @@ def test_the_file_weighs_anchors_where_nothing_is_installed(
     later = anchor_of(LOG, 0, TSA_A)._replace(kind="later")
     (tmp_path / "a.receipt.json").write_bytes(LOG.receipt(DECISION, anchors=(later,)))
     (tmp_path / "policy").write_text(LOG.policy())
-    (tmp_path / "trust").write_text(trust_file(TSA_A))
+    (tmp_path / "trust").write_text("")
     arguments = ("a.receipt.json", "--policy", "policy", "--trust", "trust")
     done = run(pyz, only_cryptography, tmp_path, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
@@ -778,6 +779,25 @@ def test_the_file_weighs_anchors_where_nothing_is_installed(
     assert point in done.stdout
     asked = run(pyz, only_cryptography, tmp_path, *arguments, "--min-anchors", "1")
     assert asked.returncode == 13
+
+
+def test_without_the_library_two_kinds_are_checked_and_the_third_is_said_to_be_missing(
+    pyz: Path, only_cryptography: Path, tmp_path: Path
+) -> None:
+    world = make_world(tmp_path)
+    (tmp_path / "a.receipt.json").write_bytes(world.receipt)
+    (tmp_path / "policy").write_text(world.policy)
+    (tmp_path / "trust").write_text(world.trust)
+    arguments = ("a.receipt.json", "--policy", "policy", "--trust", "trust")
+    done = run(pyz, only_cryptography, tmp_path, *arguments, "--min-anchors", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].endswith(", by Ethereum and Bitcoin")
+    point = "anything by anchor 1 (rfc3161): rfc3161-client is not installed"
+    assert f"    - {point}" in done.stdout
+    asked = run(pyz, only_cryptography, tmp_path, *arguments, "--min-anchors", "3")
+    assert asked.returncode == 13
+    assert f"expected anchors of 3 distinct parties, got 2; not {point}" in asked.stdout
+    assert "does not hold" not in asked.stdout
 
 
 def test_the_file_refuses_damage(

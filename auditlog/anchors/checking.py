@@ -13,10 +13,10 @@ from auditlog.anchors.batch import anchored_digest, parse_path
 from auditlog.anchors.evm import check as evm
 from auditlog.anchors.ots import check as ots
 from auditlog.anchors.rfc3161 import check as rfc3161
-from auditlog.anchors.trust import Trust
+from auditlog.anchors.trust import Trust, parse_trust
 from auditlog.core.errors import AuditLogError, MalformedError
 
-__all__ = ["KINDS", "Check", "check_attestation"]
+__all__ = ["KINDS", "TABLES", "Check", "check_attestation", "load_trust"]
 
 Check = Callable[[bytes, Mapping[str, Any], Trust], Bound]
 """(digest, evidence, trust) -> what is proven; raises as `check_attestation` does."""
@@ -27,6 +27,27 @@ KINDS: dict[str, Check] = {
     "rfc3161": rfc3161.check,
 }
 """Who checks evidence, by its kind."""
+
+TABLES: dict[str, Callable[[Trust], None]] = {
+    "ots": ots.check_tables,
+    "rfc3161": rfc3161.check_tables,
+}
+"""Who reads what `auditlog.anchors.trust` leaves to a kind, by the kind."""
+
+
+def load_trust(text: str) -> Trust:
+    """Return what stands in a trust file, once all of it can be used.
+
+    Found later, at the evidence that needs it, a mistake in it would look like one of
+    a receipt.
+
+    Raises:
+        MalformedError: some of it is not understood.
+    """
+    trust = parse_trust(text)
+    for check_tables in TABLES.values():
+        check_tables(trust)
+    return trust
 
 
 def check_attestation(

@@ -13,7 +13,7 @@ have made it:
 At the size of the good checkpoint another tree is a fork, whoever signed it and when.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from auditlog.anchors.attestation import Bound, earliest_by
@@ -22,7 +22,7 @@ from auditlog.core.checkpoint import Checkpoint, Policy, open_checkpoint
 from auditlog.core.errors import UntrustedError, VerificationError
 from auditlog.core.note import Verifier, open_note, split_unverified_note
 
-__all__ = ["RevokingPolicy"]
+__all__ = ["RevokingPolicy", "cosigned_trees"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,8 @@ class RevokingPolicy(Policy):
     """A policy some of whose log keys are no longer good."""
 
     revocations: tuple[Revocation, ...]
-    witnessed: Policy
-    """The same without revocations, for the quorum that it demands."""
-    cosigned: tuple[bytes, ...] = ()
-    """Other notes of the receipt, which may hold cosignatures of the same tree."""
+    cosigned: frozenset[tuple[Checkpoint, str]] = frozenset()
+    """What `cosigned_trees` found in the receipt, and which revoked key it saves."""
     attested: tuple[tuple[bytes, Bound], ...] = ()
     """Notes that anchors saw, with what each proves."""
     parties: int = 1
@@ -49,13 +47,13 @@ class RevokingPolicy(Policy):
                 before they were lost.
         """
         keys = self.log_keys(checkpoint.origin)
-        origins = {revoked.key.rpartition("+")[0] for revoked in self.revocations}
+        origins = {revoked.origin for revoked in self.revocations}
         if checkpoint.origin not in origins:
             return keys
         signatures = _signatures(keys, note)
         self._refuse_forks(checkpoint, signatures)
         reasons = {
-            verifier: self._why_not(revocation, checkpoint, note, signatures[verifier])
+            verifier: self._why_not(revocation, checkpoint, signatures[verifier])
             for verifier in signatures
             for revocation in self.revocations
             if revocation.key == verifier.key
@@ -69,8 +67,8 @@ class RevokingPolicy(Policy):
         self, checkpoint: Checkpoint, signatures: Mapping[Verifier, bytes]
     ) -> None:
         for revoked in self.revocations:
-            is_its_log = revoked.key.rpartition("+")[0] == checkpoint.origin
-            if not is_its_log or not signatures or checkpoint.size != revoked.size:
+            is_its = (revoked.origin, revoked.size) == checkpoint[:2]
+            if not is_its or not signatures:
                 continue
             if checkpoint.root != revoked.root:
                 by = ", ".join(verifier.key for verifier in signatures)
@@ -80,9 +78,7 @@ class RevokingPolicy(Policy):
                     f"{revoked.key}"
                 )
 
-    def _why_not(
-        self, revoked: Revocation, checkpoint: Checkpoint, note: bytes, line: bytes
-    ) -> str:
+    def _why_not(self, revoked: Revocation, checkpoint: Checkpoint, line: bytes) -> str:
         """Return why a signature of a revoked key does not count; empty if it does."""
         size, is_revoked = checkpoint.size, f"the key {revoked.key} is revoked"
         if size > revoked.size:
@@ -90,32 +86,13 @@ class RevokingPolicy(Policy):
                 f"{is_revoked}: expected a checkpoint of up to size {revoked.size}, "
                 f"its last good one, got {size}"
             )
-        is_good = size == revoked.size or self._is_cosigned(checkpoint, note, revoked)
+        is_good = size == revoked.size or (checkpoint, revoked.key) in self.cosigned
         if is_good or self._is_attested(line, revoked):
             return ""
         return (
             f"{is_revoked}: expected the quorum of witnesses, or an anchor from before "
             f"it was lost, for its checkpoint of size {size}"
         )
-
-    def _is_cosigned(
-        self, checkpoint: Checkpoint, note: bytes, revoked: Revocation
-    ) -> bool:
-        if self.witnessed.quorum == "none":
-            return False
-        for other in (note, *self.cosigned):
-            try:
-                found = open_checkpoint(other, self.witnessed)
-            except VerificationError:
-                continue
-            names = {
-                witness.name
-                for witness, seconds in found.cosignatures
-                if revoked.before is None or seconds * 1_000_000 < revoked.before
-            }
-            if found.checkpoint == checkpoint and self.witnessed.satisfied_by(names):
-                return True
-        return False
 
     def _is_attested(self, line: bytes, revoked: Revocation) -> bool:
         seen = [
@@ -129,6 +106,37 @@ class RevokingPolicy(Policy):
             return earliest_by(seen, self.parties) < revoked.before
         except UntrustedError:
             return False
+
+
+def cosigned_trees(
+    notes: Iterable[bytes], policy: Policy, revocations: Sequence[Revocation]
+) -> frozenset[tuple[Checkpoint, str]]:
+    """Return which trees the quorum of a policy cosigned before which key was lost.
+
+    Each note is looked at once, whatever stands in a receipt and how often.
+
+    Args:
+        notes: of a receipt.
+        policy: without revocations.
+        revocations: of the keys.
+    """
+    if policy.quorum == "none":
+        return frozenset()
+    found: set[tuple[Checkpoint, str]] = set()
+    for note in dict.fromkeys(notes):
+        try:
+            signed = open_checkpoint(note, policy)
+        except VerificationError:
+            continue
+        for revoked in revocations:
+            names = {
+                witness.name
+                for witness, seconds in signed.cosignatures
+                if revoked.before is None or seconds * 1_000_000 < revoked.before
+            }
+            if policy.satisfied_by(names):
+                found.add((signed.checkpoint, revoked.key))
+    return frozenset(found)
 
 
 def _signatures(verifiers: Sequence[Verifier], note: bytes) -> dict[Verifier, bytes]:

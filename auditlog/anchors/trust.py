@@ -134,6 +134,11 @@ class Revocation:
     before: int | None = None
     """Microseconds since the epoch: what anchors saw earlier is still good."""
 
+    @property
+    def origin(self) -> str:
+        """The log whose key it is."""
+        return self.key.rpartition("+")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -196,6 +201,8 @@ def _refuse_repeats(trust: Trust) -> None:
     heights = [(t.party, height) for t in trust.bitcoin for height, _ in t.headers]
     _once("block of a party", heights)
     _once("revoked key", [one.key for one in trust.revocations])
+    trees = {(one.origin, one.size, one.root) for one in trust.revocations}
+    _once("size of a log, as last good,", [tree[:2] for tree in trees])
 
 
 def _once(what: str, things: list[Any]) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from auditlog.anchors.attestation import Bound
 from auditlog.anchors.claim import claim_of, labels_of, moment, points_of, times_of
 from auditlog.anchors.renewal import Held, Scales, anchored_note
-from auditlog.anchors.revocation import RevokingPolicy
+from auditlog.anchors.revocation import RevokingPolicy, cosigned_trees
 from auditlog.anchors.trust import Trust
 from auditlog.core.checkpoint import Policy, parse_policy
 from auditlog.core.errors import (
@@ -80,9 +80,9 @@ class _Rules:
     require_pq: bool
 
     def narrow(
-        self, notes: Iterable[bytes] = (), weighed: Sequence[_Weighed] = ()
+        self, notes: Iterable[bytes], weighed: Sequence[_Weighed] = ()
     ) -> Policy:
-        """Return the policy without what is revoked."""
+        """Return the policy without what is revoked, for a receipt of these notes."""
         if not self.trust.revocations:
             return self.policy
         held = [(one.note, one.held) for one in weighed if one.held]
@@ -94,8 +94,7 @@ class _Rules:
         return RevokingPolicy(
             **{one.name: getattr(self.policy, one.name) for one in fields(Policy)},
             revocations=self.trust.revocations,
-            witnessed=self.policy,
-            cosigned=tuple(notes),
+            cosigned=cosigned_trees(notes, self.policy, self.trust.revocations),
             attested=tuple(attested),
             parties=self.min_anchors or 1,
         )
@@ -193,13 +192,16 @@ def verify_anchored_entry(
     """
     believed = policy if isinstance(policy, Policy) else parse_policy(policy)
     rules = _Rules(believed, trust, min_anchors, require_pq)
-    main = verify_entry(entry, tlog_proof, rules.narrow(), require_pq=require_pq)
+    narrowed = rules.narrow([parse_tlog_proof(tlog_proof).checkpoint])
+    main = verify_entry(entry, tlog_proof, narrowed, require_pq=require_pq)
     return _conclude(rules, main, [])
 
 
 def _weigh(at: int, anchor: Anchor, scales: Scales) -> _Weighed:
     """Return what an anchor proves of its note, or why it proves nothing."""
-    name = f"anchor {at} ({anchor.kind[:40]})"
+    # A word only: with more, whoever made the receipt would write on the verdict.
+    kind = anchor.kind if anchor.kind.isidentifier() else "?"
+    name = f"anchor {at} ({kind[:40]})"
     note = b""
     try:
         note = anchored_note(anchor.proof)

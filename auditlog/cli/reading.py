@@ -10,6 +10,7 @@ from typing import Any
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.core.errors import AuditLogError, PendingError
+from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
@@ -148,6 +149,8 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
         if options.disclose:
             now = time.time()
             record_access(log, options.id, what="disclosure", channel="cli", now=now)
+    if renew is not None:
+        _say_what_is_not_renewed(data, out)
     if options.output is None or str(options.output) == "-":
         out.bytes(data)
         return 0
@@ -158,6 +161,16 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
     else:
         out.say(f"wrote {options.output}: {options.id} is {level}")
     return 0
+
+
+def _say_what_is_not_renewed(data: bytes, out: Output) -> None:
+    anchors = parse_receipt(data).anchors
+    count = sum("renewal" not in one.evidence for one in anchors)
+    if count:
+        out.warn(
+            f"{count} of {len(anchors)} anchors are not renewed: it takes a later "
+            "attestation, of another anchor, that covers the log's entry about theirs"
+        )
 
 
 def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
 
-from auditlog.core.errors import StorageError
+from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.receipt import MAX_RECEIPT, Anchor, with_checksum
 from auditlog.core.record import parse_json
@@ -62,8 +62,11 @@ class Attested:
             At most 64, by the operator's names for the anchors.
 
         Raises:
+            NotFoundError: an anchor of `renew` never gave anything.
             StorageError: the store cannot be read.
         """
+        if renew:
+            self._check_names(renew)
         rows = self._first_rows(index)
         anchors = [self._anchor(index, row) for row in rows[:_MAX_ANCHORS]]
         if renew is not None:
@@ -74,6 +77,14 @@ class Attested:
     def is_anchored(self, index: int) -> bool:
         """Return whether a final attestation covers an entry."""
         return self.store.anchored(index + 1) is not None
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        known = self.store.attesting()
+        for name in names:
+            if name not in known:
+                there = ", ".join(known) or "none"
+                msg = f"no anchor {name!r} gave anything in this log; there is: {there}"
+                raise NotFoundError(msg)
 
     def _first_rows(self, index: int) -> list[AttestationRow]:
         found = (

@@ -1,8 +1,8 @@
 """Revoked log keys: what they signed counts up to the last good checkpoint, no more."""
 
 import base64
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,9 +12,19 @@ from auditlog.anchors.verdict import (
     verify_anchored_entry,
     verify_anchored_receipt,
 )
-from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.checkpoint import (
+    Checkpoint,
+    Policy,
+    parse_checkpoint,
+    parse_policy,
+)
 from auditlog.core.errors import UntrustedError, VerificationError
-from auditlog.core.note import ED25519, ML_DSA_44, split_unverified_note
+from auditlog.core.note import (
+    ED25519,
+    ML_DSA_44,
+    Verifier,
+    split_unverified_note,
+)
 from auditlog.core.receipt import Anchor, Related
 from auditlog.core.record import Entry, format_entry
 from tests.anchors.stamps import DAY, Stamper, anchor_of, note_of, renewed, trust_of
@@ -236,6 +246,33 @@ def test_a_key_that_is_misspelt_revokes_nothing_and_that_is_said(misspelt: str) 
     assert point in told.not_proven
     spelt = verify(revoked(), size=3).not_proven
     assert not any("revoked" in one for one in spelt)
+
+
+class Counting(Policy):
+    """A policy that counts how often a note is opened by it."""
+
+    opened: ClassVar[list[bytes]] = []
+
+    def keys_for(self, checkpoint: Checkpoint, note: bytes) -> tuple[Verifier, ...]:
+        self.opened.append(note)
+        return super().keys_for(checkpoint, note)
+
+
+def test_however_many_related_entries_each_note_is_looked_at_once() -> None:
+    # Cosigned too late, but anchored in time, so all of them count.
+    log, lines = make_log(), [f"— x{at} AAAAAAAA\n".encode() for at in range(20)]
+    at = log.add(format_entry(Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})))
+    log.add(make_decision(8).entry)
+    note = log.checkpoint(6)
+    proofs = [log.proof(at, 6, note=note + line) for line in lines]
+    related = tuple(Related("model", log.entries[at], proof) for proof in proofs)
+    anchor = anchor_of(log, 0, A, TIME - 1, 6)
+    data = log.receipt(DECISION, size=6, related=related, anchors=(anchor,))
+    trust = trust_of(A, revocations=(revoked(log, 7, before=TIME),))
+    plain = parse_policy(log.policy())
+    policy = Counting(*(getattr(plain, one.name) for one in fields(Policy)))
+    assert verify_anchored_receipt(data, policy, trust).size == 6
+    assert 0 < len(Counting.opened) <= 2 * len(lines)
 
 
 def test_a_thief_cannot_have_a_log_look_forked_by_a_renewal() -> None:

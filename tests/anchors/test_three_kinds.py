@@ -26,6 +26,7 @@ from auditlog.core.checkpoint import parse_policy
 from auditlog.core.errors import VerificationError
 from auditlog.core.note import COSIGNATURE_ED25519
 from auditlog.core.receipt import Anchor, parse_receipt
+from demo_service.time_stamp_authority import TimeStampAuthority
 from tests.anchors.evm.blocks import (
     CHAIN_ID,
     SENDER,
@@ -53,13 +54,17 @@ class World(NamedTuple):
     trust: str
 
 
-def stamped(digest: bytes) -> tuple[dict[str, Any], str]:
-    authority = make_authority()
-    table = (
+def table_of(authority: TimeStampAuthority) -> str:
+    """Return the table that believes an authority."""
+    return (
         f'[[authority]]\nparty = "TSA of Example"\npolicy = "{authority.policy}"\n'
         f"root = '''{authority.root.pem}'''\n"
     )
-    return evidence_of(authority, token_of(authority, digest)), table
+
+
+def stamped(digest: bytes) -> tuple[dict[str, Any], str]:
+    authority = make_authority()
+    return evidence_of(authority, token_of(authority, digest)), table_of(authority)
 
 
 def mined(digest: bytes) -> tuple[dict[str, Any], str]:

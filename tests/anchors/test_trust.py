@@ -273,6 +273,20 @@ def test_one_thing_in_two_tables_could_be_read_in_two_ways(
     refused(file_of((name, table | second), first), match)
 
 
+def test_one_size_of_a_log_has_one_root_whichever_key_is_revoked() -> None:
+    # Or every tree of that size would look like a fork.
+    other = REVOKED | {"key": "bank.example/credit+00000000"}
+    assert (
+        len(parse_trust(file_of(("revoked", REVOKED), ("revoked", other))).revocations)
+        == 2
+    )
+    root = base64.b64encode(b"\1" * 32).decode()
+    refused(
+        file_of(("revoked", REVOKED), ("revoked", other | {"root": root})),
+        "^trust file: expected each size of a log, as last good, once, got one twice$",
+    )
+
+
 def pem(der: bytes, width: int = 64) -> str:
     text = base64.b64encode(der).decode()
     lines = "\n".join(text[at : at + width] for at in range(0, len(text), width))

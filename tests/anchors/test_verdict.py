@@ -224,11 +224,22 @@ def test_an_anchor_of_a_stranger_proves_nothing_and_is_no_tampering() -> None:
     assert point in nobody.not_proven
 
 
-@pytest.mark.parametrize("kind", ["evm2", "", "k" * 5000, "\x1b[31m"])
-def test_a_kind_that_is_not_known_proves_nothing(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("evm2", "evm2"),
+        ("", "?"),
+        ("k" * 5000, "k" * 40),
+        ("\x1b[31m", "?"),
+        ("ots): before 1999, by Bitcoin (x", "?"),
+    ],
+    ids=range(5),
+)
+def test_a_kind_that_is_not_known_proves_nothing(kind: str, shown: str) -> None:
     log = make_log()
     verdict = verify(log, anchor_of(log, 0, A)._replace(kind=kind))
     assert verdict.existed_before is None
+    assert verdict.not_proven[-1].startswith(f"anything by anchor 1 ({shown}): this")
     assert "this version checks evm, ots, rfc3161, not" in verdict.not_proven[-1]
     assert len(verdict.not_proven[-1]) < 200
 

@@ -9,7 +9,7 @@ from auditlog.anchors.attestation import anchor_digest
 from auditlog.anchors.trust import Trust
 from auditlog.anchors.verdict import AnchoredVerdict, verify_anchored_receipt
 from auditlog.cli import main
-from auditlog.core.errors import StorageError
+from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.note import (
     COSIGNATURE_ED25519,
     make_signer,
@@ -129,7 +129,11 @@ def test_evidence_is_renewed_by_another_anchor(log: Log) -> None:
     assert [bound.party for bound in verdict.anchors] == ["TSA A", "TSA B"]
     assert verdict.anchors[0].detail.endswith("by TSA B")
     assert log.verify(id_, trust, renew=["tsa-b"]) == verdict
-    assert log.verify(id_, trust, renew=["tsa-c"]).anchors == bare.anchors
+    with pytest.raises(
+        NotFoundError,
+        match=r"^no anchor 'tsa-c' gave anything in this log; there is: tsa-a, tsa-b$",
+    ):
+        log.receipt(id_, renew=["tsa-b", "tsa-c"])
     # By itself it renews nothing that a verifier would take.
     log.grow()
     log.anchor("tsa-a", A, TIME + 60 * DAY)
@@ -145,6 +149,21 @@ def test_what_no_later_checkpoint_covers_is_not_renewed(log: Log) -> None:
     receipt = parse_receipt(log.receipt(id_, renew=[]))
     assert all("renewal" not in anchor.evidence for anchor in receipt.anchors)
     assert receipt == parse_receipt(log.receipt(id_))
+
+
+def test_what_could_not_be_renewed_is_said(
+    log: Log, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    id_ = log.grow()
+    log.anchor("tsa-a", A, TIME + DAY)
+    ask = ["receipt", id_, "--dir", str(log.path)]
+    assert main(ask) == 0
+    assert capsysbinary.readouterr().err == b""
+    assert main([*ask, "--renew"]) == 0
+    shown = capsysbinary.readouterr()
+    assert b"1 of 1 anchors are not renewed: it takes a later" in shown.err
+    assert parse_receipt(shown.out).anchors
+    assert main([*ask, "--renew-by", "tsa-c"]) == 11
 
 
 def test_an_attestation_without_its_checkpoint_is_a_broken_store(log: Log) -> None:

@@ -17,7 +17,7 @@ from auditlog.core.encoding import parse_base64
 from auditlog.core.errors import MalformedError, UntrustedError, VerificationError
 from auditlog.core.record import check_fields
 
-__all__ = ["TOLERANCE", "bound_of", "check", "parse_evidence"]
+__all__ = ["TOLERANCE", "bound_of", "check", "check_tables", "parse_evidence"]
 
 TOLERANCE = 7200
 """Seconds added to a header's time, which its miner sets. Nodes refuse one more than
@@ -56,6 +56,17 @@ def check(digest: bytes, evidence: Mapping[str, Any], trust: Trust) -> Bound:
     raise UntrustedError(
         f"the trust file has no Bitcoin header of height {heights}: add it"
     )
+
+
+def check_tables(trust: Trust) -> None:
+    """Check every header of a trust file now, and not when a proof leads to it.
+
+    Raises:
+        MalformedError: one is none, or does not follow the one before it.
+    """
+    for height in sorted({height for t in trust.bitcoin for height, _ in t.headers}):
+        for _ in _headers(height, trust):
+            pass
 
 
 def parse_evidence(digest: bytes, evidence: Mapping[str, Any]) -> tuple[Way, ...]:

@@ -54,6 +54,7 @@ __all__ = [
     "Believed",
     "check",
     "check_imprint",
+    "check_tables",
     "find_authority",
     "require_library",
 ]
@@ -156,6 +157,16 @@ def find_authority(token: Token, trust: Trust) -> tuple[Authority, Path, Believe
     # One that holds, but for the time, says more than one that leads nowhere.
     failures.sort(key=lambda failure: isinstance(failure, UntrustedError))
     raise failures[0]
+
+
+def check_tables(trust: Trust) -> None:
+    """Read every authority of a trust file now, and not when its first token comes.
+
+    Raises:
+        MalformedError: a certificate or a list is illegible, or a root is none.
+    """
+    for authority in trust.authorities:
+        _load(authority)
 
 
 def require_library() -> Any:
