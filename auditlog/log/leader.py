@@ -20,6 +20,7 @@ from auditlog.core.errors import (
     StorageError,
     VerificationError,
 )
+from auditlog.log.anchor_answer import Failure, answer_of
 from auditlog.log.anchor_file import KINDS, Configure, anchor_names
 from auditlog.log.anchor_history import HistoryWork
 from auditlog.log.anchor_status import watched_anchors
@@ -41,6 +42,7 @@ _POLL_SECONDS = 0.02
 _ASK_SECONDS = 10.0
 _OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
+_HALT_SECONDS = 10.0
 _LAST_ANCHORS_SECONDS = 5.0
 """What a stop waits for anchors: one that hangs must not take all of its time."""
 _FIRST_ASK_SECONDS = 3.0
@@ -79,6 +81,8 @@ class Leader:
         self._said: dict[str, str] = {}
         self._anchors_said = ""
         """Why the last round of anchors failed."""
+        self._signing = threading.Lock()
+        """Held by who signs; nobody begins to once it is halted."""
         self._halted = threading.Event()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -273,14 +277,18 @@ class Leader:
     def _check_history(self, history: HistoryWork) -> None:
         """Halt if an anchor proves another past than ours."""
         try:
-            history.check()
-        except RollbackError as error:
-            self._halt(error)
-        except AuditLogError as error:
+            got = answer_of(history.check)
+        except StorageError as error:
             self._complain("an anchor's history was not checked", error)
-        # A fault of ours, here too, is no reason not to sequence.
-        except Exception:  # noqa: BLE001
-            _log.exception("auditlog: an anchor's history was not checked")
+            return
+        if not isinstance(got, Failure):
+            return
+        if isinstance(got.error, RollbackError):
+            self._halt(got.error)
+        else:
+            # In our words where it is a fault: a foreign message may hold a key.
+            said = AuditLogError(got.text)
+            self._complain("an anchor's history was not checked", said)
 
     def _many_pending(self) -> bool:
         sequencer = self._sequencer
@@ -298,7 +306,10 @@ class Leader:
             return False
         before, began = sequencer.published, time.monotonic()
         try:
-            grown = sequencer.step() > before
+            with self._signing:
+                if self._halted.is_set():
+                    return False
+                grown = sequencer.step() > before
         except VerificationError as error:
             self._halt(error)
         except ConflictError as error:
@@ -342,8 +353,12 @@ class Leader:
 
     def _halt(self, error: AuditLogError) -> None:
         """Stop signing for good: going on could fork the log before witnesses."""
-        _log.critical("auditlog: HALTED, nothing is signed any more: %s", error)
         self._halted.set()
+        # What is being signed just now is signed before it is said that nothing is,
+        # but for a disk that hangs.
+        if self._signing.acquire(timeout=_HALT_SECONDS):
+            self._signing.release()
+        _log.critical("auditlog: HALTED, nothing is signed any more: %s", error)
         self._resign()
 
 
