@@ -189,7 +189,9 @@ class Leader:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
             if self._sequencer is not None and self._witnessing.due():
                 self._ask(_ASK_SECONDS)
-            if self._sequencer is not None and self._observer.watches:
+            # Nobody leads a log that is halted: its gauges must not stand still.
+            leads = self._sequencer is not None or self._halted.is_set()
+            if leads and self._observer.watches:
                 self._observe()
 
     def _anchor(self) -> None:
@@ -223,6 +225,8 @@ class Leader:
             self._observer.log_state(state_of(store, self._clock(), names))
         except StorageError as error:
             self._complain("the log could not be looked at", error)
+        else:
+            self._mended("the log could not be looked at")
 
     def _lead(self) -> bool:
         if self._sequencer is not None:
@@ -276,19 +280,27 @@ class Leader:
 
     def _check_history(self, history: HistoryWork) -> None:
         """Halt if an anchor proves another past than ours."""
+        self._hear("an anchor's history was not checked", history.check, RollbackError)
+
+    def _hear(
+        self, what: str, ask: Callable[[], object], proof: type[VerificationError]
+    ) -> None:
+        """Ask outside; halt for a proof, and complain of anything else, once.
+
+        A fault of ours, too, must not end the thread that asks. It is told of in our
+        own words, for a foreign message may hold a key.
+        """
         try:
-            got = answer_of(history.check)
+            got = answer_of(ask)
         except StorageError as error:
-            self._complain("an anchor's history was not checked", error)
+            self._complain(what, error)
             return
         if not isinstance(got, Failure):
-            return
-        if isinstance(got.error, RollbackError):
+            self._mended(what)
+        elif isinstance(got.error, proof):
             self._halt(got.error)
         else:
-            # In our words where it is a fault: a foreign message may hold a key.
-            said = AuditLogError(got.text)
-            self._complain("an anchor's history was not checked", said)
+            self._complain(what, AuditLogError(got.text))
 
     def _many_pending(self) -> bool:
         sequencer = self._sequencer
@@ -322,7 +334,7 @@ class Leader:
         else:
             if grown:
                 self._observer.integrated(time.monotonic() - began)
-            self._said.clear()
+            self._mended("no checkpoint could be made", "cannot sequence")
             self._tidy()
             return grown
         return False
@@ -332,20 +344,26 @@ class Leader:
             self._log.store.tidy()
         except StorageError as error:
             self._complain("the write-ahead log only grows", error)
+        else:
+            self._mended("the write-ahead log only grows")
 
     def _ask(self, timeout: float) -> None:
-        try:
-            self._witnessing.ask(timeout=timeout)
-        except VerificationError as error:
-            self._halt(error)
-        except AuditLogError as error:
-            self._complain("witnesses were not asked", error)
+        self._hear(
+            "witnesses were not asked",
+            lambda: self._witnessing.ask(timeout=timeout),
+            VerificationError,
+        )
 
     def _complain(self, what: str, error: AuditLogError) -> None:
         """Log what fails once, not each time it is tried again."""
         if self._said.get(what) != str(error):
             _log.error("auditlog: %s: %s", what, error)
         self._said[what] = str(error)
+
+    def _mended(self, *what: str) -> None:
+        """Complain again should it fail again."""
+        for one in what:
+            self._said.pop(one, None)
 
     def _resign(self) -> None:
         self._sequencer = None
