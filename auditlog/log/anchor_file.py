@@ -174,7 +174,8 @@ def anchor_names(path: Path) -> list[str]:
 
 def _read(path: Path) -> Sequence[Any]:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -20,6 +20,7 @@ from auditlog.core.errors import (
     StorageError,
     VerificationError,
 )
+from auditlog.log.anchor_answer import Failure, answer_of
 from auditlog.log.anchor_file import KINDS, Configure, anchor_names
 from auditlog.log.anchor_history import HistoryWork
 from auditlog.log.anchor_status import watched_anchors
@@ -41,6 +42,7 @@ _POLL_SECONDS = 0.02
 _ASK_SECONDS = 10.0
 _OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
+_HALT_SECONDS = 10.0
 _LAST_ANCHORS_SECONDS = 5.0
 """What a stop waits for anchors: one that hangs must not take all of its time."""
 _FIRST_ASK_SECONDS = 3.0
@@ -79,6 +81,8 @@ class Leader:
         self._said: dict[str, str] = {}
         self._anchors_said = ""
         """Why the last round of anchors failed."""
+        self._signing = threading.Lock()
+        """Held by who signs; nobody begins to once it is halted."""
         self._halted = threading.Event()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -185,7 +189,9 @@ class Leader:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
             if self._sequencer is not None and self._witnessing.due():
                 self._ask(_ASK_SECONDS)
-            if self._sequencer is not None and self._observer.watches:
+            # Nobody leads a log that is halted: its gauges must not stand still.
+            leads = self._sequencer is not None or self._halted.is_set()
+            if leads and self._observer.watches:
                 self._observe()
 
     def _anchor(self) -> None:
@@ -219,6 +225,8 @@ class Leader:
             self._observer.log_state(state_of(store, self._clock(), names))
         except StorageError as error:
             self._complain("the log could not be looked at", error)
+        else:
+            self._mended("the log could not be looked at")
 
     def _lead(self) -> bool:
         if self._sequencer is not None:
@@ -272,16 +280,28 @@ class Leader:
 
     def _check_history(self, history: HistoryWork) -> None:
         """Halt if an anchor proves another past than ours."""
+        self._hear("an anchor's history was not checked", history.check, RollbackError)
+
+    def _hear(
+        self, what: str, ask: Callable[[], object], proof: type[VerificationError]
+    ) -> None:
+        """Ask outside; halt for a proof, and complain of anything else, once.
+
+        A fault of ours, too, must not end the thread that asks. It is told of in our
+        own words, for a foreign message may hold a key.
+        """
         try:
-            history.check()
-        except RollbackError as error:
-            self._halt(error)
-        except AuditLogError as error:
-            self._complain("an anchor's history was not checked", error)
-        # A fault of ours, here too, is no reason not to sequence.
-        except Exception:  # noqa: BLE001
-            if not self._stopping.is_set():  # else the store may be closed by now
-                _log.exception("auditlog: an anchor's history was not checked")
+            got = answer_of(ask)
+        except StorageError as error:
+            self._complain(what, error)
+            return
+        if not isinstance(got, Failure):
+            self._mended(what)
+        elif isinstance(got.error, proof):
+            self._halt(got.error)
+        # Of an answer that comes after the store was closed, nothing is to be said.
+        elif isinstance(got.error, AuditLogError) or not self._stopping.is_set():
+            self._complain(what, AuditLogError(got.text))
 
     def _many_pending(self) -> bool:
         sequencer = self._sequencer
@@ -299,7 +319,10 @@ class Leader:
             return False
         before, began = sequencer.published, time.monotonic()
         try:
-            grown = sequencer.step() > before
+            with self._signing:
+                if self._halted.is_set():
+                    return False
+                grown = sequencer.step() > before
         except VerificationError as error:
             self._halt(error)
         except ConflictError as error:
@@ -312,7 +335,7 @@ class Leader:
         else:
             if grown:
                 self._observer.integrated(time.monotonic() - began)
-            self._said.clear()
+            self._mended("no checkpoint could be made", "cannot sequence")
             self._tidy()
             return grown
         return False
@@ -322,14 +345,15 @@ class Leader:
             self._log.store.tidy()
         except StorageError as error:
             self._complain("the write-ahead log only grows", error)
+        else:
+            self._mended("the write-ahead log only grows")
 
     def _ask(self, timeout: float) -> None:
-        try:
-            self._witnessing.ask(timeout=timeout)
-        except VerificationError as error:
-            self._halt(error)
-        except AuditLogError as error:
-            self._complain("witnesses were not asked", error)
+        self._hear(
+            "witnesses were not asked",
+            lambda: self._witnessing.ask(timeout=timeout),
+            VerificationError,
+        )
 
     def _complain(self, what: str, error: AuditLogError) -> None:
         """Log what fails once, not each time it is tried again."""
@@ -337,14 +361,23 @@ class Leader:
             _log.error("auditlog: %s: %s", what, error)
         self._said[what] = str(error)
 
+    def _mended(self, *what: str) -> None:
+        """Complain again should it fail again."""
+        for one in what:
+            self._said.pop(one, None)
+
     def _resign(self) -> None:
         self._sequencer = None
         self._lock.close()
 
     def _halt(self, error: AuditLogError) -> None:
         """Stop signing for good: going on could fork the log before witnesses."""
-        _log.critical("auditlog: HALTED, nothing is signed any more: %s", error)
         self._halted.set()
+        # What is being signed just now is signed before it is said that nothing is,
+        # but for a disk that hangs.
+        if self._signing.acquire(timeout=_HALT_SECONDS):
+            self._signing.release()
+        _log.critical("auditlog: HALTED, nothing is signed any more: %s", error)
         self._resign()
 
 

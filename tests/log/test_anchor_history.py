@@ -16,6 +16,8 @@ from auditlog.log.anchor_work import Outcome
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.leader import Leader
 from auditlog.log.runtime import Runtime
+from auditlog.log.sequencer import Sequencer
+from auditlog.metrics import LogState, Observer
 from demo_service.dishonest_operator import copy_log, rebuild_without
 from tests.anchoring import KINDS, FakeKeeper, World, check_attestations, write_anchors
 from tests.e2e.processes import wait_until
@@ -325,6 +327,107 @@ def test_a_keeper_that_hangs_keeps_nobody_from_leading(
     answers.set()
     wait_until(lambda: "HALTED" in caplog.text, 10, "a halt")
     leader.stop(5)
+
+
+def test_a_halt_is_said_once_nothing_is_being_signed_any_more(
+    served: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads it may rely on it: the newest checkpoint is the last one."""
+    signing, go_on = threading.Event(), threading.Event()
+    with open_log(served) as log:
+        leader = Leader(log, config_of(served), time.time, kinds=KINDS)
+        sequencer = Sequencer(log.store, log.origin, log.signers)
+        whole = sequencer.step
+
+        def step() -> int:
+            signing.set()
+            assert go_on.wait(60)
+            return whole()
+
+        sequencer.step = step  # type: ignore[method-assign]
+        leader._sequencer = sequencer
+        log.store.append(gap_items(1, origin=log.origin))
+        stepping = threading.Thread(target=leader._step)
+        stepping.start()
+        assert signing.wait(60)
+        halting = threading.Thread(target=leader._halt, args=(RollbackError("x"),))
+        halting.start()
+        wait_until(leader._halted.is_set, 30, "the halt")
+        assert "HALTED" not in caplog.text
+        go_on.set()
+        halting.join()
+        stepping.join()
+        assert "HALTED" in caplog.text
+        leader._sequencer = sequencer
+        assert not leader._step()
+
+
+def test_a_fault_of_ours_ends_no_thread_that_asks_witnesses(
+    served: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def ask(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("auditlog.log.witnessing.Witnessing.ask", ask)
+    with open_log(served) as log:
+        leader = Leader(log, config_of(served), time.time, kinds=KINDS)
+        leader.start()
+        wait_until(lambda: len(asked) > 3, 10, "it is asked again")
+        index = log.store.append(gap_items(1, origin=log.origin))
+        wait_until(lambda: (log.store.newest() or (0,))[0] > index, 10, "signed")
+        before = len(asked)
+        wait_until(lambda: len(asked) > before + 1, 10, "it is asked again")
+        leader.stop(5)
+    assert caplog.text.count("witnesses were not asked: RuntimeError at ") == 1
+
+
+class Watching(Observer):
+    """Takes in how old the oldest entry is that nobody signed."""
+
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+
+    @property
+    def watches(self) -> bool:
+        return True
+
+    def log_state(self, state: LogState) -> None:
+        self.delays.append(state.merge_delay)
+
+
+def test_a_log_that_is_halted_is_watched_all_the_same(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alert on what nobody signs must come, above all now."""
+    monkeypatch.setattr("auditlog.log.leader._OBSERVE_SECONDS", 0.0)
+    observer = Watching()
+    with open_log(served) as log:
+        leader = Leader(log, config_of(served), time.time, observer, KINDS)
+        leader.start()
+        wait_until(lambda: bool(observer.delays), 10, "a first look")
+        leader._halt(RollbackError("x"))
+        log.store.append(gap_items(1, origin=log.origin))
+        wait_until(lambda: observer.delays[-1] > 0.0, 10, "a look at what waits")
+        leader.stop(5)
+
+
+def test_a_fault_of_a_keeper_is_no_reason_not_to_lead_and_tells_no_secret(
+    served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_anchors(
+        served,
+        {"keeps": True, "world": str(tmp_path / "world"), "fates": ["check fault"]},
+    )
+    with open_log(served) as log:
+        leader = Leader(log, config_of(served), time.time, kinds=KINDS)
+        leader.start()
+        wait_until(lambda: leader._sequencer is not None, 10, "the lead")
+        leader.stop(5)
+    assert "history was not checked: ZeroDivisionError at " in caplog.text
+    assert "SECRET" not in caplog.text
 
 
 @pytest.fixture
