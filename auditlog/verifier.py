@@ -22,7 +22,6 @@ from auditlog.core.verify import (
     verify_entry,
     verify_receipt,
 )
-from auditlog.verifier_fork import ForkRules
 from auditlog.verifier_output import (
     FORK_PROVEN,
     STATUS,
@@ -41,6 +40,8 @@ __all__ = ["main", "run"]
 _T = TypeVar("_T")
 _Checker = Callable[[bytes, bytes | None], Verdict]
 """(file, entry of a tlog-proof or None) -> what follows."""
+_ForkChecker = Callable[[bytes], Any]
+"""(file) -> `auditlog.monitor.fork.ForkVerdict`."""
 
 _FORK_SCHEMA = b'"schema":"auditlog.fork.v1"'
 _PROOF_HEADER = b"c2sp.org/tlog-proof@"
@@ -170,15 +171,17 @@ def _read_policy(name: str) -> Policy:
 
 def _checkers(
     options: argparse.Namespace, policy: Policy
-) -> tuple[_Checker, ForkRules]:
+) -> tuple[_Checker, _ForkChecker]:
     """Return what verifies a receipt, and a fork, by what was given beside the policy.
 
-    Anchors are loaded here, not above: they cost time, and not everybody asks for them.
+    What is loaded here costs time, and not everybody asks for it.
     """
+    from auditlog.verifier_fork import ForkRules
+
     asked = {"min_anchors": options.min_anchors, "require_pq": options.require_pq}
     if not options.trust:
         forks = ForkRules(policy, **asked)
-        return _without_trust(policy, options.require_pq), forks
+        return _without_trust(policy, options.require_pq), forks.verify
     from auditlog.anchors.checking import load_trust
     from auditlog.anchors.trust import MAX_TRUST
     from auditlog.anchors.verdict import verify_anchored_entry, verify_anchored_receipt
@@ -192,7 +195,7 @@ def _checkers(
         return verify_anchored_entry(entry, data, policy, trust, **asked)
 
     revoked = [one.key for one in trust.revocations]
-    return check, ForkRules(policy, revoked, **asked)
+    return check, ForkRules(policy, revoked, **asked).verify
 
 
 def _without_trust(policy: Policy, require_pq: bool) -> _Checker:
@@ -262,13 +265,13 @@ def _is_proof(item: _Source) -> bool:
 
 
 def _verify(
-    item: _Source, entry: bytes | None, checker: _Checker, forks: ForkRules
+    item: _Source, entry: bytes | None, checker: _Checker, forks: _ForkChecker
 ) -> Result:
     if item.error:
         return Result(item.name, _UNCHECKED, item.error)
     try:
         if entry is None and _is_fork(item):
-            return _proven_fork(item.name, forks.verify(item.data))
+            return _proven_fork(item.name, forks(item.data))
         verdict = checker(item.data, entry)
     except AuditLogError as error:
         code = error.exit_code if error.exit_code in STATUS else _UNCHECKED
