@@ -3,6 +3,7 @@
 ``KILLS=100`` kills so often; in CI it is ten times.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -109,13 +110,26 @@ def _log_with_witness(tmp_path: Path, witness_port: int) -> tuple[Path, str]:
 
 
 def _kill_a_worker(server: Server, number: int) -> None:
-    """Kill one of those that have been there longest: a new one records nothing yet."""
-    workers = [
-        pid
-        for pid in server.workers()
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    os.kill(workers[number % 2], signal.SIGKILL)
+    """Kill one of those that have been there longest."""
+    wait_until(lambda: len(_recording(server)) > 1, 30, "two that record")
+    os.kill(_recording(server)[number % 2], signal.SIGKILL)
+
+
+def _recording(server: Server) -> list[int]:
+    """Return the workers that have a journal: a new one records nothing yet."""
+    return [pid for pid in server.workers() if any(map(_is_journal, _files(pid)))]
+
+
+def _files(pid: int) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(Path(f"/proc/{pid}/fd").iterdir())
+    return []
+
+
+def _is_journal(descriptor: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return str(descriptor.readlink()).endswith(".journal")
+    return False
 
 
 def _round(port: int, directory: Path, output: Path) -> tuple[list[str], bytes]:
