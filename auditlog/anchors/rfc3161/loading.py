@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 
 from auditlog.anchors.rfc3161.path import hashed_well, signed_by
 from auditlog.core.errors import MalformedError
@@ -17,6 +18,7 @@ __all__ = [
 ]
 
 _ILLEGIBLE = (
+    CryptographyDeprecationWarning,  # where warnings are errors: refused some day
     TypeError,
     UnsupportedAlgorithm,
     ValueError,

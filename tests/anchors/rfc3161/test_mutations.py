@@ -17,6 +17,7 @@ import pytest
 
 from auditlog.anchors.attestation import Bound
 from auditlog.anchors.checking import check_attestation
+from auditlog.anchors.rfc3161.loading import parse_certificate
 from auditlog.anchors.rfc3161.query import parse_reply
 from auditlog.anchors.rfc3161.token import format_response
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
@@ -292,3 +293,14 @@ def test_replies_of_an_authority_give_a_token_or_our_error(world: World) -> None
             error.add_note(f"mutation {number} of seed {SEED}: {data.hex()}")
             raise
     assert {"MalformedError", "VerificationError", "token"} <= set(ends)
+
+
+def test_what_the_library_only_warns_of_is_refused(world: World) -> None:
+    ((tag, certificate),) = _read(world.authority.signer.der)
+    body = certificate[0][1]
+    assert body[1][0] == 2  # after the version, the serial number
+    body[1] = (2, b"\x80")
+    with pytest.raises(
+        MalformedError, match=r"^expected an X\.509 certificate in DER$"
+    ):
+        parse_certificate(_write([(tag, certificate)]))
