@@ -1,18 +1,14 @@
 """The README is run: every command in it, in order, as a newcomer would type it."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import IN_CI
 from tests.demo.conftest import Run, demo  # noqa: F401 - a fixture
-from tests.e2e.processes import free_port
+from tests.e2e.processes import free_port, run_commands
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -33,26 +29,6 @@ def _commands() -> str:
     return script
 
 
-def _run(script: str, directory: Path) -> "subprocess.CompletedProcess[str]":
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=directory,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=150)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-    return subprocess.CompletedProcess(script, process.returncode, output)
-
-
 @pytest.mark.skipif(
     shutil.which("curl") is None and not IN_CI,
     reason="the README asks with curl, which is not installed",
@@ -60,7 +36,9 @@ def _run(script: str, directory: Path) -> "subprocess.CompletedProcess[str]":
 def test_every_command_works_as_written(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(_blocks("python")[0])
     # What runs in the background keeps our pipe open until it is killed.
-    done = _run(_commands() + '\nkill $(jobs -p) && echo "all of it"', tmp_path)
+    done = run_commands(
+        _commands() + '\nkill $(jobs -p) && echo "all of it"', tmp_path, 150
+    )
     logs = [path.read_text() for path in tmp_path.glob("*.log")]
     assert done.returncode == 0, (done.stdout, logs)
     assert done.stdout.rstrip().endswith("all of it")

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Server", "free_port", "wait_until"]
+__all__ = ["Server", "free_port", "run_commands", "wait_until"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +30,32 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.02)
+
+
+def run_commands(
+    script: str, directory: Path, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run commands of a document with bash, as somebody with our environment would.
+
+    What they left in the background is killed.
+    """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=directory,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(script, process.returncode, output)
 
 
 class Server:

@@ -1,10 +1,7 @@
 """Two organisations cosign each other's logs, by the commands of the documentation."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +11,7 @@ from auditlog.core.checkpoint import open_checkpoint, parse_policy
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
 from tests.conftest import IN_CI
-from tests.e2e.processes import free_port
+from tests.e2e.processes import free_port, run_commands
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "auditlog" / "docs" / "anchors.md").read_text("utf-8")
@@ -51,24 +48,10 @@ def _script() -> str:
     reason="the commands are for bash, which is not installed",
 )
 def test_each_cosigns_the_other(tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", "mkdir a b\n" + _script()],
-        cwd=tmp_path,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=100)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
+    done = run_commands("mkdir a b\n" + _script(), tmp_path, 100)
+    output = done.stdout
     told = [output, *(file.read_text() for file in sorted(tmp_path.glob("*.log")))]
-    assert process.returncode == 0, told
+    assert done.returncode == 0, told
     assert re.search(r"^bank-b.example/claims\t\d+\t0$", output, re.MULTILINE), told
     assert re.search(r"^bank-a.example/credit\t\d+\t0$", output, re.MULTILINE), told
     for name, other, keys in (("a", "b", {"b1", "b2"}), ("b", "a", {"a1", "a2"})):
