@@ -3,19 +3,19 @@
 import os
 from pathlib import Path
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import load_config
 from auditlog.core.record import format_id
 from auditlog.log.description import Describer
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import runtime_for
+from auditlog.models.identity import Model
 from auditlog.storage import SpoolItem
 from tests.log.builders import exchange
 
 __all__ = ["ORIGIN", "fill_log", "record_unsigned"]
 
 ORIGIN = "log.example/tests"
-_MODELS = (ModelIdentity("credit", "3"), ModelIdentity("credit", "4"))
+_MODELS = (Model("credit", "3"), Model("credit", "4"))
 
 
 def fill_log(directory: Path, count: int = 6, **fields: bytes) -> list[str]:

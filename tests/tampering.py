@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
 from auditlog.core.tiles import parse_tile_path
@@ -22,6 +21,7 @@ from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.tokens import create_token
+from auditlog.models.identity import Model
 from auditlog.storage import AttestationRow, Cosignature
 from tests.log.builders import config_of, exchange, gap_items, now_us
 
@@ -135,7 +135,7 @@ def _record(directory: Path, count: int, time: int) -> None:
             request=b'{"age": %d}' % number,
             time=time + number,
             route=f"/score/{number % 2}",
-            model=ModelIdentity(f"credit-{number % 2}", f"{number % 2}"),
+            model=Model(f"credit-{number % 2}", f"{number % 2}"),
             outcome="error" if number % 2 else "completed",
         )
         one.sequence = runtime.open(one.id, one.time)

@@ -38,6 +38,9 @@ class Body(msgspec.Struct, eq=False):
     """Content-Type as sent; None without one."""
     coding: str | None = None
     """Content-Encoding as sent; None without one."""
+    framed: bool = False
+    """Whether these are messages of a WebSocket, as `auditlog.core.pieces.frame` frames
+    them; each `feed` is then one frame."""
     before: "Body | None" = None
     """The request, if this is a response: its leaves come first."""
     depth: int = 1

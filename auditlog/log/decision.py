@@ -29,11 +29,11 @@ from unicodedata import normalize
 
 import msgspec
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.batch import Batch, Item, Numbering
 from auditlog.log.identity import new_id
 from auditlog.log.said import NOTHING, Facts, json_value, number, texts, words
+from auditlog.models.identity import Model
 
 __all__ = [
     "BATCH",
@@ -76,7 +76,7 @@ _TIME_BYTES = 6
 class Said(NamedTuple):
     """What the application said by the end of an answer."""
 
-    model: ModelIdentity | None
+    model: Model | None
     facts: Facts
     items: "tuple[Item[Decision], ...]"
     """Further decisions of a batch, to be submitted with this one."""
@@ -96,7 +96,7 @@ class Decision(msgspec.Struct, eq=False):
     """Gives further decisions their numbers; None where nothing is recorded."""
     _strict: bool = False
     """Whether a decision that gets no number must not be made."""
-    _model: ModelIdentity | None = None
+    _model: Model | None = None
     # Both guarded by _LOCK, both None where a handler says nothing, as most do.
     _facts: Facts | None = None
     _batch: "Batch[Decision] | None" = None
@@ -113,7 +113,7 @@ class Decision(msgspec.Struct, eq=False):
         return f"{raw[:4].hex()}-{raw[4:10].hex('-', 2)}-{raw[10:].hex()}"
 
     @property
-    def model(self) -> ModelIdentity | None:
+    def model(self) -> Model | None:
         """The model that the application named last; None while it named none."""
         return self._model
 
@@ -144,7 +144,7 @@ class Decision(msgspec.Struct, eq=False):
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        self._model = ModelIdentity(name, version, digest)
+        self._model = Model(name, version, digest)
 
     def set_subject(self, value: str, *, kind: str = "person") -> None:
         """Say whom or what the decision is about; the last call wins.

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from auditlog.capture.body import Body
-from auditlog.capture.exchange import Exchange, ModelIdentity
+from auditlog.capture.exchange import Exchange
 from auditlog.capture.media import OTHER, media_type_name, method_name
 from auditlog.core.commitment import MAX_PATH, commitment_digest, salt_stream
 from auditlog.core.errors import MalformedError
@@ -16,6 +16,7 @@ from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
 from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
 from auditlog.log.sides import HASHED, closed_sides, open_sides
+from auditlog.models.identity import Model
 from auditlog.storage import IndexRow
 
 __all__ = ["SUBJECT_BYTES", "Described", "Describer"]
@@ -63,7 +64,7 @@ class Describer:
         self._emitter = emitter
         self._depth = depth
         declared = frozenset(models)
-        self._models = declared | {ModelIdentity.parse(text).name for text in declared}
+        self._models = declared | {Model.parse(text).name for text in declared}
         self._kinds: dict[tuple[object, ...], _Kind] = {}
 
     def describe(self, exchange: Exchange, subject: bytes | None = None) -> Described:
@@ -163,7 +164,7 @@ class Describer:
         )
 
     def _name_model(
-        self, model: ModelIdentity | None, hidden: dict[str, bytes]
+        self, model: Model | None, hidden: dict[str, bytes]
     ) -> dict[str, str]:
         if model is None:
             return {}

@@ -4,10 +4,11 @@ import os
 
 import msgspec
 
-from auditlog.capture.exchange import Body, Exchange, ModelIdentity
+from auditlog.capture.exchange import Body, Exchange
 from auditlog.log.batch import Item
 from auditlog.log.decision import BATCH, Decision, Said
 from auditlog.log.said import NOTHING, Facts
+from auditlog.models.identity import Model
 from auditlog.web.models import Named
 
 __all__ = ["FAULTS", "fill"]
@@ -53,9 +54,7 @@ def _with_items(facts: Facts, further: tuple[Item[Decision], ...]) -> Facts:
     return facts.plus("annotations", {BATCH: batch}, limit=_OURS)
 
 
-def _other(
-    first: Exchange, item: Item[Decision], literal: ModelIdentity | None
-) -> Exchange:
+def _other(first: Exchange, item: Item[Decision], literal: Model | None) -> Exchange:
     """Return the exchange of one more decision; the bodies are with the first."""
     secret = os.urandom(_SECRET_BYTES)
     exchange = msgspec.structs.replace(
@@ -80,7 +79,7 @@ def _omitted(secret: bytes, body: Body) -> Body:
     return Body(secret, body.leaf, 0, "omitted", media_type=body.media_type)
 
 
-def _settle(exchange: Exchange, facts: Facts, literal: ModelIdentity | None) -> None:
+def _settle(exchange: Exchange, facts: Facts, literal: Model | None) -> None:
     if facts.has("outcome", "skipped"):
         exchange.keep = False
         if exchange.outcome in _WELL:

@@ -2,8 +2,8 @@
 
 from typing import Any, Unpack
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import ConfigurationError
+from auditlog.models.identity import Model
 from auditlog.web.middleware import AuditMiddleware
 from auditlog.web.models import ModelSource
 from auditlog.web.options import Options
@@ -14,7 +14,7 @@ __all__ = ["install"]
 def install(
     app: Any,
     *,
-    model: str | ModelIdentity | ModelSource | None = None,
+    model: str | Model | ModelSource | None = None,
     **options: Unpack[Options],
 ) -> None:
     """Put `AuditMiddleware` into an application of FastAPI, Starlette or Quart.

@@ -21,12 +21,12 @@ import logging
 import time
 from typing import Unpack
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routers import Route
 from auditlog.capture.routes import NOT_DECISIONS, Routes
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
+from auditlog.models.identity import Model
 from auditlog.storage.spill import SpillDirectory
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
@@ -63,7 +63,7 @@ class AuditMiddleware:
         app: App,
         *,
         runtime: Recording | None = None,
-        model: str | ModelIdentity | ModelSource | None = None,
+        model: str | Model | ModelSource | None = None,
         **options: Unpack[Options],
     ) -> None:
         text = model if isinstance(model, str) else None

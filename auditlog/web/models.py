@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import Any, NamedTuple
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.media import OTHER
 from auditlog.config import Config
 from auditlog.core.errors import ConfigurationError
+from auditlog.models.identity import Model
 from auditlog.web.asgi import Scope
 
 __all__ = ["ModelSource", "ModelSources", "Named", "header_name", "value_of"]
 
-ModelSource = Callable[[Scope], "str | ModelIdentity | None"]
+ModelSource = Callable[[Scope], "str | Model | None"]
 """Names the model of a request that ends: ``name``, ``name@version`` or an identity.
 
 From code or configuration, never from the request: without the option `models` it
@@ -32,8 +32,8 @@ _MAX_KNOWN = 1024
 class Named(NamedTuple):
     """A model, and what may not stand in clear of it."""
 
-    model: ModelIdentity | None
-    literal: ModelIdentity | None = None
+    model: Model | None
+    literal: Model | None = None
     """The whole identity where `model` says less; None where it says all."""
     fault: str | None = None
     """Which source failed, and how; None if none did."""
@@ -55,21 +55,21 @@ class ModelSources:
 
     def __init__(
         self,
-        model: str | ModelIdentity | ModelSource | None,
+        model: str | Model | ModelSource | None,
         config: Config,
         say: Callable[[str, Exception], None],
     ) -> None:
-        static = None if config.model is None else ModelIdentity.parse(config.model)
+        static = None if config.model is None else Model.parse(config.model)
         self._call: Callable[[Scope], object] | None = None
-        if isinstance(model, ModelIdentity):
+        if isinstance(model, Model):
             static = model
         elif not (model is None or isinstance(model, str)):
             self._call = _checked(model)
         self.header = header_name("model_header", config.model_header)
         """Name of the response header that names it; empty if none does."""
-        self._declared = {text: ModelIdentity.parse(text) for text in config.models}
+        self._declared = {text: Model.parse(text) for text in config.models}
         self._routes = [
-            (re.compile(translate(glob)), ModelIdentity.parse(text))
+            (re.compile(translate(glob)), Model.parse(text))
             for glob, text in config.route_models
         ]
         self._by_route: dict[str, Named] = {}
@@ -102,7 +102,7 @@ class ModelSources:
 
     def _from_header(self, value: bytes) -> Named:
         try:
-            model = ModelIdentity.parse(value.decode())
+            model = Model.parse(value.decode())
         except (ConfigurationError, UnicodeDecodeError):
             # What came is not repeated: it may come from anywhere.
             wrong = ConfigurationError(
@@ -113,8 +113,8 @@ class ModelSources:
         if model in self._declared.values():
             return Named(model)
         if model.name in self._declared:
-            return Named(ModelIdentity(model.name), literal=model)
-        return Named(ModelIdentity(OTHER), literal=model)
+            return Named(Model(model.name), literal=model)
+        return Named(Model(OTHER), literal=model)
 
     def _of_route(self, name: str) -> Named:
         if not self._routes:
@@ -153,18 +153,18 @@ def value_of(name: bytes, headers: Iterable[Any]) -> bytes | None:
 def _checked(source: object) -> Callable[[Scope], object]:
     if not callable(source) or inspect.iscoroutinefunction(source):
         raise ConfigurationError(
-            "option 'model' takes 'name', 'name@version', a ModelIdentity or a plain "
+            "option 'model' takes 'name', 'name@version', a Model or a plain "
             f"function of the scope, got {source!r}"
         )
     return source
 
 
-def _identity(named: object) -> ModelIdentity:
+def _identity(named: object) -> Model:
     if isinstance(named, str):
-        return ModelIdentity.parse(named)
-    if isinstance(named, ModelIdentity):
+        return Model.parse(named)
+    if isinstance(named, Model):
         return named
     raise ConfigurationError(
-        "a model callable returns 'name@version', a ModelIdentity or None, "
+        "a model callable returns 'name@version', a Model or None, "
         f"got {type(named).__name__}"
     )

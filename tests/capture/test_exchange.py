@@ -4,9 +4,10 @@ import tracemalloc
 
 import pytest
 
-from auditlog.capture.exchange import Body, ModelIdentity
+from auditlog.capture.exchange import Body
 from auditlog.core.commitment import disclosure_hash, leaf_salt
 from auditlog.core.errors import ConfigurationError
+from auditlog.models.identity import Model
 
 SECRET = bytes(range(32))
 DIGEST = "sha256:" + "0a" * 32
@@ -74,30 +75,30 @@ def test_a_large_body_does_not_stay_in_memory() -> None:
     ],
 )
 def test_a_model_is_read_from_text(text: str, name: str, version: str | None) -> None:
-    assert ModelIdentity.parse(text) == ModelIdentity(name, version)
+    assert Model.parse(text) == Model(name, version)
 
 
 @pytest.mark.parametrize("text", ["", "@3", "name@", "@", "x" * 257, "a\nb", "\ud800"])
 def test_a_text_that_names_no_model_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="1 to 256 printable characters"):
-        ModelIdentity.parse(text)
+        Model.parse(text)
 
 
 def test_the_limits_of_a_model_are_inclusive() -> None:
     longest = "é" * 256
-    assert ModelIdentity(longest, longest, DIGEST).version == longest
+    assert Model(longest, longest, DIGEST).version == longest
 
 
 @pytest.mark.parametrize("value", [3, b"x", None, ["x"]])
 def test_a_name_that_is_no_string_is_refused(value: object) -> None:
     with pytest.raises(ConfigurationError, match="a model's name is a string"):
-        ModelIdentity(value)  # type: ignore[arg-type]
+        Model(value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", ["", 3, "v" * 257])
 def test_a_bad_version_is_refused(value: object) -> None:
     with pytest.raises(ConfigurationError, match="a model's version is a string"):
-        ModelIdentity("m", value)  # type: ignore[arg-type]
+        Model("m", value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -106,4 +107,4 @@ def test_a_bad_version_is_refused(value: object) -> None:
 )
 def test_a_bad_digest_is_refused(value: object) -> None:
     with pytest.raises(ConfigurationError, match="'sha256:' and 64 lower-case hex"):
-        ModelIdentity("m", None, value)  # type: ignore[arg-type]
+        Model("m", None, value)  # type: ignore[arg-type]

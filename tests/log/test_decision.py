@@ -15,11 +15,11 @@ import pytest
 
 import auditlog
 import auditlog.log.decision as decision_module
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.decision import _CURRENT, MAX_ITEMS, Decision, current, get_decision
 from auditlog.log.identity import new_id
+from auditlog.models.identity import Model
 
 ID = new_id(1_700_000_000_000_000, bytes(10))
 
@@ -39,7 +39,7 @@ def test_the_last_model_wins_whole() -> None:
     assert decision.model is None
     decision.set_model("a", version="1", digest="sha256:" + "ab" * 32)
     decision.set_model("b")
-    assert decision.model == ModelIdentity("b")
+    assert decision.model == Model("b")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_model_that_cannot_be_logged_is_refused_and_changes_nothing(
     decision.set_model("before")
     with pytest.raises(ConfigurationError, match=message):
         decision.set_model(name, version=version, digest=digest)
-    assert decision.model == ModelIdentity("before")
+    assert decision.model == Model("before")
 
 
 def leaves(decision: Decision) -> dict[str, Any]:
@@ -273,7 +273,7 @@ def test_a_split_numbers_each_further_decision_at_once() -> None:
         "outcome": {"result": {"label": "b"}},
         "user": {"caller": "clerk"},
     }
-    assert (second.model, third.model) == (ModelIdentity("m"), ModelIdentity("other"))
+    assert (second.model, third.model) == (Model("m"), Model("other"))
 
 
 @pytest.mark.parametrize("n", [0, -1, MAX_ITEMS + 1, True, 2.0, "2", None])
@@ -398,9 +398,9 @@ def test_threads_and_tasks_reach_the_same_decision() -> None:
 
     async def handler() -> None:
         await asyncio.to_thread(lambda: current().set_model("from a thread"))
-        assert decision.model == ModelIdentity("from a thread")
+        assert decision.model == Model("from a thread")
         await asyncio.create_task(task())
-        assert decision.model == ModelIdentity("from a task")
+        assert decision.model == Model("from a task")
 
     async def task() -> None:
         current().set_model("from a task")

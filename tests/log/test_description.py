@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.capture.exchange import Body, ModelIdentity
+from auditlog.capture.exchange import Body
 from auditlog.core.errors import MalformedError
 from auditlog.core.record import Entry, format_entry, parse_entry
 from auditlog.log.content import Content, verify_content
 from auditlog.log.description import Describer
 from auditlog.log.preparation import index_row
+from auditlog.models.identity import Model
 from tests.log.builders import ORIGIN, exchange
 
 EMITTER = bytes(range(16))
@@ -83,7 +84,7 @@ def test_nothing_that_came_with_the_traffic_stands_in_clear() -> None:
 
 
 def test_a_model_that_was_not_declared_stands_under_the_commitment() -> None:
-    model = ModelIdentity("from-traffic", "9")
+    model = Model("from-traffic", "9")
     entry, content = _describe(models=("credit",), model=model)
     assert entry.data["model.name"] == "other"
     assert "model.version" not in entry.data
@@ -161,14 +162,14 @@ def test_bodies_that_are_not_kept_have_no_members() -> None:
 def test_what_the_middleware_says_of_the_model_replaces_what_is_hidden() -> None:
     whole = b'{"attempts":[],"name":"hidden"}'
     entry, content = _describe(
-        models=("declared",), model=ModelIdentity("hidden"), context={"model": whole}
+        models=("declared",), model=Model("hidden"), context={"model": whole}
     )
     assert entry.data["model.name"] == "other"
     assert content.context["model"] == whole
 
 
 def test_a_model_may_be_declared_with_its_version() -> None:
-    entry, _ = _describe(models=("credit@3", "x"), model=ModelIdentity("credit", "3"))
+    entry, _ = _describe(models=("credit@3", "x"), model=Model("credit", "3"))
     assert (entry.data["model.name"], entry.data["model.version"]) == ("credit", "3")
 
 
@@ -193,7 +194,7 @@ FIELDS = st.fixed_dictionaries(
         "duration": st.integers(0, 2**40),
         "outcome": st.sampled_from(["completed", "error", "rejected"]),
         "time": st.integers(0, 2**51),
-        "model": st.none() | st.builds(ModelIdentity, TEXTS.filter(str.isprintable)),
+        "model": st.none() | st.builds(Model, TEXTS.filter(str.isprintable)),
     }
 )
 

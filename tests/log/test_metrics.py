@@ -10,7 +10,6 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, multiprocess
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.core.record import parse_id
 from auditlog.log.anchor_ledger import Ledger
@@ -21,6 +20,7 @@ from auditlog.log.recovery import recover
 from auditlog.log.runtime import Runtime
 from auditlog.log.state import state_of
 from auditlog.metrics import SILENT, AnchorLag, LogState, exposition, observer_for
+from auditlog.models.identity import Model
 from auditlog.storage import AttestationRow, Cosignature
 from auditlog.web.api import create_app
 from tests.command import environment, started
@@ -52,7 +52,7 @@ def test_decisions_are_counted_once_durable_by_what_stands_in_clear(
     config = config_of(tmp_path / "a", metrics=True, models=("credit",))
     runtime = Runtime(config)
     _record(runtime, 5)
-    secret = ModelIdentity("secret-model")
+    secret = Model("secret-model")
     _record(runtime, 2, route=None, model=secret, outcome="error")
     assert runtime.flush(10)
     after = [_value("auditlog_decisions_total", **one) for one in (done, failed)]

@@ -167,6 +167,11 @@ def _flip(at: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
+def _other_letter(at: int) -> Callable[[bytes], bytes]:
+    """A change that base64 still reads, whatever letter of a random key stood there."""
+    return lambda data: data[:at] + (b"B" if data[at] == 65 else b"A") + data[at + 1 :]
+
+
 STRANGER = make_signer(ORIGIN, ED25519, bytes(32)).verifier.vkey
 JOURNAL = f"journal/{EMITTER.hex()}.journal"
 SLOT = 64
@@ -180,7 +185,7 @@ FILES: dict[str, list[tuple[Callable[[bytes], bytes] | None, str]]] = {
     ],
     "keys/vault.key": [
         (None, "refused: .*keys/vault.key missing"),
-        (_flip(5), "unchecked: 6 x content not opened: slot 0 .*does not open"),
+        (_other_letter(5), "unchecked: 6 x content not opened: slot 0 .*does not open"),
         (_flip(43), "refused: .*does not hold 32 bytes|unchecked: 6 x content"),
         (lambda data: data + data, "refused: .*does not hold 32 bytes in base64"),
     ],

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import auditlog
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.capture.routes import Routes
 from auditlog.core.errors import ConfigurationError
+from auditlog.models.identity import Model
 from auditlog.web.middleware import AuditMiddleware
 from tests.web.asgi_driver import http_scope
 from tests.web.fake_runtime import FakeRuntime
@@ -42,7 +42,7 @@ def test_one_line_records_every_framework(
     seen = runtime.only()
     exchange = seen.exchange
     assert exchange.route == prefix + TEMPLATES[name]
-    assert exchange.model == ModelIdentity("credit", "3")
+    assert exchange.model == Model("credit", "3")
     assert exchange.outcome == "completed"
     assert json.loads(seen.request) == row
     assert seen.response == answer.content

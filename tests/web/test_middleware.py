@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import Config
 from auditlog.core.commitment import disclosure_hash, leaf_salt
 from auditlog.core.errors import (
@@ -20,6 +19,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.record import parse_id
 from auditlog.log.decision import current
+from auditlog.models.identity import Model
 from auditlog.web import waiting
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
@@ -76,7 +76,7 @@ def test_one_call_is_one_exchange(
     assert exchange.target == b"/score/7?a=b%20c"
     assert exchange.request_type == exchange.response_type == "application/json"
     assert exchange.outcome == "completed"
-    assert exchange.model == ModelIdentity("credit-risk", "3")
+    assert exchange.model == Model("credit-risk", "3")
     assert 0 <= exchange.duration < 10_000_000
     header = server.header(b"decision-id")
     assert header is not None
@@ -517,18 +517,18 @@ def test_the_decision_is_in_scope_and_context_and_gone_afterwards(
     asyncio.run(main())
     exchange = runtime.only().exchange
     assert parse_id(ids[0]) == exchange.id
-    assert exchange.model == ModelIdentity("m", "2", "sha256:" + "00" * 32)
+    assert exchange.model == Model("m", "2", "sha256:" + "00" * 32)
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("m@1", ModelIdentity("m", "1")),
-        (ModelIdentity("m", "1"), ModelIdentity("m", "1")),
-        (lambda scope: "m@" + scope["path"][1:], ModelIdentity("m", "score")),
-        (lambda scope: ModelIdentity("m"), ModelIdentity("m")),
-        (lambda scope: None, ModelIdentity("from", "env")),
-        (None, ModelIdentity("from", "env")),
+        ("m@1", Model("m", "1")),
+        (Model("m", "1"), Model("m", "1")),
+        (lambda scope: "m@" + scope["path"][1:], Model("m", "score")),
+        (lambda scope: Model("m"), Model("m")),
+        (lambda scope: None, Model("from", "env")),
+        (None, Model("from", "env")),
     ],
     ids=["text", "identity", "call-text", "call-identity", "call-none", "none"],
 )
@@ -536,7 +536,7 @@ def test_sources_of_the_model(
     runtime: FakeRuntime,
     monkeypatch: pytest.MonkeyPatch,
     given: Any,
-    expected: ModelIdentity,
+    expected: Model,
 ) -> None:
     monkeypatch.setenv("AUDITLOG_MODEL", "from@env")
     call(audited(script(START, body()), runtime, model=given))
@@ -550,7 +550,7 @@ def test_the_model_callable_runs_when_the_answer_ends(runtime: FakeRuntime) -> N
         await send(body())
 
     call(audited(app, runtime, model=lambda scope: "m@" + scope["state"]["version"]))
-    assert runtime.only().exchange.model == ModelIdentity("m", "9")
+    assert runtime.only().exchange.model == Model("m", "9")
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,12 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 import auditlog
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.core.record import parse_entry
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
+from auditlog.models.identity import Model
 from auditlog.web.api import router as our_api
 from auditlog.web.middleware import AuditMiddleware
 from tests.web.fake_runtime import FakeRuntime, Seen
@@ -208,12 +208,12 @@ def ask(app: Any, path: str, method: str = "POST", **more: Any) -> httpx.Respons
 @pytest.mark.parametrize(
     ("path", "model"),
     [
-        ("/sync", ModelIdentity("def", "2")),
-        ("/async", ModelIdentity("async def", "3")),
-        ("/dependency", ModelIdentity("dependency", "1")),
-        ("/async-dependency", ModelIdentity("async dependency")),
-        ("/scope", ModelIdentity("scope")),
-        ("/stream", ModelIdentity("stream")),
+        ("/sync", Model("def", "2")),
+        ("/async", Model("async def", "3")),
+        ("/dependency", Model("dependency", "1")),
+        ("/async-dependency", Model("async dependency")),
+        ("/scope", Model("scope")),
+        ("/stream", Model("stream")),
     ],
 )
 def test_the_model_is_known_wherever_it_is_said(

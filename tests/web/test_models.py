@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import auditlog
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.config import load_config
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import parse_entry
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
+from auditlog.models.identity import Model
 from auditlog.web.asgi import App
 from auditlog.web.middleware import AuditMiddleware
 from tests.web.asgi_driver import START, body, call, http_scope, script
@@ -74,7 +74,7 @@ def test_the_first_source_that_knows_the_model_wins(
     app = answering(HEADER, says=None if "handler" in without else "handler")
     call(AuditMiddleware(app, runtime=runtime, **options))
     exchange = runtime.only().exchange
-    assert exchange.model == ModelIdentity.parse(expected)
+    assert exchange.model == Model.parse(expected)
     assert exchange.context == {}
 
 
@@ -87,7 +87,7 @@ def test_a_source_that_says_nothing_leaves_it_to_the_next(
     options = {**SOURCES, "model": lambda scope: None}
     app = answering() if silent == "header" else answering(HEADER)
     call(AuditMiddleware(app, runtime=runtime, **options))
-    assert runtime.only().exchange.model == ModelIdentity.parse(expected)
+    assert runtime.only().exchange.model == Model.parse(expected)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_a_header_names_stands_in_clear_only_if_it_is_declared(
     app = answering((b"x-model", b"m@1"))
     call(AuditMiddleware(app, runtime=runtime, model_header="x-model", models=models))
     exchange = runtime.only().exchange
-    assert exchange.model == ModelIdentity.parse(clear)
+    assert exchange.model == Model.parse(clear)
     found = exchange.context.get("model")
     assert (json.loads(found) if found else None) == hidden
 
@@ -198,7 +198,7 @@ def test_models_by_route_first_match_first(
     for _ in range(2):
         call(wrapped, scope=http_scope(path))
     for seen in runtime.seen:
-        assert seen.exchange.model == ModelIdentity.parse(expected)
+        assert seen.exchange.model == Model.parse(expected)
 
 
 def test_globs_look_at_the_template_and_not_at_the_path(runtime: FakeRuntime) -> None:
@@ -208,7 +208,7 @@ def test_globs_look_at_the_template_and_not_at_the_path(runtime: FakeRuntime) ->
     app = Starlette(routes=[Route("/{tenant}", end, methods=["POST"])])
     options = {"route_models": {"/acme": "theirs", "/{tenant}": "ours"}}
     call(AuditMiddleware(app, runtime=runtime, **options), scope=http_scope("/acme"))  # type: ignore[arg-type]
-    assert runtime.only().exchange.model == ModelIdentity("ours")
+    assert runtime.only().exchange.model == Model("ours")
 
 
 def test_paths_without_a_router_do_not_fill_memory(runtime: FakeRuntime) -> None:

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import auditlog
-from auditlog.capture.exchange import ModelIdentity
 from auditlog.core.errors import AuditLogError, NotFoundError, StorageError
 from auditlog.core.record import parse_entry
 from auditlog.core.verify import verify_receipt
@@ -23,6 +22,7 @@ from auditlog.log.content import verify_content
 from auditlog.log.decision import Decision
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
+from auditlog.models.identity import Model
 from auditlog.web.asgi import App, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
 from tests.web.asgi_driver import START, Server, body, call, chunk, http_scope, script
@@ -283,7 +283,7 @@ def test_a_batch_is_one_decision_for_each_item(
     ]
     for one in seen:
         assert leaves(one)["session"] == {"id": "s"}
-        assert one.exchange.model == ModelIdentity("m", "1")
+        assert one.exchange.model == Model("m", "1")
         assert (one.exchange.status, one.exchange.outcome) == (200, "completed")
         assert one.exchange.target == b"/score"
     assert (seen[0].request, seen[0].response) == (b'{"rows":[1,2,3]}', b'{"y":1}')

@@ -1,0 +1,1 @@
+"""The protocols that models are served with, each in a module of its own."""

@@ -1,0 +1,1 @@
+"""Which model decides: identities, and digests of the artifacts behind them."""
