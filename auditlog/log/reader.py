@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from auditlog.capture.reading import Reading
 from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
@@ -35,6 +36,7 @@ from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
+from auditlog.log.protocol_leaves import read_content
 from auditlog.log.proofs import consistency_proof, inclusion_proof
 from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
@@ -280,6 +282,24 @@ class Reader:
             msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
+
+    def read(self, id_: str) -> tuple[Content, Reading | None]:
+        """Unseal what was captured, and read it by its model protocol.
+
+        Returns:
+            The content, as `content` returns it; and what it says, which is advisory,
+            or None where no protocol that is built in has read it.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        content = self.content(id_)
+        entry = self.decision(id_).entry
+        return content, None if entry is None else read_content(
+            parse_entry(entry), content
+        )
 
     def _open(self, index: int, encoded: bytes) -> tuple[Content, list[Leaf]]:
         entry = parse_entry(encoded)
