@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 __all__ = [
+    "MAX_TEXT",
     "Answer",
     "Completeness",
     "ModelProtocol",
@@ -27,6 +28,9 @@ __all__ = [
 Completeness = Literal["complete", "no_terminator", "error_frame"]
 """How an answer ended by its own protocol, whatever HTTP said: with the mark that says
 that it is whole; without it; or with an error in the stream or body."""
+
+MAX_TEXT = 1 << 20
+"""Characters of each text of an answer that are put together."""
 
 
 class Traffic(msgspec.Struct, kw_only=True, frozen=True, eq=False):
