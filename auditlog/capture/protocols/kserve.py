@@ -67,14 +67,14 @@ class KServeV1:
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the model that was asked, the number of rows, and how it ended."""
-        asked = _V1.search(traffic.path)
-        if asked is None or not is_readable(traffic):
+        if not is_readable(traffic):
             return None
+        asked = _V1.search(traffic.path)
         request = members(traffic.request) or {}
         rows = count(request.get("instances"))
         return Reading(
             protocol=self.name,
-            operation=asked["verb"],
+            operation="predict" if asked is None else asked["verb"],
             completeness=ending(traffic, members(traffic.response)),
             requested_model=_asked_model(asked),
             items=_columns(request.get("inputs")) if rows is None else rows,
@@ -95,8 +95,7 @@ class KServeV2:
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the model that was asked and that answered, rows, and the ending."""
-        asked = _V2.search(traffic.path)
-        if asked is None or not is_readable(traffic, _BINARY):
+        if not is_readable(traffic, _BINARY):
             return None
         request, _ = _split(traffic.request)
         answer, rest = _split(traffic.response)
@@ -105,7 +104,7 @@ class KServeV2:
             protocol=self.name,
             operation="predict",
             completeness=_ending(traffic, answer, rest),
-            requested_model=_asked_model(asked),
+            requested_model=_asked_model(_V2.search(traffic.path)),
             answered_model=named(
                 text(said.get("model_name")), text(said.get("model_version"))
             ),
@@ -115,7 +114,9 @@ class KServeV2:
         )
 
 
-def _asked_model(asked: re.Match[str]) -> str | None:
+def _asked_model(asked: re.Match[str] | None) -> str | None:
+    if asked is None:
+        return None
     version = asked["version"]
     return named(unquote(asked["name"]), unquote(version) if version else None)
 

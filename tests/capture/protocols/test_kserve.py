@@ -122,7 +122,6 @@ def test_an_explanation_is_another_operation() -> None:
 )
 def test_other_paths_are_not_v1(path: str) -> None:
     assert not KServeV1().claims(changed(V1, path=path))
-    assert KServeV1().read(changed(V1, path=path)) is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,14 @@ def test_other_paths_are_not_v1(path: str) -> None:
 )
 def test_other_paths_are_not_v2(path: str) -> None:
     assert not KServeV2().claims(changed(V2, path=path))
-    assert KServeV2().read(changed(V2, path=path)) is None
+
+
+@pytest.mark.parametrize("protocol", [KServeV1(), KServeV2()])
+def test_behind_a_path_of_ones_own_no_model_was_asked(protocol: Any) -> None:
+    own = changed(V1, path="/score")
+    assert not protocol.claims(own)
+    assert protocol.read(own).requested_model is None
+    assert protocol.read(own).operation == "predict"
 
 
 @pytest.mark.parametrize(
