@@ -20,6 +20,7 @@ __all__ = [
     "EventParser",
     "Lines",
     "Stream",
+    "is_events",
     "read_events",
     "read_lines",
 ]
@@ -151,6 +152,14 @@ class Stream(NamedTuple):
     """As `EventParser.rest` at the end of the body."""
     partial: bool
     """Whether events are missing: in the gap of capped traffic, or too large."""
+
+
+def is_events(traffic: Traffic) -> bool:
+    """Return whether a response is a stream of events, by its type or else its look."""
+    media_type = (traffic.response_type or "").partition(";")[0].strip(" \t").lower()
+    if media_type == "text/event-stream":
+        return True
+    return traffic.response[:6].startswith((b"data:", b"event:", b": "))
 
 
 def read_events(traffic: Traffic) -> Stream:

@@ -93,9 +93,13 @@ class Reading(msgspec.Struct, kw_only=True):
     """``gen_ai.response.model``."""
     response_id: str | None = None
     parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    """``gen_ai.request.*`` by full name, as JSON."""
+    """``gen_ai.request.*`` by full name, as JSON: numbers, flags, short texts, lists of
+    these; integers beyond 2^53-1 as text."""
     usage: Mapping[str, int] = msgspec.field(default_factory=dict)
     """``gen_ai.usage.*`` by full name, in tokens; empty where the answer says none."""
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """What else the answer says of itself, by full name, such as
+    ``openai.response.system_fingerprint``."""
     items: int | None = None
     """How many inputs a batch holds; None where there is no batch."""
     answers: list[Answer] = msgspec.field(default_factory=list)

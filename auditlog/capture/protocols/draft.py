@@ -37,6 +37,7 @@ class Draft:
     """One answer: append parts to its lists, set the rest."""
 
     __slots__ = (
+        "_by_key",
         "_tools",
         "finish_reason",
         "partial",
@@ -54,24 +55,28 @@ class Draft:
         self.finish_reason: str | None = None
         self.partial = False
         """Whether calls to tools were left out."""
-        self._tools: dict[Hashable, ToolDraft] = {}
+        self._tools: list[ToolDraft] = []
+        self._by_key: dict[Hashable, ToolDraft] = {}
 
     def tool(self, key: Hashable) -> ToolDraft:
         """Return the call that a protocol knows by `key`; a new one the first time."""
-        found = self._tools.get(key)
-        if found is None:
-            found = ToolDraft()
-            if len(self._tools) < MAX_TOOLS:
-                self._tools[key] = found
-            else:
-                self.partial = True
-        return found
+        return self._by_key.get(key) or self.new_tool(key)
+
+    def new_tool(self, key: Hashable) -> ToolDraft:
+        """Return a new call, known by `key` from now on."""
+        new = ToolDraft()
+        if len(self._tools) < MAX_TOOLS:
+            self._by_key[key] = new
+            self._tools.append(new)
+        else:
+            self.partial = True
+        return new
 
     @property
     def oversized(self) -> bool:
         """Whether a text is longer than `MAX_TEXT`, so that its end is left out."""
         texts = [self.text, self.reasoning, self.refusal]
-        texts += [tool.arguments for tool in self._tools.values()]
+        texts += [tool.arguments for tool in self._tools]
         return any(sum(map(len, parts)) > MAX_TEXT for parts in texts)
 
     def answer(self, index: int) -> Answer:
@@ -82,7 +87,7 @@ class Draft:
             text=text_of(self.text, MAX_TEXT),
             reasoning=text_of(self.reasoning, MAX_TEXT),
             refusal=text_of(self.refusal, MAX_TEXT),
-            tool_calls=[tool.call() for tool in self._tools.values()],
+            tool_calls=[tool.call() for tool in self._tools],
             finish_reason=short_text(self.finish_reason),
         )
 
