@@ -1,7 +1,7 @@
 """What answers of all OpenAI-compatible APIs share: usage, errors, who answered."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from auditlog.capture.protocols.values import (
     Shape,
@@ -11,12 +11,12 @@ from auditlog.capture.protocols.values import (
     short_text,
 )
 from auditlog.capture.reading import Reading, Traffic
-from auditlog.core.commitment import is_json
 
 __all__ = [
     "Source",
     "Usage",
     "fail",
+    "read_body",
     "read_failure",
     "says_object",
     "tell_source",
@@ -71,7 +71,13 @@ class _Failure(Struct):
     status: Any = None
 
 
+class _Tail(Struct):
+    usage: Usage | None = None
+
+
 _FAILURE = Shape(_Failure)
+_TAIL = Shape(_Tail)
+_Kind = TypeVar("_Kind", bound=Struct)
 
 
 def says_object(traffic: Traffic, names: re.Pattern[bytes]) -> bool:
@@ -115,30 +121,47 @@ def fail(reading: Reading, error: object) -> None:
     reading.error_type = code_of(error)
 
 
+def read_body(shape: Shape[_Kind], traffic: Traffic) -> _Kind | None:
+    """Return a whole answer; None if not all of it is there, or it is no object."""
+    return None if traffic.capped else shape.read(traffic.response + traffic.tail)
+
+
 def read_failure(traffic: Traffic, reading: Reading) -> Reading | None:
     """Finish the reading of a body that is no answer: an error, or one cut off.
 
     None where it is neither, and so no answer of these APIs.
     """
-    failure = _FAILURE.read(traffic.response)
+    if traffic.capped:
+        return _capped(traffic, reading)
+    failure = _FAILURE.read(traffic.response + traffic.tail)
     if failure is None:
         return _cut(traffic, reading)
     bare = failure.object == "error" or (traffic.status or 0) >= _FAILED
     if not (failure.error or bare):
         return None
     own = {"code": failure.code, "type": failure.type, "status": failure.status}
-    fail(reading, failure.error if isinstance(failure.error, dict) else own)
+    fail(reading, failure.error or own)
     return reading
 
 
 def _cut(traffic: Traffic, reading: Reading) -> Reading | None:
-    # What begins like JSON, or not at all, was to be an answer; a page of HTML was not.
-    begun = traffic.response.lstrip()[:1]
-    if begun not in (b"", b"{") and not is_json(traffic.response_type or ""):
+    # What begins like an object, or not at all, was to be one; a page of HTML was not.
+    if traffic.response.lstrip()[:1] not in (b"", b"{"):
         return None
     reading.completeness = "no_terminator"
     reading.partial = True
     return reading
+
+
+def _capped(traffic: Traffic, reading: Reading) -> Reading | None:
+    # Mostly vectors of a large batch: usage comes after them, and the end can be seen.
+    cut = _cut(traffic, reading)
+    if cut is not None and traffic.tail.rstrip().endswith(b"}"):
+        cut.completeness = "complete"
+        _, name, rest = traffic.tail.rpartition(b'"usage"')
+        told = _TAIL.read(b"{" + name + rest) if name else None
+        cut.usage = usage_of(told.usage if told else None)
+    return cut
 
 
 def _one(first: int | None, second: int | None) -> int | None:

@@ -22,17 +22,13 @@ from auditlog.capture.protocols.openai_answer import (
     Source,
     Usage,
     fail,
+    read_body,
     read_failure,
     says_object,
     tell_source,
     usage_of,
 )
-from auditlog.capture.protocols.openai_request import (
-    Request,
-    batch_size,
-    parameters_of,
-    requested_model,
-)
+from auditlog.capture.protocols.openai_request import Request, batch_size, begin
 from auditlog.capture.protocols.values import Shape, Struct
 from auditlog.capture.reading import Reading, Traffic
 
@@ -111,7 +107,7 @@ class ChatCompletions:
     def read(self, traffic: Traffic) -> Reading | None:
         """Return what the exchange says; None if the answer is of another kind."""
         request = _REQUEST.read(traffic.request)
-        return _read(traffic, _begun(self.name, "chat", traffic, request))
+        return _read(traffic, begin(self.name, "chat", traffic, request))
 
 
 class TextCompletions:
@@ -130,27 +126,15 @@ class TextCompletions:
     def read(self, traffic: Traffic) -> Reading | None:
         """Return what the exchange says; None if the answer is of another kind."""
         request = _PROMPT.read(traffic.request)
-        reading = _begun(self.name, "text_completion", traffic, request)
+        reading = begin(self.name, "text_completion", traffic, request)
         reading.items = batch_size(request.prompt) if request else None
         return _read(traffic, reading)
-
-
-def _begun(
-    protocol: str, operation: str, traffic: Traffic, request: Request | None
-) -> Reading:
-    return Reading(
-        protocol=protocol,
-        operation=operation,
-        requested_model=requested_model(request, traffic),
-        parameters=parameters_of(request),
-        partial=request is None,
-    )
 
 
 def _read(traffic: Traffic, reading: Reading) -> Reading | None:
     if is_events(traffic):
         return _read_stream(read_events(traffic), reading)
-    whole = None if traffic.capped else _CHUNK.read(traffic.response + traffic.tail)
+    whole = read_body(_CHUNK, traffic)
     if whole is None or whole.choices is None or whole.error:
         return read_failure(traffic, reading)
     assembly = _Assembly()

@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from auditlog.capture.protocols.values import Struct, short_text
-from auditlog.capture.reading import Traffic
+from auditlog.capture.reading import Reading, Traffic
 
-__all__ = ["Request", "batch_size", "parameters_of", "requested_model"]
+__all__ = ["Request", "batch_size", "begin"]
 
 _EXACT = (1 << 53) - 1
 _MAX_STOPS = 16
@@ -35,18 +35,44 @@ class Request(Struct):
     service_tier: str | None = None
 
 
-def requested_model(request: Request | None, traffic: Traffic) -> str | None:
-    """Return the model by name, or the deployment that the path names instead."""
+def begin(
+    protocol: str, operation: str, traffic: Traffic, request: Request | None
+) -> Reading:
+    """Return what an exchange says by its request alone.
+
+    Args:
+        protocol: its name.
+        operation: ``gen_ai.operation.name``.
+        traffic: the exchange.
+        request: what was asked; None if the request is no whole JSON object.
+    """
+    return Reading(
+        protocol=protocol,
+        operation=operation,
+        requested_model=_model(request, traffic),
+        parameters={} if request is None else _parameters(request),
+        partial=request is None and bool(traffic.request),
+    )
+
+
+def batch_size(sent: object) -> int | None:
+    """Return how many inputs a list holds: texts, or lists of tokens.
+
+    None for a single text or a single list of tokens, which are no batch.
+    """
+    if not isinstance(sent, list) or not sent:
+        return None
+    return None if isinstance(sent[0], int) else len(sent)
+
+
+def _model(request: Request | None, traffic: Traffic) -> str | None:
     if request is not None and request.model:
         return short_text(request.model)
     found = _DEPLOYMENT.search(traffic.path)
     return short_text(unquote(found[1])) if found else None
 
 
-def parameters_of(request: Request | None) -> dict[str, Any]:
-    """Return ``gen_ai.request.*`` and ``openai.request.*`` as far as they were sent."""
-    if request is None:
-        return {}
+def _parameters(request: Request) -> dict[str, Any]:
     limits = (
         request.max_completion_tokens,
         request.max_output_tokens,
@@ -67,16 +93,6 @@ def parameters_of(request: Request | None) -> dict[str, Any]:
         "openai.request.service_tier": short_text(request.service_tier),
     }
     return {name: value for name, value in sent.items() if value is not None}
-
-
-def batch_size(sent: object) -> int | None:
-    """Return how many inputs a list holds: texts, or lists of tokens.
-
-    None for a single text or a single list of tokens, which are no batch.
-    """
-    if not isinstance(sent, list) or not sent:
-        return None
-    return None if isinstance(sent[0], int) else len(sent)
 
 
 def _first(limits: tuple[int | None, ...]) -> int | None:

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
+from auditlog.capture.protocols.openai_batches import Embeddings, Moderations
 from auditlog.capture.protocols.openai_completions import (
     ChatCompletions,
     TextCompletions,
 )
+from auditlog.capture.protocols.openai_responses import Responses
 from auditlog.capture.reading import ModelProtocol, Reading, Traffic
 from auditlog.core.errors import ConfigurationError
 
@@ -40,6 +42,9 @@ _OBJECT = b'"object"'
 _BUILT_IN = (
     _Entry(ChatCompletions(), ("completions",), _OBJECT),
     _Entry(TextCompletions(), ("completions",), _OBJECT),
+    _Entry(Responses(), ("responses",), _OBJECT),
+    _Entry(Embeddings(), ("embeddings",), _OBJECT),
+    _Entry(Moderations(), ("moderations",)),
 )
 _BY_END = {
     end: tuple(entry.protocol for entry in _BUILT_IN if end in entry.ends)
