@@ -104,7 +104,7 @@ def _told(exchange: Exchange, reading: Reading | None, fault: str | None) -> Exc
 
 
 def _outcome(exchange: Exchange, reading: Reading) -> str:
-    """Return how the call ended: HTTP has the word where it says that it ended badly."""
+    """Return how the call ended; where HTTP says badly, its word counts."""
     if exchange.outcome != "completed" or (exchange.status or 0) >= _CLIENT_ERROR:
         return exchange.outcome
     return _BAD_END.get(reading.completeness, exchange.outcome)
@@ -166,23 +166,22 @@ _WITH_SAID = 32 * MAX_BYTES
 """Bytes that the application's words and those of a protocol may have together."""
 
 
-def read_content(
-    entry: Entry, content: Content, protocols: Protocols | None = None
-) -> Reading | None:
+def read_content(entry: Entry, content: Content) -> Reading | None:
     """Return what stored content says, read again by the protocol that read it first.
 
     Args:
         entry: a decision.
         content: what was captured of it.
-        protocols: those that are known; None takes the ones built in.
 
     Returns:
-        None where no protocol read it, or one that is not known here.
+        None where no protocol read it, or one that is not built in.
     """
     said = content.context.get("protocol")
     if entry.type != DECISION or said is None:
         return None
-    name = parse_json(said, limit=len(said)).get("name")
+    name = str(parse_json(said, limit=len(said)).get("name"))
+    if name not in Protocols.BUILT_IN:
+        return None
     traffic = Traffic(
         path=_path(content.context.get("target", b"")),
         status=entry.data.get("http.response.status_code"),
@@ -192,7 +191,7 @@ def read_content(
         response_type=_media_type(entry, content, "response"),
         capped=content.response_capped,
     )
-    return (protocols or Protocols()).read_as(str(name), traffic)
+    return Protocols(name).read(traffic, None).reading
 
 
 def _stored(content: Content, side: str) -> Part:

@@ -36,8 +36,8 @@ from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
-from auditlog.log.protocol_leaves import read_content
 from auditlog.log.proofs import consistency_proof, inclusion_proof
+from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted

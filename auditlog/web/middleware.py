@@ -85,7 +85,7 @@ class AuditMiddleware:
             faults=self._faults,
             models=ModelSources(model, config, self._faults.say),
             header=header_name("header", config.header),
-            protocols=Protocols.of(config, protocols),
+            protocols=Protocols(config.protocol, config.route_protocols, protocols),
             limit=config.max_stored_bytes,
             depth=config.depth,
             spills=SpillDirectory(config.dir, config.max_spilled_bytes),

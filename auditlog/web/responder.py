@@ -79,8 +79,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Name the model of a request that ends and did not name it."""
     header: bytes
     """Name of the response header with the id; empty sends none."""
-    protocols: Protocols | None
-    """Read what traffic says; None where nothing is to be read."""
+    protocols: Protocols
+    """Read what traffic says."""
     limit: int
     """Bytes of each body that are kept."""
     depth: int

@@ -83,6 +83,9 @@ class Protocols:
         ConfigurationError: there is no protocol of a name, or a name is none.
     """
 
+    BUILT_IN = frozenset(entry.protocol.name for entry in _BUILT_IN)
+    """Names of the protocols that need no instance."""
+
     def __init__(
         self,
         protocol: str = AUTO,
