@@ -154,7 +154,12 @@ class RequestPlace:
     def _split(self) -> None:
         assert self._found is not None
         request = self._request
-        decoded, members = open_body(
-            "request", request.kept(), request.media_type, request.coding, self._depth
+        decoded, _, leaves = open_body(
+            "request",
+            request.kept(),
+            request.media_type,
+            request.coding,
+            self._depth,
+            framed=request.framed,
         )
-        self._found.append(_FIRST + (decoded is not None) + len(members or ()))
+        self._found.append(_FIRST + (decoded is not None) + len(leaves))

@@ -30,11 +30,11 @@ from auditlog.core.commitment import (
     chunks,
     commitment_digest,
     disclosure_hash,
-    members,
     salts,
 )
 from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.opening import content_of
+from auditlog.core.pieces import split_body
 from auditlog.core.record import Entry
 from auditlog.core.sealing import padme_length
 
@@ -246,12 +246,12 @@ def leaves_of(entry: Entry, content: Content) -> list[Leaf]:
     values = [*content.parts[:2], *decoded.values()]
     for raw in content.parts[:2]:
         split = committed.sides[raw.path]["split"]
-        if split == "json":
-            body = decoded.get(raw.path, raw).value
-            found = members(raw.path, body, committed.depth) or []
-            values += [Part(path, value, len(value)) for path, value in found]
-        elif split == "chunks":
+        if split == "chunks":
             values += _chunk_parts(raw)
+        elif split != "none":
+            body = decoded.get(raw.path, raw).value
+            found = split_body(split, raw.path, body, committed.depth) or []
+            values += [Part(path, value, len(value)) for path, value in found]
     values += content.parts[2 + len(decoded) :]
     all_salts = salts(content.secret, len(values))
     return [_leaf(part, salt) for part, salt in zip(values, all_salts[1:], strict=True)]

@@ -25,9 +25,9 @@ class Side(msgspec.Struct, eq=False):
     raw: Part
     decoded: Part | None
     split: str
-    """``json``, ``chunks`` or ``none``."""
+    """``json``, ``sse``, ``ws``, ``chunks`` or ``none``."""
     leaves: list[tuple[str, bytes]]
-    """Members or chunks: path and value, or `HASHED` and hash."""
+    """Members or pieces: path and value, or `HASHED` and hash."""
 
 
 def open_sides(request: Body, response: Body, depth: int) -> tuple[Side, Side]:
@@ -69,10 +69,10 @@ def _open_held(path: str, body: Body, depth: int) -> Side | None:
     if body.large is not None:
         return None
     value, coding = body.kept(), body.coding
-    decoded, members = open_body(path, value, body.media_type, coding, depth)
-    side = Side(Part(path, value, len(value)), None, "none", [])
-    if members is not None:
-        side.split, side.leaves = "json", members
+    decoded, split, leaves = open_body(
+        path, value, body.media_type, coding, depth, framed=body.framed
+    )
+    side = Side(Part(path, value, len(value)), None, split, leaves)
     if decoded is not None:
         name = f"{path}:decoded"
         side.decoded = Part(name, decoded, len(decoded), coding=coding)
