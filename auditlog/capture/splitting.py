@@ -31,7 +31,7 @@ from auditlog.core.commitment import (
 from auditlog.core.pieces import is_text, split_body
 from auditlog.core.record import MAX_DEPTH, nested_deeper
 
-__all__ = ["fast_members", "open_body"]
+__all__ = ["fast_members", "open_body", "split_of"]
 
 Members = list[tuple[str, bytes]]
 
@@ -67,8 +67,8 @@ def open_body(
         ``ws`` or ``none``; and the leaves, of the decoded body where there is one.
     """
     decoded = None if coding is None or is_text(body) else decode(body, coding)
-    split = "ws" if framed else _split_of(media_type)
-    if split == "none" or depth == 0:
+    split = "ws" if framed else split_of(media_type)
+    if split == "chunks" or depth == 0:
         return decoded, "none", []
     whole = body if decoded is None else decoded
     if split == "json":
@@ -79,12 +79,16 @@ def open_body(
 
 
 @lru_cache(maxsize=1024)
-def _split_of(header: str | None) -> str:
-    if header is None:
-        return "none"
-    if is_json(header):
+def split_of(media_type: str | None) -> str:
+    """Return what a body of this Content-Type is split into if it can be.
+
+    ``json`` or ``sse``; ``chunks``, which only a large body has, for any other.
+    """
+    if media_type is None:
+        return "chunks"
+    if is_json(media_type):
         return "json"
-    return "sse" if is_event_stream(header) else "none"
+    return "sse" if is_event_stream(media_type) else "chunks"
 
 
 def fast_members(prefix: str, body: bytes, depth: int) -> Members | None:

@@ -18,6 +18,8 @@ from auditlog.core.errors import MalformedError
 
 __all__ = [
     "BINARY",
+    "EMPTY_LINES",
+    "FRAME_HEAD",
     "MAX_PIECES",
     "TEXT",
     "Message",
@@ -32,8 +34,10 @@ MAX_PIECES = 1 << 16
 """Blocks of a body or messages of a direction; with more of them there are none."""
 TEXT, BINARY = 1, 2
 _HEAD = struct.Struct(">IBI")
-# A line ends with CRLF, LF or CR, and a block with an empty line (WHATWG HTML §9.2.5).
-_EMPTY_LINES = (b"\n", b"\r\n", b"\r")
+FRAME_HEAD = _HEAD.size
+"""Bytes before the payload of a frame."""
+EMPTY_LINES = (b"\n", b"\r\n", b"\r")
+"""What ends a block; a line ends with CRLF, LF or CR (WHATWG HTML §9.2.5)."""
 
 
 class Message(NamedTuple):
@@ -69,7 +73,7 @@ def blocks(body: bytes) -> list[bytes]:
     start = end = 0
     for line in body.splitlines(keepends=True):
         end += len(line)
-        if line in _EMPTY_LINES:
+        if line in EMPTY_LINES:
             found.append(body[start:end])
             start = end
     return [*found, body[start:]] if start < len(body) else found
@@ -93,9 +97,9 @@ def messages(raw: bytes, *, cut: bool = False) -> list[Message]:
     """
     found: list[Message] = []
     at, last = 0, -1
-    while at + _HEAD.size <= len(raw):
+    while at + FRAME_HEAD <= len(raw):
         order, kind, size = _HEAD.unpack_from(raw, at)
-        start = at + _HEAD.size
+        start = at + FRAME_HEAD
         if start + size > len(raw):
             break
         if kind not in (TEXT, BINARY) or order <= last:
