@@ -5,7 +5,8 @@ import threading
 
 import msgspec
 
-from auditlog.capture.large import Large, Spills
+from auditlog.capture.kept import Spills
+from auditlog.capture.large import Large
 from auditlog.capture.splitting import open_body, split_of
 from auditlog.core.commitment import MAX_BODY
 

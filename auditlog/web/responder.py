@@ -11,7 +11,7 @@ from sys import modules
 import msgspec
 
 from auditlog.capture.exchange import Body, Exchange
-from auditlog.capture.large import Spills
+from auditlog.capture.kept import Spills
 from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError
