@@ -27,6 +27,8 @@ __all__ = ["REQUEST_FIRSTS", "Large", "Place"]
 
 REQUEST_FIRSTS = (2, 3)
 """Where pieces of a request begin: after both raw bodies, or a decoded response too."""
+_SESSION_FIRSTS = (2,)
+"""Nothing is decoded in a session."""
 _MAX_PENDING = 8 << 20
 """Bytes that wait in memory until the place of their leaves is known."""
 
@@ -47,14 +49,15 @@ class Large:
         held: its first bytes, which stay in memory; of frames, whole ones.
         split: what it is to be split into if it can be: ``sse`` or ``ws``; all else is
             split into chunks.
+        frames: how many of them are held, if it is frames.
         keep: how many of the following bytes are kept.
         spills: where these go; without it they are not kept.
         place: where the leaves of its pieces begin; None for a request.
     """
 
     __slots__ = (
-        *("_held", "_kept", "_pending", "_pieces", "_place", "_raw", "_secret"),
-        *("_side", "_size", "_splits"),
+        *("_frames", "_held", "_kept", "_pending", "_pieces", "_place", "_raw"),
+        *("_secret", "_side", "_size", "_splits"),
     )
 
     def __init__(
@@ -64,6 +67,7 @@ class Large:
         held: bytes,
         *,
         split: str,
+        frames: int,
         keep: int,
         spills: Spills | None,
         place: Place | None,
@@ -72,6 +76,7 @@ class Large:
         self._side = side = ("request", "response")[leaf]
         self._held = held
         self._size = len(held)
+        self._frames = frames
         self._raw = leaf_hasher(leaf_salt(secret, leaf), side)
         self._raw.update(held)
         # It is not known before the end which one it will be.
@@ -84,7 +89,7 @@ class Large:
         self._pending = None if again else bytearray()
         self._pieces: dict[str, PieceHashes] = {}
         if place is None:
-            self._start(REQUEST_FIRSTS)
+            self._start(_SESSION_FIRSTS if split == "ws" else REQUEST_FIRSTS)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
@@ -114,9 +119,12 @@ class Large:
     def _hashing(self, split: str, firsts: tuple[int, ...]) -> PieceHashes:
         """Return what hashes the bytes that follow the held ones."""
         # Whole pieces that are held can be hashed at the end, off the event loop.
-        found, end = whole(split, self._held)
+        number, end = self._frames, len(self._held)
+        if split != "ws":
+            found, end = whole(split, self._held)
+            number = len(found)
         cutter = CUTTERS[split]()
-        hashes = PieceHashes(self._secret, self._side, firsts, cutter, len(found))
+        hashes = PieceHashes(self._secret, self._side, firsts, cutter, number)
         hashes.update(self._held[end:])
         return hashes
 
