@@ -23,7 +23,6 @@ from auditlog.core.receipt import (
     format_receipt,
 )
 from auditlog.core.record import format_id, parse_entry, parse_id
-from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
     TILE_WIDTH,
     Tile,
@@ -42,6 +41,7 @@ from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
+from auditlog.storage.sealing import unseal
 
 __all__ = ["LEVELS", "DecisionView", "Reader"]
 
