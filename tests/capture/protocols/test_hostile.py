@@ -17,7 +17,7 @@ from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.reading import ModelProtocol, Traffic
 from tests.capture.protocols.openai_traffic import answer, events
 
-SMALL, TIMES = 1 << 15, 16
+SMALL, TIMES = 1 << 14, 16
 PROTOCOLS: list[ModelProtocol] = [ChatCompletions(), Responses(), Embeddings()]
 HEAD = b'data: {"id":"a","choices":['
 TAIL = b"]}\n\n"
@@ -99,5 +99,5 @@ def test_a_stream_fed_byte_by_byte_takes_time_by_its_length() -> None:
         for _ in range(length):
             parser.feed(b"x")
 
-    allowed = 4 * TIMES * max(cpu(lambda: feed(SMALL // 8)), 0.001)
-    assert cpu(lambda: feed(SMALL // 8 * TIMES)) < allowed
+    allowed = 4 * TIMES * max(cpu(lambda: feed(SMALL // 4)), 0.001)
+    assert cpu(lambda: feed(SMALL // 4 * TIMES)) < allowed
