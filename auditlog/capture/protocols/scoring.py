@@ -13,7 +13,20 @@ import msgspec
 from auditlog.capture.reading import Completeness, Traffic
 from auditlog.core.commitment import is_json
 
-__all__ = ["Members", "count", "ending", "is_readable", "members", "named", "text"]
+__all__ = [
+    "FAILED",
+    "Members",
+    "body_of",
+    "count",
+    "ending",
+    "is_readable",
+    "members",
+    "named",
+    "text",
+]
+
+FAILED = 400
+"""Least status of an answer that is an error, whatever its body says."""
 
 Members = Mapping[str, msgspec.Raw]
 """Members of a JSON object by name, each as it was sent; the last of equal names."""
@@ -67,18 +80,29 @@ def is_readable(traffic: Traffic, *others: str) -> bool:
     What has an error status or no media type is always worth a try.
     """
     said = traffic.response_type
-    if said is None or (traffic.status or 0) >= 400:
+    if said is None or (traffic.status or 0) >= FAILED:
         return True
     return is_json(said) or said.partition(";")[0].strip(" \t").lower() in others
 
 
-def ending(traffic: Traffic, answer: Members | None) -> Completeness:
-    """Return how an answer of one JSON object ended."""
-    if (traffic.status or 0) >= 400 or (answer is not None and "error" in answer):
+def body_of(traffic: Traffic) -> bytes:
+    """Return the response as far as it is there without a gap."""
+    return traffic.response if traffic.capped else traffic.response + traffic.tail
+
+
+def ending(traffic: Traffic, *, whole: bool, failed: bool = False) -> Completeness:
+    """Return how an answer of one JSON value ended.
+
+    Args:
+        traffic: the exchange.
+        whole: whether `body_of` it is such a value.
+        failed: whether that value says that it is an error.
+    """
+    if failed or (traffic.status or 0) >= FAILED:
         return "error_frame"
     # Of a capped one nobody can say more than that its end is there.
-    whole = traffic.capped and traffic.tail.rstrip().endswith(b"}")
-    return "complete" if whole or answer is not None else "no_terminator"
+    closed = traffic.capped and traffic.tail.rstrip().endswith((b"}", b"]"))
+    return "complete" if whole or closed else "no_terminator"
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T | None:

@@ -8,7 +8,14 @@ Nobody has specified this, so only what is whole and fits on both sides is read,
 nothing that is read says anything but ``complete``: how the call ended is left to HTTP.
 """
 
-from auditlog.capture.protocols.scoring import Members, count, members, named, text
+from auditlog.capture.protocols.scoring import (
+    Members,
+    body_of,
+    count,
+    members,
+    named,
+    text,
+)
 from auditlog.capture.reading import Reading, Traffic
 from auditlog.core.commitment import is_json
 
@@ -18,8 +25,8 @@ _ASKS = ("instances", "features", "inputs", "data")
 _QUOTED = tuple(b'"%b"' % name.encode() for name in _ASKS)
 _SCORES = ("score", "scores", "probability", "probabilities", "proba")
 _HINTS = (b'"prediction', b'"label"')
-_MAX_HINT = 1 << 20
-"""Larger answers are looked at only if a hint is among their first bytes."""
+_MAX_HINT = 4096
+"""Where a hint has to stand, from the beginning."""
 
 
 class SklearnJson:
@@ -39,7 +46,7 @@ class SklearnJson:
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return how many inputs were scored; None if the two sides do not fit."""
-        request, answer = members(traffic.request), members(traffic.response)
+        request, answer = members(traffic.request), members(body_of(traffic))
         if not self.claims(traffic) or request is None or answer is None:
             return None
         asked = [name for name in _ASKS if name in request]
