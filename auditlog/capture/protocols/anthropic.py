@@ -18,7 +18,7 @@ from auditlog.capture.protocols.anthropic_message import (
 )
 from auditlog.capture.protocols.openai_answer import read_body
 from auditlog.capture.protocols.openai_request import Request, begin
-from auditlog.capture.protocols.scoring import FAILED, ending
+from auditlog.capture.protocols.scoring import ending, has_failed
 from auditlog.capture.protocols.values import Shape, short_text
 from auditlog.capture.reading import Reading, Traffic
 
@@ -56,7 +56,7 @@ class AnthropicMessages:
         message = _streamed(traffic) if streamed else _whole(traffic)
         if message is None:
             return None
-        if (traffic.status or 0) >= FAILED:
+        if has_failed(traffic):
             message.fail(None)
         reading = _begin(self.name, traffic)
         reading.streamed = streamed
@@ -79,24 +79,29 @@ def _begin(protocol: str, traffic: Traffic) -> Reading:
 
 
 def _whole(traffic: Traffic) -> MessageDraft | None:
-    draft = MessageDraft()
     message = read_body(MESSAGE, traffic)
-    failed = (traffic.status or 0) >= FAILED
     if message is None:
-        # What begins like an object, or not at all, was to be one.
-        if not failed and traffic.response.lstrip()[:1] not in {b"", b"{"}:
-            return None
-        if ending(traffic, whole=False) == "complete":
-            draft.end()
-        draft.left_out = bool(traffic.response)
-    elif message.error is not None:
+        return _cut(traffic)
+    draft = MessageDraft()
+    if message.error is not None:
         draft.fail(message.error)
     elif message.type == "message":
         draft.begin(message)
         draft.use(message.usage)
         draft.end()
-    elif not failed:
+    elif not has_failed(traffic):
         return None
+    return draft
+
+
+def _cut(traffic: Traffic) -> MessageDraft | None:
+    # What begins like an object, or not at all, was to be one; a page of HTML was not.
+    if not has_failed(traffic) and traffic.response.lstrip()[:1] not in {b"", b"{"}:
+        return None
+    draft = MessageDraft()
+    draft.left_out = bool(traffic.response)
+    if ending(traffic, whole=False) == "complete":
+        draft.end()
     return draft
 
 

@@ -16,10 +16,10 @@ from auditlog.capture.protocols.ollama_answer import LINE, AnswerDraft, Line, us
 from auditlog.capture.protocols.openai_answer import read_body
 from auditlog.capture.protocols.openai_request import Request, begin
 from auditlog.capture.protocols.scoring import (
-    FAILED,
     body_of,
     count,
     ending,
+    has_failed,
     members,
 )
 from auditlog.capture.protocols.values import Shape, code_of, short_text
@@ -123,7 +123,7 @@ def _read(traffic: Traffic, reading: Reading) -> Reading | None:
         draft.take(whole)
     if traffic.capped and not reading.streamed and _DONE.search(traffic.tail):
         draft.completeness = "complete"
-    failed = (traffic.status or 0) >= FAILED
+    failed = has_failed(traffic)
     if not (failed or _is_known(draft, traffic)):
         return None
     reading.completeness = "error_frame" if failed else draft.completeness
