@@ -531,6 +531,7 @@ def test_a_deployment_in_the_path_stands_for_the_model() -> None:
         ({"stop": ["x", 7, "y" * 999]}, {"gen_ai.request.stop_sequences": ["x"]}),
         ({"stop": None}, {}),
         ({"seed": 2**60}, {"gen_ai.request.seed": str(2**60)}),
+        ({"seed": 10**300, "n": 2}, {"gen_ai.request.choice.count": 2}),
         ({"temperature": "hot", "top_k": -1}, {"gen_ai.request.top_k": -1}),
         ({"max_tokens": 5}, {"gen_ai.request.max_tokens": 5}),
         ({"service_tier": "flex"}, {"openai.request.service_tier": "flex"}),
