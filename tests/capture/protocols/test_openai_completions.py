@@ -320,11 +320,12 @@ def test_a_chunk_that_cannot_be_read_is_left_out_and_said_to_be() -> None:
 def test_fields_of_odd_types_are_left_out_and_the_rest_is_read() -> None:
     odd = chunk(
         {"index": "0", "delta": {"content": "a", "role": 7, "refusal": []}},
+        {"index": 1, "delta": {"content": {"text": "b"}}},
         id=7,
         usage={"prompt_tokens": "many", "completion_tokens": 3.0},
     )
     reading = reading_of(stream(odd))
-    assert only(reading) == Answer(text="a")
+    assert reading.answers == [Answer(text="a"), Answer(index=1)]
     assert reading.usage == {"gen_ai.usage.output_tokens": 3}
     assert reading.response_id is None
 

@@ -222,6 +222,17 @@ def test_a_transcript_of_speech_is_text() -> None:
     assert reading_of(stream(*BEGUN, audio)).answers == [Answer(text="Hello")]
 
 
+def test_deltas_and_items_of_odd_types_are_left_out() -> None:
+    odd = [
+        part("output_text", 1, "a"),
+        part("output_text", 1, "?") | {"delta": {"text": "x"}},
+        item("done", 2, name=7, call_id=[], arguments={}),
+        part("output_text", 1, "b") | {"output_index": "1"},
+    ]
+    answers = reading_of(stream(*BEGUN, *odd)).answers
+    assert answers == [Answer(text="ab", tool_calls=[ToolCall(id="fc_1")])]
+
+
 ERROR = {"code": "server_error", "message": "dear Ms. Doe"}
 
 
