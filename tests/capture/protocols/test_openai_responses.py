@@ -284,6 +284,22 @@ def test_a_response_that_is_not_done_has_no_end(
     assert reading.completeness == completeness
 
 
+def test_an_event_named_error_need_not_be_json() -> None:
+    end = b"event: error\ndata: out of memory\n\n"
+    reading = reading_of(stream(*BEGUN, *TOLD, end=end))
+    assert (reading.completeness, reading.error_type) == ("error_frame", None)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"id": 5, "no', b'{"error":"no such form"}'])
+def test_responses_to_a_survey_are_left_alone(body: bytes) -> None:
+    for traffic in (
+        answer(body, "/surveys/7/responses", request={"answers": [1, 2]}),
+        events(b"", "/surveys/7/responses", {"answers": [1, 2]}),
+    ):
+        assert PROTOCOL.claims(traffic)
+        assert read(PROTOCOL, traffic) is None
+
+
 def test_a_response_that_failed_is_an_error() -> None:
     failed = response("failed", error=ERROR, output=[])
     reading = reading_of(answer(failed, PATH, request=REQUEST))
