@@ -1323,7 +1323,14 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: shown(make_decision(data=block(depth=0)), "request"),
         MalformedError,
-        "expected no split into members at depth 0, got json",
+        "expected no members at depth 0, got json",
+    ),
+    (
+        lambda: shown(
+            make_decision(data=block(depth=0), split={"request": "ws"}), "request"
+        ),
+        MalformedError,
+        "expected no members at depth 0, got ws",
     ),
     (
         lambda: shown(make_decision(data=side(LONG, "lost")), "request"),
@@ -1414,6 +1421,14 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: shown(make_decision(split={"request": "sse"}), "request/age"),
         VerificationError,
         "expected no 'request/age' of a request split as sse, got 2 bytes",
+    ),
+    (
+        lambda: shown(
+            make_decision(leaves=[("request#1", b"")], split={"request": "sse"}),
+            "request#1",
+        ),
+        VerificationError,
+        "expected pieces of the request at the places that their numbers give them",
     ),
     (
         lambda: shown(

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from auditlog.capture.body import Body
 from auditlog.capture.decoding import decode
-from auditlog.core.commitment import MAX_BODY, chunks, commit, is_json, members
+from auditlog.core.commitment import MAX_BODY, chunks, commit
 from auditlog.core.errors import MalformedError
 from auditlog.core.opening import content_of
+from auditlog.core.pieces import BINARY, TEXT, frame, split_body
 from auditlog.core.record import Entry, format_entry, parse_entry
 from auditlog.log.content import Content, pack, unpack, verify_content
 from auditlog.log.description import Describer
@@ -61,9 +62,9 @@ def by_definition(
             leaves.append((f"{side}:decoded", decoded))
     for side, (raw, decoded, media_type) in sides:
         body = raw if decoded is None else decoded
-        json = media_type is not None and is_json(media_type)
-        found = members(side, body, depth) if json else None
-        splits.append("none" if found is None else "json")
+        split = SPLITS.get(media_type)
+        found = split_body(split, side, body, depth) if split and depth else None
+        splits.append("none" if found is None or split is None else split)
         if found is None and len(raw) > MAX_BODY:
             found, splits[-1] = chunks(side, raw), "chunks"
         leaves += found or []
@@ -78,6 +79,15 @@ def holds(entry: Entry, content: Content) -> list[str]:
     return [leaf.path for leaf in verify_content(entry, again)]
 
 
+FRAMED = "frames"
+"""Stands for the media type of a session's messages, which have none."""
+SPLITS: dict[str | None, str] = {
+    "application/json": "json",
+    "text/event-stream": "sse",
+    FRAMED: "ws",
+}
+STREAM = b": hi\n\ndata: 1\r\n\r\ndata: \xc3"
+SESSION = [frame(0, TEXT, b"hello"), frame(3, BINARY, b""), frame(4, TEXT, b"bye")]
 BODIES = [
     (JSON, None, "application/json"),
     (JSON, None, "text/plain"),
@@ -86,6 +96,12 @@ BODIES = [
     (gzip.compress(b"text"), b"text", "text/plain"),
     (LARGE, None, "image/png"),
     (b'"' + b"a" * MIB + b'"', None, "application/json"),
+    (STREAM, None, "text/event-stream"),
+    (gzip.compress(STREAM), STREAM, "text/event-stream"),
+    (b"", None, "text/event-stream"),
+    (b"\xff\n\n", None, "text/event-stream"),
+    (b"".join(SESSION), None, FRAMED),
+    (b"", None, FRAMED),
 ]
 NUMBERS = range(len(BODIES))
 
@@ -101,6 +117,8 @@ def test_an_entry_commits_to_what_the_definition_says(
     for leaf, (raw, decoded, media_type) in enumerate(bodies):
         coding = None if decoded is None else "gzip"
         known: dict[str, Any] = {"media_type": media_type, "coding": coding}
+        if media_type == FRAMED:
+            known |= {"media_type": None, "framed": True}
         if fed:
             known |= {"before": fed[0], "depth": depth}
         fed.append(body_of(leaf, raw, **known))
