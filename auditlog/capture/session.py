@@ -225,7 +225,8 @@ def _outcome_of_close(close: _Close, *, accepted: bool) -> Outcome:
 
 
 def _close(by: Literal["application", "client"], message: Message, code: int) -> _Close:
-    given = message.get("code", code)
+    given = message.get("code")
+    given = code if given is None else given
     known = int(given) if isinstance(given, int) and given in _CODES else None
     reason = message.get("reason")
     if isinstance(reason, str):
