@@ -29,7 +29,8 @@ async def chat(socket: WebSocket) -> None:
 added = FastAPI(openapi_url=None)
 added.include_router(plain.router)
 added.add_middleware(auditlog.AuditMiddleware, exclude=["/score/*"])
-wrapped = GZipMiddleware(auditlog.AuditMiddleware(plain, methods=["GET"], websocket="off"))
+options = {"methods": ["GET"], "websocket": "off"}
+wrapped = GZipMiddleware(auditlog.AuditMiddleware(plain, **options))
 off = auditlog.AuditMiddleware(plain, enabled=False)
 class Holder:
     app = off

@@ -114,8 +114,10 @@ class _Gate(msgspec.Struct, eq=False):
     """Taken from the server and not passed yet."""
     is_next: bool = False
     """Whether the decision of the kept message is open."""
-    before: Waiter | Exception | None = None
-    """Whether the decision before it is accepted, where somebody waits for that."""
+    before: Opened | None = None
+    """The decision before it, while it is not known whether it is accepted."""
+    accepted: Waiter | Exception | None = None
+    """Whether it is, where somebody waits for that."""
 
     async def receive(self) -> Message:
         """Return the next message for the application."""
@@ -145,7 +147,8 @@ class _Gate(msgspec.Struct, eq=False):
         runtime = rules.process.runtime or await rules.process.obtain()
         # In one step from here on: what the application sends belongs to one of both.
         if rules.sync:
-            self.before = before.finish_awaited("completed")
+            self.before = before
+            self.accepted = before.finish_awaited("completed")
         before.finish("completed")
         opened = None if runtime is None else self._opened(runtime, facts)
         if opened is not None:
@@ -170,11 +173,13 @@ class _Gate(msgspec.Struct, eq=False):
 
     async def _is_before_lost(self) -> bool:
         """Wait for the decision before, under ``sync``; return whether it is lost."""
-        error = self.before
+        error = self.accepted
         if isinstance(error, Future):
             # Shielded, for who gives up may ask again.
             error = await shield(error)
-        self.before = None
+        if error is not None and self.before is not None:
+            self.before.lament(error)
+        self.before = self.accepted = None
         return error is not None
 
     async def _cut(self) -> Message:
