@@ -5,7 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
@@ -714,7 +714,7 @@ def test_a_handler_that_stops_waiting_loses_no_message() -> None:
 
     async def handler(receive: Receive, send: Send) -> None:
         got.append(await receive())
-        waiting = asyncio.create_task(receive())  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(receive())
         await _until(lambda: runtime.waiting)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -754,9 +754,11 @@ def test_under_closed_no_session_begins_that_cannot_be_recorded(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         pytest.fail("the application was called")
 
-    extensions = {"websocket.http.response": {}} if extension else {}
+    named = ["websocket.http.response"] if extension else []
     server = session(
-        audited(app, runtime, on_failure="closed"), client(), extensions=extensions
+        audited(app, runtime, on_failure="closed"),
+        client(),
+        extensions={name: {} for name in named},
     )
     if extension:
         assert server.sent[0]["status"] == 503
@@ -1007,7 +1009,7 @@ def test_an_outer_one_that_is_off_leaves_it_to_the_inner_one(
 
 @pytest.mark.parametrize("websocket", ["session", "message"])
 def test_with_starlettes_test_client_and_other_middleware(
-    runtime: FakeRuntime, websocket: str
+    runtime: FakeRuntime, websocket: Literal["session", "message"]
 ) -> None:
     async def pass_on(request: Any, call_next: Any) -> Any:
         return await call_next(request)
