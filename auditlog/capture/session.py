@@ -152,9 +152,9 @@ class SessionTap(msgspec.Struct, eq=False):
             ending: what to say if nobody has closed the session.
         """
         exchange, self._exchange = self._exchange, None
+        assert exchange is not None
         outcome = self._outcome(ending)
-        if exchange is not None:
-            self._settle(exchange, outcome)
+        self._settle(exchange, outcome)
         return outcome
 
     def _outcome(self, ending: Ending) -> Outcome:

@@ -35,7 +35,7 @@ from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.opening import content_of
 from auditlog.core.pieces import split_body
 from auditlog.core.record import Entry
-from auditlog.core.sealing import padme_length
+from auditlog.storage.sealing import padme_length
 
 __all__ = [
     "WORTH_COMPRESSING",

@@ -312,6 +312,8 @@ def open_exchange(
         request=request,
         response=response,
         sequence=call.runtime.open(id_, call.now),
+        # Those that there are read requests, and not messages.
+        protocols=None if request.framed else call.rules.protocols,
     )
     if trace is not None:
         exchange.context["trace"] = trace

@@ -6,6 +6,7 @@ import traceback
 import msgspec
 
 from auditlog.capture.large import Spills
+from auditlog.capture.protocols.registry import Protocols
 from auditlog.core.errors import AuditLogError
 from auditlog.web.asgi import App
 from auditlog.web.models import ModelSources
@@ -51,6 +52,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Name the model of a request that ends and did not name it."""
     header: bytes
     """Name of the response header with the id; empty sends none."""
+    protocols: Protocols
+    """Read what traffic says."""
     limit: int
     """Bytes of each body that are kept."""
     depth: int
