@@ -77,12 +77,7 @@ def _openai_answer() -> bytes:
 def _openai_responses() -> bytes:
     of = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     deltas = [
-        {
-            "type": "response.output_text.delta",
-            "sequence_number": at,
-            **of,
-            "delta": one,
-        }
+        {"type": "response.output_text.delta", "sequence_number": at, **of, "delta": one}
         for at, one in enumerate(_words())
     ]
     usage = {"input_tokens": 210, "output_tokens": EVENTS, "total_tokens": 710}
