@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auditlog.log.decision import Decision, current, get_decision
+    from auditlog.log.direct import decision, record
     from auditlog.web.install import install
     from auditlog.web.middleware import AuditMiddleware
 
@@ -16,8 +17,10 @@ __all__ = [
     "Decision",
     "__version__",
     "current",
+    "decision",
     "get_decision",
     "install",
+    "record",
 ]
 
 __version__ = "0.1.0"
@@ -26,8 +29,10 @@ _HOMES = {
     "AuditMiddleware": "auditlog.web.middleware",
     "Decision": "auditlog.log.decision",
     "current": "auditlog.log.decision",
+    "decision": "auditlog.log.direct",
     "get_decision": "auditlog.log.decision",
     "install": "auditlog.web.install",
+    "record": "auditlog.log.direct",
 }
 
 

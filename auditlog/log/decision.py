@@ -398,20 +398,23 @@ _CURRENT: ContextVar[Decision | None] = ContextVar("auditlog.decision", default=
 
 
 def current() -> Decision:
-    """Return the decision of the request that is being answered.
+    """Return the decision that is being made: of a request, or of a block.
 
-    Works in ``async def`` and ``def`` handlers, in dependencies and behind any other
-    middleware. In a thread that you start yourself, pass the decision on. Of a request
-    that is not captured it gives one that is not `recorded`.
+    Works in ``async def`` and ``def`` handlers, in dependencies, behind any other
+    middleware, and in the innermost block of `auditlog.decision`. In a thread that you
+    start yourself, pass the decision on. Of a request that is not captured it gives one
+    that is not `recorded`.
 
     Raises:
-        AuditLogError: called outside a request that passed `AuditMiddleware`.
+        AuditLogError: called outside a request that passed `AuditMiddleware`, and
+            outside a block of `auditlog.decision`.
     """
     decision = _CURRENT.get()
     if decision is None:
         raise AuditLogError(
-            "expected to be inside a request that passed AuditMiddleware, but there is "
-            "none here: is the middleware installed?"
+            "expected to be inside a request that passed AuditMiddleware, or inside a "
+            "block of auditlog.decision, but there is none here: is the middleware "
+            "installed?"
         )
     return decision
 
