@@ -20,13 +20,15 @@ be shown without the others (``auditlog/docs/formats.md``). Kinds are closed lis
 nothing from traffic, from a person or from an exception stands in clear.
 """
 
+from collections.abc import Mapping
+from decimal import Decimal
 from hashlib import sha256
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from auditlog.core.errors import ConfigurationError
-from auditlog.core.record import Entry, format_id
+from auditlog.core.record import Entry, format_id, parse_id
 from auditlog.log.identity import new_id
-from auditlog.log.said import Facts
+from auditlog.log.said import NOTHING, Facts, annotations, result, words
 
 __all__ = [
     "AMENDMENT",
@@ -35,6 +37,7 @@ __all__ = [
     "AmendmentKind",
     "aftermath_entry",
     "aftermath_id",
+    "amendment",
     "check_kind",
 ]
 
@@ -66,6 +69,7 @@ AmendmentKind = Literal[
 AMENDMENT = "auditlog.amendment.v1"
 _ENTROPY_BYTES = 10
 _TIME_BYTES = 6
+_WORDS, _REASON = 1024, 1 << 14
 
 
 class Amendment(NamedTuple):
@@ -76,6 +80,31 @@ class Amendment(NamedTuple):
     kind: AmendmentKind
     facts: Facts
     """Who, why and what, by ``context/`` leaf."""
+
+
+def amendment(
+    decision: str,
+    kind: str,
+    *,
+    by: str | None = None,
+    reason: str | None = None,
+    label: str | int | bool | None = None,
+    score: float | Decimal | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Amendment:
+    """Return an amendment; the arguments are those of `auditlog.amend`.
+
+    Raises:
+        MalformedError: `decision` is no id.
+        ConfigurationError: another argument is not as described.
+    """
+    facts = NOTHING.plus("outcome", {"result": result(label, score)})
+    if by is not None:
+        facts = facts.plus("user", {"by": words("who amends", by, _WORDS)})
+    if reason is not None:
+        facts = facts.plus("reason", {"text": words("a reason", reason, _REASON)})
+    facts = facts.plus("annotations", annotations(attributes or {}))
+    return Amendment(parse_id(decision), check_kind(kind), facts)
 
 
 def check_kind(kind: str) -> AmendmentKind:

@@ -16,17 +16,24 @@ closed when the interpreter ends; a process that ends otherwise is admitted by t
 start.
 """
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
 from auditlog.config import load_config
 from auditlog.core.errors import ConfigurationError
+from auditlog.core.record import format_id
+from auditlog.log.amendment import AmendmentKind, amendment
 from auditlog.log.block import DecisionBlock
 from auditlog.log.decision import NIL
+from auditlog.log.ending import stop_at_exit
 from auditlog.log.operation import About, Operation, check_operation
+from auditlog.log.recording import recording_for
 from auditlog.log.values import ABSENT
 from auditlog.models.identity import Model
+from auditlog.options import Options
 
-__all__ = ["Outcome", "decision", "record"]
+__all__ = ["Outcome", "amend", "decision", "record"]
 
 Outcome = Literal["completed", "error", "incomplete", "interrupted", "rejected"]
 """How work ended that is told afterwards: well; by an exception; half-way; by the end
@@ -117,6 +124,61 @@ def record(
     block.begin()
     block.end(outcome)
     return block.operation.id
+
+
+def amend(
+    decision: str,
+    kind: AmendmentKind,
+    *,
+    by: str | None = None,
+    reason: str | None = None,
+    label: str | int | bool | None = None,
+    score: float | Decimal | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    **options: Unpack[Options],
+) -> str:
+    """Say later what became known of a decision; return the id of the new entry.
+
+    The decision stays as it is: an amendment is an entry of its own that names it, from
+    any process that can write to the log, as often as there is something to say. Who,
+    why and what are sealed in leaves of their own, so that one can be shown without the
+    others. It is durable when this returns.
+
+    Args:
+        decision: the decision's id.
+        kind: ``appeal``, ``correction``, ``explanation``, ``human_review``,
+            ``incident``, ``outcome`` (what turned out to be true), ``override`` or
+            ``withdrawal``; it stands in clear.
+        by: who says so, or who contests, 1 to 1,024 characters.
+        reason: why, 1 to 16,384 characters.
+        label: what holds now, or what turned out to be true; as `Decision.set_result`.
+        score: likewise.
+        attributes: anything else, as `Decision.annotate`.
+        options: of the log, by name.
+
+    Raises:
+        MalformedError: `decision` is no id.
+        NotFoundError: the log has no such decision.
+        ConfigurationError: another argument is not as described, or the log cannot be
+            used.
+        StorageError: it is unknown whether it was recorded, whatever `on_failure` says:
+            nobody's answer waits for it.
+    """
+    said = amendment(
+        decision,
+        kind,
+        by=by,
+        reason=reason,
+        label=label,
+        score=score,
+        attributes=attributes,
+    )
+    config = load_config(options)
+    if not config.enabled:
+        return format_id(NIL)
+    runtime = recording_for(config)
+    stop_at_exit()
+    return format_id(runtime.append(said))
 
 
 _SAID = ("input_type", "user", "session", "annotations", "caused_by")
