@@ -75,7 +75,7 @@ def decision(
     made = Operation(NIL)
     if input is not ABSENT:
         made.set_input(input, media_type=said["input_type"])
-    _say(made, model or config.model, subject, said)
+    _say(made, config.model if model is None else model, subject, said)
     return DecisionBlock(check_operation(operation), made, config, wait=wait)
 
 
