@@ -66,7 +66,8 @@ def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes
 
 def _check_decision(log: LogDirectory, id_: bytes) -> None:
     name = format_id(id_)
-    row = Reader(log).decision(name).row
+    # One that was only opened, or accepted, is on its way from some process.
+    row = log.store.by_id(id_) or Reader(log).decision(name).row
     if row is not None and row.type != DECISION:
         raise ConfigurationError(
             f"expected the id of a decision to amend, but {name} is of {row.type}"

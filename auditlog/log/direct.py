@@ -25,7 +25,7 @@ from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.amendment import AmendmentKind, amendment
 from auditlog.log.block import DecisionBlock
-from auditlog.log.decision import NIL
+from auditlog.log.decision import NIL, Decision
 from auditlog.log.ending import stop_at_exit
 from auditlog.log.operation import About, Operation, check_operation
 from auditlog.log.recording import recording_for
@@ -175,7 +175,7 @@ def amend(
     )
     config = load_config(options)
     if not config.enabled:
-        return format_id(NIL)
+        return Decision(NIL).id
     runtime = recording_for(config)
     stop_at_exit()
     return format_id(runtime.append(said))
