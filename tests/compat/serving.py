@@ -1,0 +1,182 @@
+"""A server as its page says to write and start it, and what auditlog says afterwards."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from tests.command import auditlog
+from tests.e2e.processes import free_port, wait_until
+
+__all__ = ["Answer", "Served", "lines_of", "proved", "serve"]
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "auditlog" / "docs" / "compatibility.md"
+ORIGIN = "log.example/compat"
+SECONDS = 120
+"""For a start, on a machine that others use, of modules that nothing has compiled."""
+
+
+class Lines(NamedTuple):
+    """What the page tells a user to write, on a port that is free here."""
+
+    files: dict[str, str]
+    """Contents by name."""
+    command: str
+    """Starts the server."""
+    port: int
+
+
+def lines_of(section: str) -> Lines:
+    """Return the files and the command of a section of the page."""
+    port = free_port()
+    text = PAGE.read_text("utf-8").partition(f"\n## {section}\n")[2].split("\n## ")[0]
+    text = re.sub(r"(port[ =])\d+", rf"\g<1>{port}", text)
+    python = r"^```python\n# (\S+)\n(.*?)^```$"
+    files = dict(re.findall(python, text, re.DOTALL | re.MULTILINE))
+    (command,) = re.findall(r"^```sh\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
+    return Lines(files, command, port)
+
+
+class Answer(NamedTuple):
+    """What a client sent and got."""
+
+    status: int
+    id: str
+    """The decision's, as the answer's header has it."""
+    sent: bytes
+    got: bytes
+
+    def json(self) -> Any:
+        """Return what the answer says."""
+        return json.loads(self.got)
+
+
+class Served(NamedTuple):
+    """A server that answers."""
+
+    client: httpx.Client
+    log: Path
+
+    def ask(self, path: str, **request: Any) -> Answer:
+        """Post, and return the answer once all of it is there."""
+        with self.client.stream("POST", path, **request) as response:
+            got = b"".join(response.iter_raw())
+            sent = response.request.read()
+            id_ = response.headers.get("decision-id", "")
+        return Answer(response.status_code, id_, sent, got)
+
+
+@contextmanager
+def serve(
+    lines: Lines,
+    environment: Path,
+    directory: Path,
+    ready: str,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Served]:
+    """Start a server by the lines of the page, and stop it as an operator would.
+
+    Args:
+        lines: from the page.
+        environment: where the server is installed.
+        directory: where its files are written, and where it runs.
+        ready: a path that is answered by 200 once the server can be asked.
+        env: further variables.
+    """
+    for name, text in lines.files.items():
+        (directory / name).write_text(text, "utf-8")
+    url, output = f"http://127.0.0.1:{lines.port}", directory / "output.txt"
+    client = httpx.Client(
+        base_url=url,
+        trust_env=False,
+        timeout=SECONDS,
+        headers={"accept-encoding": "identity"},
+    )
+    variables = _variables(environment, directory, env or {})
+    with client, output.open("wb") as file:
+        process = subprocess.Popen(
+            ["bash", "-euc", lines.command],
+            cwd=directory,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: _answers(process, client, ready, output), SECONDS, ready)
+            yield Served(client, directory / "audit")
+            # All of them, as a terminal does it; and a shell passes nothing on.
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _variables(
+    environment: Path, directory: Path, more: Mapping[str, str]
+) -> dict[str, str]:
+    known = {k: v for k, v in os.environ.items() if not k.startswith("AUDITLOG_")}
+    return {
+        **known,
+        "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(directory),
+        "AUDITLOG_DIR": str(directory / "audit"),
+        "AUDITLOG_ORIGIN": ORIGIN,
+        **more,
+    }
+
+
+def _answers(
+    process: "subprocess.Popen[bytes]", client: httpx.Client, ready: str, output: Path
+) -> bool:
+    assert process.poll() is None, output.read_text()[-4000:]
+    with suppress(httpx.TransportError):
+        return client.get(ready).status_code == httpx.codes.OK
+    return False
+
+
+def proved(log: Path, answers: list[Answer]) -> list[dict[str, Any]]:
+    """Return the decisions behind answers, newest last; the server has stopped.
+
+    Of each, request and response are what the client sent and got, and a receipt with
+    the response verifies. There are no others, and no number is missing.
+    """
+    decisions = [_proved(log, answer) for answer in answers]
+    found = auditlog("find", "--dir", log, "--json").document()["decisions"]
+    assert [one["id"] for one in reversed(found)] == [one["id"] for one in decisions]
+    check = auditlog("check", "--dir", log, "--json")
+    report = check.document()
+    assert check.status == 0, report
+    assert (report["problems"], report["unchecked"]) == ([], [])
+    assert {one["state"] for one in report["emitters"]} == {"stopped"}
+    return decisions
+
+
+def _proved(log: Path, answer: Answer) -> dict[str, Any]:
+    shown = auditlog("show", "--dir", log, "--json", "--content", answer.id)
+    assert shown.status == 0, shown.err
+    decision = shown.document()
+    assert decision["content"]["request"]["text"].encode() == answer.sent
+    assert decision["content"]["response"]["text"].encode() == answer.got
+    receipt = log.parent / f"{answer.id}.receipt.json"
+    disclose = ["--disclose", "response", "-o", receipt]
+    made = auditlog("receipt", "--dir", log, answer.id, *disclose)
+    assert made.status == 0, made.err
+    verified = auditlog("verify", "--policy", log / "policy", "--json", receipt)
+    assert verified.status == 0, verified.err
+    (disclosed,) = verified.document()["disclosed"]
+    assert base64.b64decode(disclosed["value"]) == answer.got
+    return decision
