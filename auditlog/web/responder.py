@@ -5,6 +5,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextvars import Token
 from functools import partial
 from sys import modules
 
@@ -121,22 +122,30 @@ class Responder(msgspec.Struct, eq=False):
 
     async def run(self) -> None:
         """Call the application; whatever it does, submit once."""
-        self.rules.process.in_flight.add(self)
-        self.scope[SCOPE_KEY] = self.decision
-        token = _CURRENT.set(self.decision)
+        token = self.begin()
         ending: Ending = "interrupted"
         try:
             await self.rules.app(self.scope, self.receive, self.send)
             ending = "incomplete"
         except Exception:
             ending = "error"
-            if self.finished and self.exchange.outcome in _WELL:
-                self._amend("error_after_response")
             raise
         finally:
             _CURRENT.reset(token)
-            if not self.finished:
-                self._finish(ending)
+            self.end(ending)
+
+    def begin(self) -> Token[Decision | None]:
+        """Make this the current decision; `end` must follow."""
+        self.rules.process.in_flight.add(self)
+        self.scope[SCOPE_KEY] = self.decision
+        return _CURRENT.set(self.decision)
+
+    def end(self, ending: Ending) -> None:
+        """Submit, unless that was done; the application has returned, or raised."""
+        if not self.finished:
+            self._finish(ending)
+        elif ending == "error" and self.exchange.outcome in _WELL:
+            self._amend("error_after_response")
 
     async def receive(self) -> Message:
         """Pass on a message of the server, having looked at it."""

@@ -1,4 +1,4 @@
-"""A server as its page says to write and start it, and what auditlog says afterwards."""
+"""A server as the page says to start it, and what auditlog says of it afterwards."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from tests.command import auditlog
-from tests.e2e.processes import free_port, wait_until
+from tests.e2e.processes import free_port, members, wait_until
 
 __all__ = ["Answer", "Served", "lines_of", "proved", "serve"]
 
@@ -115,9 +115,10 @@ def serve(
         try:
             wait_until(lambda: _answers(process, client, ready, output), SECONDS, ready)
             yield Served(client, directory / "audit")
-            # All of them, as a terminal does it; and a shell passes nothing on.
+            # All of them, as systemd does it: not each first process tells the others.
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(SECONDS)
+            wait_until(lambda: not members(process.pid), SECONDS, "the end of workers")
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -152,7 +153,8 @@ def proved(log: Path, answers: list[Answer]) -> list[dict[str, Any]]:
     """Return the decisions behind answers, newest last; the server has stopped.
 
     Of each, request and response are what the client sent and got, and a receipt with
-    the response verifies. There are no others, and no number is missing.
+    the response verifies. Of one that was rejected no bodies are kept, as it is by
+    default. There are no others, and no number is missing.
     """
     decisions = [_proved(log, answer) for answer in answers]
     found = auditlog("find", "--dir", log, "--json").document()["decisions"]
@@ -169,14 +171,23 @@ def _proved(log: Path, answer: Answer) -> dict[str, Any]:
     shown = auditlog("show", "--dir", log, "--json", "--content", answer.id)
     assert shown.status == 0, shown.err
     decision = shown.document()
-    assert decision["content"]["request"]["text"].encode() == answer.sent
-    assert decision["content"]["response"]["text"].encode() == answer.got
-    receipt = log.parent / f"{answer.id}.receipt.json"
-    disclose = ["--disclose", "response", "-o", receipt]
-    made = auditlog("receipt", "--dir", log, answer.id, *disclose)
+    kept = decision["outcome"] != "rejected"
+    if kept:
+        assert decision["content"]["request"]["text"].encode() == answer.sent
+        assert decision["content"]["response"]["text"].encode() == answer.got
+    assert _disclosed(log, answer.id, ["response"] if kept else []) == (
+        [answer.got] if kept else []
+    )
+    return decision
+
+
+def _disclosed(log: Path, id_: str, paths: list[str]) -> list[bytes]:
+    """Return what a receipt with these parts discloses; it verifies."""
+    receipt = log.parent / f"{id_}.receipt.json"
+    disclose = [word for path in paths for word in ("--disclose", path)]
+    made = auditlog("receipt", "--dir", log, id_, "-o", receipt, *disclose)
     assert made.status == 0, made.err
     verified = auditlog("verify", "--policy", log / "policy", "--json", receipt)
     assert verified.status == 0, verified.err
-    (disclosed,) = verified.document()["disclosed"]
-    assert base64.b64decode(disclosed["value"]) == answer.got
-    return decision
+    disclosed = verified.document()["disclosed"]
+    return [base64.b64decode(one["value"]) for one in disclosed]

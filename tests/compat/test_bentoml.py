@@ -1,4 +1,4 @@
-"""BentoML: a service with a plain and a streamed API, in worker processes of its own."""
+"""BentoML: a plain and a streamed API, in a worker process of its own."""
 
 from pathlib import Path
 
@@ -12,9 +12,7 @@ APPLICANT = {"income": 41_000, "debt": 9_000}
 def test_calls_of_a_service_are_decisions_streamed_too(tmp_path: Path) -> None:
     environment = environment_of("bentoml")
     quiet = {"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(tmp_path / "bento")}
-    with serve(
-        lines_of("BentoML"), environment, tmp_path, "/readyz", quiet
-    ) as server:
+    with serve(lines_of("BentoML"), environment, tmp_path, "/readyz", quiet) as server:
         scored = server.ask("/score", json=APPLICANT)
         explained = server.ask("/explain", json=APPLICANT)
         mounted = server.ask("/reviews/7/appeal", json={"reason": "an error"})

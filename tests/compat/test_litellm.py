@@ -1,4 +1,4 @@
-"""The LiteLLM proxy before an endpoint as OpenAI's, asked as both vendors' clients do."""
+"""The LiteLLM proxy before an endpoint as OpenAI's, asked as OpenAI and Anthropic are."""
 
 import json
 from pathlib import Path

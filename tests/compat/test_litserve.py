@@ -10,7 +10,11 @@ CHAT = "/v1/chat/completions"
 
 
 def asked(content: object, **more: object) -> dict[str, object]:
-    return {"model": "words", "messages": [{"role": "user", "content": content}], **more}
+    return {
+        "model": "words",
+        "messages": [{"role": "user", "content": content}],
+        **more,
+    }
 
 
 @needs_servers
@@ -26,6 +30,10 @@ def test_chats_streamed_and_not_are_decisions(tmp_path: Path) -> None:
     assert "".join(one["content"] or "" for one in deltas) == "five four "
     decisions = proved(server.log, [whole, streamed, refused])
     assert {one["route"] for one in decisions} == {CHAT}
-    assert [one["outcome"] for one in decisions] == ["completed", "completed", "rejected"]
+    assert [one["outcome"] for one in decisions] == [
+        "completed",
+        "completed",
+        "rejected",
+    ]
     types = [one["data"]["response"]["mediaType"] for one in decisions]
     assert types == ["application/json", "text/event-stream", "application/json"]

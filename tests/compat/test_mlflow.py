@@ -1,4 +1,4 @@
-"""MLflow's scoring server: a scikit-learn model that MLflow saved, and `init` serves."""
+"""MLflow's scoring server: a scikit-learn model that MLflow saved."""
 
 import subprocess
 from pathlib import Path
@@ -11,8 +11,8 @@ import mlflow.sklearn
 import pandas
 from sklearn.linear_model import LogisticRegression
 
-data = pandas.DataFrame({"income": [10.0, 20.0, 40.0, 50.0], "debt": [9.0, 8.0, 2.0, 1.0]})
-fitted = LogisticRegression().fit(data, ["refuse", "refuse", "grant", "grant"])
+data = pandas.DataFrame({"income": [10.0, 20.0, 40.0], "debt": [9.0, 8.0, 2.0]})
+fitted = LogisticRegression().fit(data, ["refuse", "refuse", "grant"])
 # Named, so that MLflow does not find them out by starting another process.
 mlflow.sklearn.save_model(fitted, "model", pip_requirements=["scikit-learn"])
 """

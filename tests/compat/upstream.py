@@ -15,7 +15,7 @@ HEAD = {"id": "chatcmpl-1", "created": 1_700_000_000, "model": "mirror"}
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
+    def do_POST(self) -> None:
         size = int(self.headers["content-length"])
         asked = json.loads(self.rfile.read(size))
         words = asked["messages"][-1]["content"].split()[::-1]
