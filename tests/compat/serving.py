@@ -1,19 +1,20 @@
 """A server as the page says to start it, and what auditlog says of it afterwards."""
 
 import base64
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
-from tests.command import auditlog
+from auditlog.cli import main
 from tests.e2e.processes import free_port, members, wait_until
 
 __all__ = ["Answer", "Served", "lines_of", "proved", "serve"]
@@ -129,8 +130,11 @@ def _variables(
     environment: Path, directory: Path, more: Mapping[str, str]
 ) -> dict[str, str]:
     known = {k: v for k, v in os.environ.items() if not k.startswith("AUDITLOG_")}
+    # What was compiled once is worth keeping: some of them import thousands of modules.
+    known.pop("PYTHONDONTWRITEBYTECODE", None)
     return {
         **known,
+        "DO_NOT_TRACK": "true",
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HOME": str(directory),
@@ -150,34 +154,30 @@ def _answers(
 
 
 def proved(log: Path, answers: list[Answer]) -> list[dict[str, Any]]:
-    """Return the decisions behind answers, newest last; the server has stopped.
+    """Return the decisions behind answers, as ``auditlog show`` does.
 
     Of each, request and response are what the client sent and got, and a receipt with
     the response verifies. Of one that was rejected no bodies are kept, as it is by
-    default. There are no others, and no number is missing.
+    default. There are no others, and no number is missing. The server has stopped.
     """
     decisions = [_proved(log, answer) for answer in answers]
-    found = auditlog("find", "--dir", log, "--json").document()["decisions"]
+    found = _auditlog("find", "--dir", log, "--json")["decisions"]
     assert [one["id"] for one in reversed(found)] == [one["id"] for one in decisions]
-    check = auditlog("check", "--dir", log, "--json")
-    report = check.document()
-    assert check.status == 0, report
+    report = _auditlog("check", "--dir", log, "--json")
     assert (report["problems"], report["unchecked"]) == ([], [])
     assert {one["state"] for one in report["emitters"]} == {"stopped"}
     return decisions
 
 
 def _proved(log: Path, answer: Answer) -> dict[str, Any]:
-    shown = auditlog("show", "--dir", log, "--json", "--content", answer.id)
-    assert shown.status == 0, shown.err
-    decision = shown.document()
-    kept = decision["outcome"] != "rejected"
-    if kept:
-        assert decision["content"]["request"]["text"].encode() == answer.sent
-        assert decision["content"]["response"]["text"].encode() == answer.got
-    assert _disclosed(log, answer.id, ["response"] if kept else []) == (
-        [answer.got] if kept else []
-    )
+    decision = _auditlog("show", "--dir", log, "--json", "--content", answer.id)
+    if decision["outcome"] == "rejected":
+        assert _disclosed(log, answer.id, []) == []
+        return decision
+    content = decision["content"]
+    assert content["request"]["text"].encode() == answer.sent
+    assert content["response"]["text"].encode() == answer.got
+    assert _disclosed(log, answer.id, ["response"]) == [answer.got]
     return decision
 
 
@@ -185,9 +185,15 @@ def _disclosed(log: Path, id_: str, paths: list[str]) -> list[bytes]:
     """Return what a receipt with these parts discloses; it verifies."""
     receipt = log.parent / f"{id_}.receipt.json"
     disclose = [word for path in paths for word in ("--disclose", path)]
-    made = auditlog("receipt", "--dir", log, id_, "-o", receipt, *disclose)
-    assert made.status == 0, made.err
-    verified = auditlog("verify", "--policy", log / "policy", "--json", receipt)
-    assert verified.status == 0, verified.err
-    disclosed = verified.document()["disclosed"]
-    return [base64.b64decode(one["value"]) for one in disclosed]
+    _auditlog("receipt", "--dir", log, "--json", id_, "-o", receipt, *disclose)
+    verified = _auditlog("verify", "--policy", log / "policy", "--json", receipt)
+    return [base64.b64decode(one["value"]) for one in verified["disclosed"]]
+
+
+def _auditlog(*arguments: object) -> dict[str, Any]:
+    """Run a command that succeeds, and return its document."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        assert main([str(one) for one in arguments]) == 0, arguments
+    document: dict[str, Any] = json.loads(out.getvalue())
+    return document

@@ -1,4 +1,4 @@
-"""The LiteLLM proxy before an endpoint as OpenAI's, asked as OpenAI and Anthropic are."""
+"""The LiteLLM proxy before an endpoint as OpenAI's, asked as both vendors are."""
 
 import json
 from pathlib import Path
@@ -37,6 +37,7 @@ def test_calls_through_the_proxy_are_decisions(tmp_path: Path) -> None:
         lines.files["config.yaml"] = configuration(address)
         env = {
             "LITELLM_MASTER_KEY": KEY,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "true",
             "AUDITLOG_MODEL_HEADER": "x-litellm-model-name",
             "AUDITLOG_MODELS": "hosted_vllm/mirror",
         }

@@ -1,4 +1,4 @@
-"""Routes that an application adds when they are first asked for, as the LiteLLM proxy."""
+"""Routes that are added when they are first asked for: the LiteLLM proxy does so."""
 
 from collections.abc import Iterator
 from typing import Any
