@@ -50,9 +50,10 @@ def environment_of(name: str) -> Path:
 def _make(environment: Path, pins: Path) -> None:
     _run(sys.executable, "-m", "venv", environment)
     # Most modules are never imported: those that are, are compiled when they are.
-    options = ["--no-deps", "--no-compile", "--only-binary", ":all:"]
-    pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    _run(*pip, "--no-input", "--quiet", "install", *options, "-r", pins)
+    options = ("--no-deps", "--no-compile", "--only-binary", ":all:")
+    pip = ("-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet")
+    python = environment / "bin" / "python"
+    _run(python, *pip, "install", *options, "-r", pins)
 
 
 def _run(*command: str | Path) -> None:

@@ -17,7 +17,7 @@ import httpx
 from auditlog.cli import main
 from tests.e2e.processes import free_port, members, wait_until
 
-__all__ = ["Answer", "Served", "lines_of", "proved", "serve"]
+__all__ = ["ORIGIN", "Answer", "Served", "lines_of", "proved", "serve"]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "auditlog" / "docs" / "compatibility.md"

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.compat.environments import environment_of, needs_servers
 from tests.compat.serving import lines_of, proved, serve
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow, needs_servers]
 
 APPLICANT = {"income": 41_000, "debt": 9_000}
 
 
-@needs_servers
 def test_calls_of_a_service_are_decisions_streamed_too(tmp_path: Path) -> None:
     environment = environment_of("bentoml")
     quiet = {"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(tmp_path / "bento")}

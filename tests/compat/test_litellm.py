@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.compat.environments import environment_of, needs_servers
 from tests.compat.serving import lines_of, proved, serve
 from tests.compat.upstream import upstream
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow, needs_servers]
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -28,7 +32,6 @@ def asked(content: str, **more: object) -> dict[str, object]:
     }
 
 
-@needs_servers
 def test_calls_through_the_proxy_are_decisions(tmp_path: Path) -> None:
     environment = environment_of("litellm")
     lines = lines_of("LiteLLM proxy")

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.compat.environments import environment_of, needs_servers
 from tests.compat.serving import lines_of, proved, serve
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow, needs_servers]
 
 CHAT = "/v1/chat/completions"
 
@@ -17,7 +21,6 @@ def asked(content: object, **more: object) -> dict[str, object]:
     }
 
 
-@needs_servers
 def test_chats_streamed_and_not_are_decisions(tmp_path: Path) -> None:
     environment = environment_of("litserve")
     with serve(lines_of("LitServe"), environment, tmp_path, "/health") as server:

@@ -3,8 +3,12 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.compat.environments import environment_of, needs_servers
 from tests.compat.serving import lines_of, proved, serve
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow, needs_servers]
 
 TRAIN = """
 import mlflow.sklearn
@@ -20,10 +24,9 @@ ROWS = {"columns": ["income", "debt"], "data": [[12.0, 9.5], [55.0, 0.5]]}
 CSV = {"content-type": "text/csv"}
 
 
-@needs_servers
 def test_invocations_are_decisions_and_so_are_refusals(tmp_path: Path) -> None:
     environment = environment_of("mlflow")
-    trained = [environment / "bin" / "python", "-c", TRAIN]
+    trained = [str(environment / "bin" / "python"), "-c", TRAIN]
     subprocess.run(trained, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     lines = lines_of("MLflow scoring server")
     with serve(lines, environment, tmp_path, "/ping") as server:
