@@ -1,4 +1,4 @@
-"""BentoML: a plain and a streamed API, in a worker process of its own."""
+"""BentoML: a plain and a streamed API, in two worker processes."""
 
 from pathlib import Path
 
