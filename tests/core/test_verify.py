@@ -755,6 +755,7 @@ def test_pieces_stand_where_their_numbers_say_though_no_body_is_disclosed() -> N
         ("ws", STREAM),
         ("ws", FRAMES[:-1]),
         ("ws", FRAMES + FRAMES),
+        ("ws", b"\xff"),
         ("json", STREAM),
         ("sse", b""),
     ],
@@ -825,6 +826,18 @@ def test_frames_are_those_of_what_was_sent_whatever_it_is_said_to_decode_to() ->
     match = "expected 'response#0' as it stands in the response, got another value"
     paths = ("response", "response:decoded", "response#0")
     refused(liar, *paths, match=match)
+
+
+def test_at_depth_0_a_large_body_is_cut_all_the_same() -> None:
+    decision = make_decision(
+        request=LARGE,
+        depth=0,
+        leaves=chunks("request", LARGE),
+        split={"request": "chunks", "response": "none"},
+    )
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "request#3", "response", full=True)
+    assert names(verify_receipt(data, log.policy()).checks)[-1] == "full opening"
 
 
 LARGE = bytes(range(251)) * 4500
