@@ -13,7 +13,14 @@ from auditlog.capture.protocols.openai_completions import (
     ChatCompletions,
     TextCompletions,
 )
-from auditlog.capture.reading import Answer, Completeness, Reading, ToolCall, Traffic
+from auditlog.capture.reading import (
+    MAX_TEXT,
+    Answer,
+    Completeness,
+    Reading,
+    ToolCall,
+    Traffic,
+)
 from tests.capture.protocols import openai_traffic as sent
 from tests.capture.protocols.cutting import cuts, damaged, read
 from tests.capture.protocols.openai_traffic import chunk, delta, stream, tool, whole
@@ -276,11 +283,28 @@ def test_an_error_instead_of_an_answer_is_one_whatever_the_status(
     assert b"Doe" not in msgspec.json.encode(reading)
 
 
+def test_an_error_beside_an_answer_is_one() -> None:
+    body = sent.WHOLE | {"error": {"message": SECRET, "code": "content_filter"}}
+    reading = reading_of(sent.answer(body))
+    assert (reading.completeness, reading.error_type) == (
+        "error_frame",
+        "content_filter",
+    )
+
+
 def test_an_event_named_error_is_an_error() -> None:
     body = sent.stream(*sent.said("a"), done=False).response
     body += b'event: error\ndata: {"message":"Ms. Doe","code":"overloaded"}\n\n'
     reading = reading_of(sent.events(body + b"data: [DONE]\n\n"))
     assert (reading.completeness, reading.error_type) == ("error_frame", "overloaded")
+
+
+def test_an_event_named_error_need_not_be_json() -> None:
+    body = sent.stream(*sent.said("a"), done=False).response
+    body += b"event: error\ndata: out of memory\n\n"
+    reading = reading_of(sent.events(body))
+    assert (reading.completeness, reading.error_type) == ("error_frame", None)
+    assert not reading.partial
 
 
 def test_an_error_before_the_first_token_leaves_no_answer() -> None:
@@ -310,6 +334,33 @@ def test_what_is_no_answer_of_this_kind_is_left_to_others(traffic: Traffic) -> N
     assert read(CHAT, traffic) is None
 
 
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        sent.answer(b"", status=204),
+        sent.answer(b'{"id": 5, "no'),
+        sent.answer({"error": "no such course"}, status=404),
+        sent.answer({"detail": "no such course"}, status=404),
+        sent.events(b""),
+        sent.events(b": ping\n\n"),
+    ],
+)
+@pytest.mark.parametrize("request_", [b"", b'{"grade": 5}', b"grade=5"])
+def test_another_application_at_such_a_path_is_left_alone(
+    traffic: Traffic, request_: bytes
+) -> None:
+    other = msgspec.structs.replace(
+        traffic, request=request_, request_type="application/x-www-form-urlencoded"
+    )
+    assert read(CHAT, other) is None
+    assert read(CHAT, traffic) is not None
+
+
+def test_a_request_that_is_too_large_to_be_read_is_believed_to_be_one() -> None:
+    cut = msgspec.structs.replace(sent.answer(b'{"id'), request=b'{"messages": [')
+    assert reading_of(cut).completeness == "no_terminator"
+
+
 def test_a_chunk_that_cannot_be_read_is_left_out_and_said_to_be() -> None:
     body = stream(*sent.said("a", "b")).response.replace(b'"a"', b'"a')
     reading = reading_of(sent.events(body))
@@ -320,11 +371,12 @@ def test_a_chunk_that_cannot_be_read_is_left_out_and_said_to_be() -> None:
 def test_fields_of_odd_types_are_left_out_and_the_rest_is_read() -> None:
     odd = chunk(
         {"index": "0", "delta": {"content": "a", "role": 7, "refusal": []}},
+        {"index": 1, "delta": {"content": {"text": "b"}}},
         id=7,
         usage={"prompt_tokens": "many", "completion_tokens": 3.0},
     )
     reading = reading_of(stream(odd))
-    assert only(reading) == Answer(text="a")
+    assert reading.answers == [Answer(text="a"), Answer(index=1)]
     assert reading.usage == {"gen_ai.usage.output_tokens": 3}
     assert reading.response_id is None
 
@@ -406,6 +458,15 @@ def test_a_damaged_body_gives_a_reading_or_none(body: bytes) -> None:
 def test_a_damaged_request_leaves_the_answer_readable(body: bytes) -> None:
     traffic = msgspec.structs.replace(sent.answer(sent.WHOLE), request=body)
     assert only(reading_of(traffic)).text == "Because your income is too low."
+
+
+def test_of_an_endless_text_the_beginning_is_kept() -> None:
+    part = "é" * (1 << 18)
+    for count in (4, 5):
+        parts = [chunk(delta(content=part)) for _ in range(count)]
+        reading = reading_of(stream(*parts))
+        assert only(reading).text == "é" * MAX_TEXT
+        assert reading.partial is (count == 5)
 
 
 def test_in_the_gap_of_a_long_stream_text_is_missing_and_said_to_be() -> None:
