@@ -243,6 +243,23 @@ def test_a_block_is_the_current_decision(
     assert content.response == b'{"queue":"urgent"}'
 
 
+def test_a_block_is_entered_once(decision: Callable[..., DecisionBlock]) -> None:
+    block = decision("job", input=1)
+    with block, pytest.raises(AuditLogError, match="entered once, got twice"), block:
+        pytest.fail("it was entered twice")
+    with pytest.raises(AuditLogError, match="entered once, got twice"), block:
+        pytest.fail("it was entered twice")
+
+
+def test_what_is_printed_of_it_holds_no_content(
+    decision: Callable[..., DecisionBlock],
+) -> None:
+    with decision("job", input="p4ssw0rd", subject="p4ssw0rd") as made:
+        made.set_output("p4ssw0rd")
+        assert made.id in repr(made)
+        assert "p4ssw0rd" not in repr(made)
+
+
 def test_the_last_input_and_output_count(
     decision: Callable[..., DecisionBlock], directory: Path
 ) -> None:
