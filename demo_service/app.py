@@ -25,6 +25,7 @@ from demo_service.text.answer import Clerk
 from demo_service.text.chat_completions import chat_completions
 from demo_service.text.messages import messages
 from demo_service.text.model import train_text_model
+from demo_service.text.responses import responses
 from demo_service.text.socket import chat
 
 __all__ = ["app", "audited", "create_service"]
@@ -119,8 +120,8 @@ def create_service(clerk: Clerk | None = None) -> FastAPI:
         events = _events(_chosen(models, version), rows.instances)
         return StreamingResponse(events, media_type="text/event-stream")
 
-    for routes in (chat_completions(clerk), messages(clerk), chat(clerk)):
-        service.include_router(routes)
+    for routes in (chat_completions, responses, messages, chat):
+        service.include_router(routes(clerk))
     return service
 
 

@@ -18,6 +18,7 @@ from demo_service.text.wire import (
     Stop,
     Text,
     Tokens,
+    callable_tools,
     check_model,
     event,
     events,
@@ -25,7 +26,7 @@ from demo_service.text.wire import (
     text_of,
 )
 
-__all__ = ["FunctionName", "chat_completions", "openai_refusal"]
+__all__ = ["chat_completions", "openai_refusal"]
 
 _DEFAULT_TOKENS = 256
 _CREATED = 1_764_201_600
@@ -38,9 +39,7 @@ _REASONS: dict[Finish, str] = {
 }
 
 
-class FunctionName(BaseModel):
-    """A function by name."""
-
+class _FunctionName(Asked):
     name: str
 
 
@@ -58,7 +57,7 @@ class _Tool(Asked):
 
 class _ToolChoice(Asked):
     type: Literal["function"]
-    function: FunctionName
+    function: _FunctionName
 
 
 class _Message(BaseModel):
@@ -102,25 +101,21 @@ class _Asked(Asked):
         most = self.max_completion_tokens or self.max_tokens or _DEFAULT_TOKENS
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or ()
         choice = self.tool_choice
+        only = choice.function.name if isinstance(choice, _ToolChoice) else None
+        must = only is not None or choice == "required"
         return Question(
             messages=[_said(message) for message in self.messages],
             sampling=Sampling(clerk.seed(self.seed), temperature, top_p),
             max_tokens=min(most, MAX_TOKENS),
             stops=stops,
-            tools=self._tools(),
-            must_call=choice == "required" or isinstance(choice, _ToolChoice),
+            tools=callable_tools(self._tools(), only=only, must=must),
+            must_call=must,
         )
 
     def _tools(self) -> list[Tool]:
-        """Return the tools of which one may be called."""
-        functions = [tool.function for tool in self.tools or ()]
-        tools = [Tool(one.name, one.parameters) for one in functions]
-        if isinstance(self.tool_choice, _ToolChoice):
-            name = self.tool_choice.function.name
-            tools = [tool for tool in tools if tool.name == name]
-        if not tools and self.tool_choice not in (None, "none", "auto"):
-            raise RefusedError(400, "there is no such tool", "tool_choice")
-        return [] if self.tool_choice == "none" else tools
+        tools = [] if self.tool_choice == "none" else self.tools or []
+        functions = [tool.function for tool in tools]
+        return [Tool(one.name, one.parameters) for one in functions]
 
 
 def chat_completions(clerk: Clerk) -> APIRouter:

@@ -17,6 +17,7 @@ from demo_service.text.wire import (
     Stop,
     Text,
     Tokens,
+    callable_tools,
     check_model,
     event,
     events,
@@ -92,24 +93,20 @@ class _Asked(Asked):
         """Return what is asked, in our words."""
         system = [Message("system", text_of(self.system))] if self.system else []
         said = [one for message in self.messages for one in _said(message)]
+        only = self.tool_choice.name if self.tool_choice.type == "tool" else None
+        must = self.tool_choice.type in {"any", "tool"}
         return Question(
             messages=[*system, *said],
             sampling=Sampling(clerk.seed(None), self.temperature, self.top_p),
             max_tokens=self.max_tokens,
             stops=self.stop_sequences,
-            tools=self._tools(),
-            must_call=self.tool_choice.type in {"any", "tool"},
+            tools=callable_tools(self._tools(), only=only, must=must),
+            must_call=must,
         )
 
     def _tools(self) -> list[Tool]:
-        """Return the tools of which one may be called."""
-        choice = self.tool_choice
-        tools = [Tool(tool.name, tool.input_schema) for tool in self.tools]
-        if choice.type == "tool":
-            tools = [tool for tool in tools if tool.name == choice.name]
-        if not tools and choice.type in {"any", "tool"}:
-            raise RefusedError(400, "there is no such tool", "tool_choice")
-        return [] if choice.type == "none" else tools
+        tools = [] if self.tool_choice.type == "none" else self.tools
+        return [Tool(tool.name, tool.input_schema) for tool in tools]
 
 
 def messages(clerk: Clerk) -> APIRouter:

@@ -1,7 +1,7 @@
 """What the APIs of the text model have in common on the wire."""
 
 import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import Request, Response
@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from demo_service.text.model import TextModel
+from demo_service.text.tools import Tool
 
 __all__ = [
     "MAX_TOKENS",
@@ -20,6 +21,7 @@ __all__ = [
     "Stop",
     "Text",
     "Tokens",
+    "callable_tools",
     "check_model",
     "event",
     "events",
@@ -116,6 +118,25 @@ def check_model(model: TextModel, asked: str) -> None:
 def _no_model(model: TextModel) -> NoReturn:
     message = f"there is one model here, {model.name}, and another was asked for"
     raise RefusedError(404, message, "model", "model_not_found")
+
+
+def callable_tools(
+    tools: Sequence[Tool], *, only: str | None, must: bool
+) -> Sequence[Tool]:
+    """Return the tools of which one may be called.
+
+    Args:
+        tools: all that were given.
+        only: name of the only one allowed; None allows all.
+        must: whether one has to be called.
+
+    Raises:
+        RefusedError: one has to be called, and there is none.
+    """
+    allowed = [tool for tool in tools if only in (None, tool.name)]
+    if must and not allowed:
+        raise RefusedError(400, "expected a tool that can be chosen", "tool_choice")
+    return allowed
 
 
 def text_of(content: str | Iterable[Text] | None) -> str:
