@@ -29,7 +29,7 @@ __all__ = [
     "text_of",
 ]
 
-MAX_TOKENS = 4096
+MAX_TOKENS = 65_536
 """The most that an answer may have."""
 
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
