@@ -56,11 +56,15 @@ def ask(**arguments: Any) -> Call:
     return Call("messages.create", {**standard, **arguments})
 
 
+# The newest models take no temperature, and so the client does not offer it.
+TOO_HOT = {"temperature": 1.5}
 ABOUT_SCORE = {"messages": [{"role": "user", "content": SCORE}], "tools": TOOLS}
 CALLS = {
     "message": ask(),
     "streamed": ask(stream=True),
-    "with a system prompt": ask(system="Answer about payments.", temperature=0.5),
+    "with a system prompt": ask(
+        system="Answer about payments.", extra_body={"temperature": 0.5}
+    ),
     "in blocks": ask(
         messages=[{"role": "user", "content": [{"type": "text", "text": SCORE}]}]
     ),
@@ -71,10 +75,10 @@ CALLS = {
     "a tool that must be": ask(tools=TOOLS, tool_choice={"type": "any"}),
     "after the tool": ask(messages=AFTER_TOOL, tools=TOOLS),
     "another model": ask(model="another"),
-    "too hot": ask(temperature=1.5, stream=True),
+    "too hot": ask(stream=True, extra_body=TOO_HOT),
     "left half-way": ask(
         messages=[{"role": "user", "content": ENDLESS}],
-        temperature=0,
+        extra_body={"temperature": 0},
         max_tokens=65_536,
         stream=True,
     )._replace(leaves=True),
