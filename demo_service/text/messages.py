@@ -33,7 +33,7 @@ _REASONS: dict[Finish, str] = {
     "limit": "max_tokens",
     "call": "tool_use",
 }
-_ERRORS = {400: "invalid_request_error", 404: "not_found_error"}
+_ERRORS = {404: "not_found_error", 413: "request_too_large"}
 
 Block = dict[str, Any]
 
@@ -123,7 +123,8 @@ def messages(clerk: Clerk) -> APIRouter:
 
 
 def _refusal(refused: RefusedError) -> dict[str, Any]:
-    error = {"type": _ERRORS[refused.status], "message": refused.message}
+    kind = _ERRORS.get(refused.status, "invalid_request_error")
+    error = {"type": kind, "message": refused.message}
     return {"type": "error", "error": error}
 
 

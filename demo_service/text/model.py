@@ -28,7 +28,7 @@ _CONTEXT = 2
 """So many tokens before the next one are looked at."""
 _LESS = 0.02
 """Weight of what one token less of context says, beside what all of it says."""
-_UNLIKE = 0.002
+_UNLIKE = 0.0003
 """Weight of a passage that does not resemble the question at all."""
 _FADING = 0.5
 """Weight of a message, beside the one after it."""
@@ -115,7 +115,7 @@ class TextModel:
         likeness: Floats = np.zeros(len(self._passages))
         for message in messages:
             likeness = _FADING * likeness + self._topics.likeness(message)
-        return _UNLIKE + likeness**2
+        return _UNLIKE + likeness**3
 
     def _chances(self, written: Sequence[int], weights: Floats) -> Floats:
         """Return the probability of each token to be the next."""

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from demo_service.text.model import TextModel
 from demo_service.text.tools import Tool
@@ -88,6 +89,8 @@ def refusing_route(refusal: Refusal) -> type[APIRoute]:
                     return await handler(request)
                 except RequestValidationError as error:
                     refused = _invalid(error)
+                except HTTPException as error:  # no UTF-8, and what else is no body
+                    refused = RefusedError(error.status_code, str(error.detail))
                 except RefusedError as error:
                     refused = error
                 return JSONResponse(refusal(refused), refused.status)
