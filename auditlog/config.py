@@ -44,6 +44,12 @@ class Config:
     """If given, only these model names stand in clear in entries; any other one is
     written ``other`` and its literal goes under ``context/model``. What
     `model_header` names must be listed, with its version (``name@version``)."""
+    protocol: str = "auto"
+    """Protocol by which traffic is read: ``auto`` asks each one whether it is its own,
+    ``none`` reads nothing, a name such as ``openai.chat`` is that one's alone."""
+    route_protocols: tuple[tuple[str, str], ...] = ()
+    """Protocols by route: a mapping of globs over templates to what `protocol` takes,
+    the first that matches; in text ``glob=name,…``."""
     include: tuple[str, ...] = ()
     """Route templates to capture, as globs; empty captures all matched routes."""
     exclude: tuple[str, ...] = ()

@@ -1,44 +1,52 @@
 """A body that outgrew memory: hashed as it passes, kept elsewhere if at all.
 
-Nothing of it has to be read again to finish the commitment: the raw leaf and the chunk
-leaves are hashed while the bytes pass. So only the stored copy needs a place, which is
-a `Spill`; whatever happens to that, the commitment covers everything.
+The raw leaf and its pieces are hashed while the bytes pass, so nothing of it has to be
+read again to finish the commitment: only the stored copy needs a place, which is a
+`Spill`. Whatever happens to that, the commitment covers everything.
+
+One body is another matter: messages that a WebSocket sends. Their leaves come after
+those of all messages it receives, and how many these are is known at the end only. All
+of it goes to the spill and is hashed then, block by block.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
-from auditlog.capture.chunks import ChunkHashes
+from auditlog.capture.cutting import CUTTERS, whole
+from auditlog.capture.hashing import PieceHashes
 from auditlog.core.commitment import (
-    CHUNK,
     MAX_BODY,
-    chunks,
     disclosure_hash,
     leaf_hasher,
     leaf_salt,
     salts,
 )
 
-__all__ = ["REQUEST_FIRSTS", "Large", "Place", "Spill", "Spills"]
+__all__ = ["REQUEST_FIRSTS", "TAIL", "Large", "Place", "Spill", "Spills"]
 
 REQUEST_FIRSTS = (2, 3)
-"""Where chunks of a request begin: after both raw bodies, or a decoded response too."""
+"""Where pieces of a request begin: after both raw bodies, or a decoded response too."""
+TAIL = 256 << 10
+"""Bytes at the end that stay in memory."""
 
 _MAX_PENDING = 8 << 20
 """Bytes that wait in memory until the place of their leaves is known."""
+_SLACK = 64 << 10
+_ALL = 1 << 62
 
 
 class Spill(Protocol):
     """Takes the kept bytes of one large body, out of memory and never in clear.
 
     No method raises. `add` never waits for a disk. What a disk did not take is not
-    kept, nor is anything after it; there is no gap in what `read` returns.
+    kept, nor is anything after it; there is no gap in what `read` yields.
     """
 
     def add(self, data: bytes) -> None:
         """Keep `data` after what was added before."""
 
-    def read(self) -> bytes:
-        """Return what was kept, after the last `add`; may be called again."""
+    def read(self) -> Iterator[bytes]:
+        """Yield what was kept, after the last `add`; may be called again."""
 
 
 class Spills(Protocol):
@@ -49,7 +57,7 @@ class Spills(Protocol):
 
 
 class Place(Protocol):
-    """Finds out where the chunk leaves of a body begin."""
+    """Finds out where the leaves of pieces of a body begin."""
 
     def find(self) -> int | None:
         """Return the index of the first one, or None while it is not known."""
@@ -61,15 +69,17 @@ class Large:
     Args:
         secret: of the commitment.
         leaf: 0 request, 1 response.
-        held: its first bytes, which stay in memory.
+        held: its first bytes, which stay in memory; of frames, whole ones.
+        split: what it is to be split into if it can be: ``sse`` or ``ws``; all else is
+            split into chunks.
         keep: how many of the following bytes are kept.
         spills: where these go; without it they are not kept.
-        place: where the chunk leaves begin; None for a request.
+        place: where the leaves of its pieces begin; None for a request.
     """
 
     __slots__ = (
-        *("_chunks", "_held", "_keep", "_pending", "_place", "_raw", "_secret"),
-        *("_side", "_size", "_spill"),
+        *("_deferred", "_held", "_keep", "_kept", "_pending", "_pieces", "_place"),
+        *("_raw", "_room", "_secret", "_side", "_size", "_spill", "_splits", "_tail"),
     )
 
     def __init__(
@@ -78,6 +88,7 @@ class Large:
         leaf: int,
         held: bytes,
         *,
+        split: str,
         keep: int,
         spills: Spills | None,
         place: Place | None,
@@ -88,12 +99,18 @@ class Large:
         self._size = len(held)
         self._raw = leaf_hasher(leaf_salt(secret, leaf), side)
         self._raw.update(held)
+        # It is not known before the end which one it will be.
+        self._splits = [one for one in CUTTERS if one in {split, "chunks"}]
+        self._deferred = split == "ws" and place is not None
         self._keep = keep
-        self._spill = spills.open() if spills is not None and keep else None
+        self._kept: int | None = None
+        self._room = _ALL if self._deferred else keep
+        self._spill = spills.open() if spills is not None and self._room else None
+        self._tail = bytearray()
         self._place = place
-        # What follows the held bytes and is in no chunk hash yet; None if too much.
+        # What follows the held bytes and is in no hash of a piece; None if too much.
         self._pending: bytearray | None = bytearray()
-        self._chunks: ChunkHashes | None = None
+        self._pieces: dict[str, PieceHashes] = {}
         if place is None:
             self._start(REQUEST_FIRSTS)
 
@@ -101,13 +118,18 @@ class Large:
         """Take the next bytes of the body."""
         self._size += len(data)
         self._raw.update(data)
-        if self._spill is not None and self._keep:
-            kept = data[: self._keep]
-            self._keep -= len(kept)
+        if self._spill is not None and self._room:
+            kept = data[: self._room]
+            self._room -= len(kept)
             self._spill.add(kept)
-        if self._chunks is not None:
-            self._chunks.update(data)
-        elif self._pending is not None:
+        self._tail += data[-TAIL:]
+        if len(self._tail) > TAIL + _SLACK:
+            del self._tail[:-TAIL]
+        if self._deferred:
+            return
+        for hashes in self._pieces.values():
+            hashes.update(data)
+        if not self._pieces and self._pending is not None:
             self._wait_for_place(self._pending, data)
 
     def _wait_for_place(self, pending: bytearray, data: bytes) -> None:
@@ -119,45 +141,114 @@ class Large:
             self._pending = None
 
     def _start(self, firsts: tuple[int, ...]) -> None:
-        # Whole chunks that are held can be hashed at the end, off the event loop.
-        number = len(self._held) // CHUNK
-        self._chunks = ChunkHashes(self._secret, self._side, firsts, number)
-        self._chunks.update(self._held[number * CHUNK :])
-        self._chunks.update(self._pending or b"")
+        pending = bytes(self._pending or b"")
         self._pending = self._place = None
+        for split in self._splits:
+            # Whole pieces that are held can be hashed at the end, off the event loop.
+            found, end = whole(split, self._held)
+            cutter = CUTTERS[split]()
+            hashes = PieceHashes(self._secret, self._side, firsts, cutter, len(found))
+            hashes.update(self._held[end:])
+            hashes.update(pending)
+            self._pieces[split] = hashes
 
     @property
-    def pending_bytes(self) -> int:
-        """Bytes that are in memory, besides those held."""
-        return len(self._pending or b"")
+    def held_bytes(self) -> int:
+        """Bytes that are in memory, besides those that it was made with."""
+        return len(self._pending or b"") + len(self._tail)
 
     def leaf_hash(self) -> bytes:
         """Return the hash of the raw leaf."""
         return self._raw.digest()
 
-    def chunk_hashes(self, first: int) -> list[bytes]:
-        """Return the hashes of all chunk leaves, of which the first is leaf `first`.
+    def count(self, *, pieces: bool) -> int:
+        """Return how many leaves a request has for its pieces, once all of it passed.
+
+        Args:
+            pieces: whether there may be blocks or messages, and not only chunks.
+        """
+        for split in self._candidates(pieces=pieces):
+            count = self._pieces[split].count
+            if count is not None:
+                return count
+        return 0
+
+    def piece_hashes(self, first: int, *, pieces: bool) -> tuple[str, list[bytes]]:
+        """Return what the body is split into, and the hashes of these leaves.
+
+        May wait for a disk.
+
+        Args:
+            first: index of the first of these leaves.
+            pieces: whether there may be blocks or messages, and not only chunks.
 
         Returns:
-            None of them if the body has at most 1 MiB or too many chunks, or if its
-            place was not known in time.
+            ``none`` if it can be split into nothing: at most 1 MiB and neither stream
+            nor frames, too many pieces, a place that was not known in time, or a disk
+            that did not take what had to be read again.
         """
-        if self._size <= MAX_BODY:
-            return []
-        if self._chunks is None and self._pending is not None:
+        if not self._pieces and self._pending is not None and not self._deferred:
             self._start((first,))
-        rest = None if self._chunks is None else self._chunks.hashes(first)
-        return [] if rest is None else [*self._hash_held(first), *rest]
+        for split in self._candidates(pieces=pieces):
+            rest = self._rest(split, first)
+            if rest is not None:
+                return split, [*self._hash_held(split, first), *rest]
+        return "none", []
 
-    def _hash_held(self, first: int) -> list[bytes]:
-        whole = len(self._held) // CHUNK
-        of_chunks = salts(self._secret, first + whole)[first + 1 :]
-        leaves = chunks(self._side, self._held[: whole * CHUNK])
+    def _candidates(self, *, pieces: bool) -> Iterator[str]:
+        for split in self._splits:
+            if self._size > MAX_BODY if split == "chunks" else pieces:
+                yield split
+
+    def _rest(self, split: str, first: int) -> list[bytes] | None:
+        """Return the hashes of the pieces after the held ones."""
+        if self._deferred:
+            return self._read_again(split, first)
+        hashes = self._pieces.get(split)
+        return None if hashes is None else hashes.hashes(first)
+
+    def _read_again(self, split: str, first: int) -> list[bytes] | None:
+        found, end = whole(split, self._held)
+        cutter = CUTTERS[split]()
+        hashes = PieceHashes(self._secret, self._side, (first,), cutter, len(found))
+        hashes.update(self._held[end:])
+        size = len(self._held)
+        for block in () if self._spill is None else self._spill.read():
+            hashes.update(block)
+            size += len(block)
+        return hashes.hashes(first) if size == self._size else None
+
+    def _hash_held(self, split: str, first: int) -> list[bytes]:
+        found, _ = whole(split, self._held)
+        of_pieces = salts(self._secret, first + len(found))[first + 1 :]
         return [
-            disclosure_hash(salt, path, value)
-            for salt, (path, value) in zip(of_chunks, leaves, strict=True)
+            disclosure_hash(salt, f"{self._side}#{number}", value)
+            for number, (salt, value) in enumerate(zip(of_pieces, found, strict=True))
         ]
 
     def read(self) -> bytes:
         """Return the kept bytes that follow the held ones."""
-        return b"" if self._spill is None else self._spill.read()
+        found: list[bytes] = []
+        room = self._keep
+        if self._spill is not None and room:
+            for block in self._spill.read():
+                found.append(block[:room])
+                room -= len(found[-1])
+                if not room:
+                    break
+        self._kept = self._keep - room
+        return b"".join(found)
+
+    def tail(self) -> bytes:
+        """Return the last bytes, at most `TAIL`, without what is held or kept."""
+        if self._kept is None:
+            self.read()
+        before = len(self._held) + (self._kept or 0)
+        tail = bytes(self._tail[-TAIL:])
+        return tail[max(0, before + len(tail) - self._size) :]
+
+    @property
+    def capped(self) -> bool:
+        """Whether bytes are missing between those kept and the tail."""
+        after = len(self.tail())
+        return len(self._held) + (self._kept or 0) + after < self._size

@@ -12,10 +12,10 @@ import zstandard
 from auditlog.capture.exchange import Exchange
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry
-from auditlog.core.sealing import seal
 from auditlog.log.content import WORTH_COMPRESSING, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

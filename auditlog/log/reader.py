@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from auditlog.capture.reading import Reading
 from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
@@ -22,7 +23,6 @@ from auditlog.core.receipt import (
     format_receipt,
 )
 from auditlog.core.record import format_id, parse_entry, parse_id
-from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
     TILE_WIDTH,
     Tile,
@@ -36,10 +36,12 @@ from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.proofs import consistency_proof, inclusion_proof
+from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
+from auditlog.storage.sealing import unseal
 
 __all__ = ["LEVELS", "DecisionView", "Reader"]
 
@@ -280,6 +282,24 @@ class Reader:
             msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
+
+    def read(self, id_: str) -> tuple[Content, Reading | None]:
+        """Unseal what was captured, and read it by its model protocol.
+
+        Returns:
+            The content, as `content` returns it; and what it says, which is advisory,
+            or None where no protocol that is built in has read it.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        content = self.content(id_)
+        entry = self.decision(id_).entry
+        return content, None if entry is None else read_content(
+            parse_entry(entry), content
+        )
 
     def _open(self, index: int, encoded: bytes) -> tuple[Content, list[Leaf]]:
         entry = parse_entry(encoded)

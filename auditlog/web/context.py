@@ -7,14 +7,12 @@ import msgspec
 from auditlog.capture.exchange import Body, Exchange
 from auditlog.log.batch import Item
 from auditlog.log.decision import BATCH, Decision, Said
+from auditlog.log.protocol_leaves import FAULTS
 from auditlog.log.said import NOTHING, Facts
 from auditlog.models.identity import Model
 from auditlog.web.models import Named
 
-__all__ = ["FAULTS", "fill"]
-
-FAULTS = "auditlog.faults"
-"""Name of the annotation that says which hooks failed."""
+__all__ = ["fill"]
 
 _WELL = frozenset({"completed", "rejected"})
 _OURS = 1 << 20
@@ -66,6 +64,7 @@ def _other(first: Exchange, item: Item[Decision], literal: Model | None) -> Exch
         request=_omitted(secret, first.request),
         response=_omitted(secret, first.response),
         context=dict(first.context),
+        protocols=None,  # the bodies are with the first
     )
     model, facts, _ = item.decision.conclude() or (None, NOTHING, ())
     if model is not None:

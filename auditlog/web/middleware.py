@@ -19,8 +19,11 @@ under ``closed`` a request is refused with 503 while decisions cannot be recorde
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Unpack
 
+from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.reading import ModelProtocol
 from auditlog.capture.routers import Route
 from auditlog.capture.routes import NOT_DECISIONS, Routes
 from auditlog.config import load_config
@@ -52,6 +55,7 @@ class AuditMiddleware:
             the scope when an answer ends. What a handler said by `Decision.set_model`
             wins; where a callable returns None, the next source stands in: the option
             `model_header`, then `route_models`, then ``AUDITLOG_MODEL``.
+        protocols: of your own, asked before those that are built in.
         options: fields of `auditlog.config.Config`, by name.
 
     Raises:
@@ -64,6 +68,7 @@ class AuditMiddleware:
         *,
         runtime: Recording | None = None,
         model: str | Model | ModelSource | None = None,
+        protocols: Sequence[ModelProtocol] = (),
         **options: Unpack[Options],
     ) -> None:
         text = model if isinstance(model, str) else None
@@ -80,6 +85,7 @@ class AuditMiddleware:
             faults=self._faults,
             models=ModelSources(model, config, self._faults.say),
             header=header_name("header", config.header),
+            protocols=Protocols(config.protocol, config.route_protocols, protocols),
             limit=config.max_stored_bytes,
             depth=config.depth,
             spills=SpillDirectory(config.dir, config.max_spilled_bytes),

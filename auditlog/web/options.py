@@ -19,6 +19,8 @@ class Options(TypedDict, total=False):
     route_models: Mapping[str, str] | None
     model_header: str | None
     models: Sequence[str] | None
+    protocol: str | None
+    route_protocols: Mapping[str, str] | None
     include: Sequence[str] | None
     exclude: Sequence[str] | None
     methods: Sequence[str] | None

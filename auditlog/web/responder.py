@@ -12,6 +12,7 @@ import msgspec
 
 from auditlog.capture.exchange import Body, Exchange
 from auditlog.capture.large import Spills
+from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.tap import Ending, Tap
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
@@ -78,6 +79,8 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Name the model of a request that ends and did not name it."""
     header: bytes
     """Name of the response header with the id; empty sends none."""
+    protocols: Protocols
+    """Read what traffic says."""
     limit: int
     """Bytes of each body that are kept."""
     depth: int
@@ -377,6 +380,7 @@ def open_decision(
         request=request,
         response=response,
         sequence=runtime.open(id_, now),
+        protocols=rules.protocols,
     )
     if trace is not None:
         exchange.context["trace"] = trace
