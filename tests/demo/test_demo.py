@@ -91,6 +91,7 @@ def test_the_demo_leaves_what_the_reader_needs(demo: Run) -> None:
         "batch-v2.receipt.json",
         "json-v1.receipt.json",
         "json-v2.receipt.json",
+        "letter.receipt.json",
         "patient.receipt.json",
         "stream-v1.receipt.json",
         "stream-v2.receipt.json",
@@ -126,7 +127,7 @@ def commands(demo: Run) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "status", "words"),
     [
-        (0, 0, "7 of 7 files verified"),
+        (0, 0, "8 of 8 files verified"),
         (1, 0, '"label":"malignant"'),
         (2, 0, "final     checkpoint"),
         (3, 0, "all hold"),

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo_service.text.answer import Answer, Clerk, Message, Question
@@ -30,6 +30,7 @@ def test_an_answer_ends_where_the_model_finds_it_complete() -> None:
     assert answer.call is None
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 50), st.integers(1, 40))
 def test_at_the_limit_it_is_cut(seed: int, limit: int) -> None:
     whole, cut = begun(seed=seed), begun(seed=seed, max_tokens=limit)
@@ -39,6 +40,7 @@ def test_at_the_limit_it_is_cut(seed: int, limit: int) -> None:
     assert (cut.finish == "limit") == (whole.tokens > limit)
 
 
+@settings(max_examples=50)
 @given(
     st.integers(0, 30),
     st.lists(
