@@ -82,6 +82,7 @@ MESSAGE = Shape(_Message)
 """Reads an answer that is not streamed."""
 EVENT = Shape(_Event)
 """Reads the data of an event."""
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CACHED = ("cache_creation.input_tokens", "cache_read.input_tokens")
 
 
@@ -229,7 +230,3 @@ _TAKE: Mapping[str, Callable[[MessageDraft, _Event], None]] = {
     "message_stop": lambda draft, _: draft.end(),
     "error": lambda draft, event: draft.fail(event.error),
 }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -25,12 +25,23 @@ __all__ = [
 
 _SHAPE_BYTES = 4096
 _FAILED = 400
+_USAGE = (
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.reasoning.output_tokens",
+)
+_SOURCE = ("openai.response.system_fingerprint", "openai.response.service_tier")
 
 
 class _Details(Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+
+_NO_DETAILS = _Details()
 
 
 class Usage(Struct):
@@ -89,30 +100,26 @@ def usage_of(usage: Usage | None) -> dict[str, int]:
     """Return ``gen_ai.usage.*``, without what the answer does not say."""
     if usage is None:
         return {}
-    read = usage.prompt_tokens_details or usage.input_tokens_details or _Details()
+    read = usage.prompt_tokens_details or usage.input_tokens_details or _NO_DETAILS
     wrote = usage.completion_tokens_details or usage.output_tokens_details
-    sent = {
-        "gen_ai.usage.input_tokens": _one(usage.prompt_tokens, usage.input_tokens),
-        "gen_ai.usage.output_tokens": _one(
-            usage.completion_tokens, usage.output_tokens
-        ),
-        "gen_ai.usage.cache_read.input_tokens": read.cached_tokens,
-        "gen_ai.usage.cache_creation.input_tokens": read.cache_write_tokens,
-        "gen_ai.usage.reasoning.output_tokens": wrote and wrote.reasoning_tokens,
-    }
-    counts = ((name, count_of(count)) for name, count in sent.items())
-    return {name: count for name, count in counts if count is not None}
+    sent = (
+        _one(usage.prompt_tokens, usage.input_tokens),
+        _one(usage.completion_tokens, usage.output_tokens),
+        read.cached_tokens,
+        read.cache_write_tokens,
+        (wrote or _NO_DETAILS).reasoning_tokens,
+    )
+    named = zip(_USAGE, sent, strict=True)
+    return {name: n for name, count in named if (n := count_of(count)) is not None}
 
 
 def tell_source(reading: Reading, source: Source) -> None:
     """Note who answered."""
     reading.response_id = short_text(source.id)
     reading.answered_model = short_text(source.model)
-    sent = {
-        "openai.response.system_fingerprint": short_text(source.system_fingerprint),
-        "openai.response.service_tier": short_text(source.service_tier),
-    }
-    reading.attributes = {name: text for name, text in sent.items() if text is not None}
+    sent = (short_text(source.system_fingerprint), short_text(source.service_tier))
+    named = zip(_SOURCE, sent, strict=True)
+    reading.attributes = {name: text for name, text in named if text is not None}
 
 
 def fail(reading: Reading, error: object) -> None:

@@ -265,9 +265,14 @@ def _tell(reading: Reading, response: _Response, drafts: Drafts) -> None:
     reading.usage = usage_of(response.usage)
     reading.partial |= drafts.partial
     reading.answers = drafts.answers()
-    cut = response.incomplete_details
-    reason = (cut and cut.reason) or response.status
     for answer in reading.answers:
-        answer.finish_reason = short_text(reason)
+        answer.finish_reason = _reason(response)
     if response.error:
         fail(reading, response.error)
+
+
+def _reason(response: _Response) -> str | None:
+    cut = response.incomplete_details
+    if cut is not None and cut.reason:
+        return short_text(cut.reason)
+    return None if response.status in _UNFINISHED else short_text(response.status)

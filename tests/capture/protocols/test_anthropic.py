@@ -354,6 +354,8 @@ def test_another_service_of_the_same_path_is_left_alone() -> None:
     other = traffic({"message": "sent"}, request=b'{"to":"Ann","messages":["Hi"]}')
     assert not AnthropicMessages().claims(other)
     assert AnthropicMessages().read(other) is None
+    page = traffic(MESSAGE, response=b"<html>", response_type="text/html")
+    assert AnthropicMessages().read(page) is None
     events = traffic(b"data: 1\n\ndata: 2\n\n")
     assert AnthropicMessages().read(events) is None
 
