@@ -56,6 +56,9 @@ class Config:
     """Route templates never captured, as globs; wins over `include`."""
     methods: tuple[str, ...] = ()
     """Methods to capture; empty captures all but GET, HEAD and OPTIONS."""
+    websocket: Literal["session", "message", "off"] = "session"
+    """Of a WebSocket, ``session`` makes one decision of the whole connection,
+    ``message`` one of each message of the client, and ``off`` lets it pass."""
     durability: Literal["sync", "spool"] = "spool"
     """``sync`` holds the end of the answer until the decision is on disk; ``spool``
     has it there within 50 ms of the answer."""

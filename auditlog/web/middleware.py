@@ -11,10 +11,12 @@ that both may happen before a fork. Each process starts its runtime when the ser
 sends ``lifespan.startup``, or at the first captured request where it sends none.
 
 Messages pass as they are, in order, each in the call in which it came. Two things
-differ: ``http.response.start`` is a copy with one header more, and under
-``durability="sync"`` the message that completes an answer waits until its decision is
-on disk. Under ``on_failure="open"`` no fault of ours reaches client or application;
-under ``closed`` a request is refused with 503 while decisions cannot be recorded.
+differ: the message that opens an answer (``http.response.start``, or
+``websocket.accept``) is a copy with one header more, and under ``durability="sync"``
+the message that completes an answer waits until its decision is on disk. Under
+``on_failure="open"`` no fault of ours reaches client or application; under ``closed`` a
+request is refused with 503 while decisions cannot be recorded, and a WebSocket is
+closed. What a WebSocket's decisions are says `auditlog/docs/websockets.md`.
 """
 
 import logging
@@ -34,11 +36,17 @@ from auditlog.storage.spill import SpillDirectory
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.models import ModelSource, ModelSources, header_name
+from auditlog.web.opened import Arrival
 from auditlog.web.options import Options
 from auditlog.web.process import Process, Recording
-from auditlog.web.responder import Faults, Responder, Rules, open_decision
+from auditlog.web.request import open_request
+from auditlog.web.responder import Responder
+from auditlog.web.rules import Faults, Rules
+from auditlog.web.session import open_session
 
 __all__ = ["AuditMiddleware", "ModelSource"]
+
+_CALLS = frozenset({"http", "websocket"})
 
 _log = logging.getLogger("auditlog")
 
@@ -98,7 +106,7 @@ class AuditMiddleware:
         """Answer one ASGI scope."""
         kind = scope["type"]
         outer = scope.get(SCOPE_KEY)
-        if kind == "http" and not getattr(outer, "recorded", outer):
+        if kind in _CALLS and not getattr(outer, "recorded", outer):
             await self._answer(scope, receive, send)
         elif kind == "lifespan" and self.config.enabled:
             lifespan = Lifespan(self.app, self._process, send, closed=self._closed)
@@ -118,20 +126,25 @@ class AuditMiddleware:
         if responder is not None:
             await responder.run()
         elif self._closed and self.config.enabled:
-            await refuse(send)
+            await refuse(scope, send)
         else:
             await self._unrecorded(scope, receive, send)
 
     def _route(self, scope: Scope) -> Route | None:
-        """Decide whether a request is a decision, before the application runs."""
-        method = scope["method"]
-        if method not in self._methods if self._methods else method in NOT_DECISIONS:
+        """Decide whether a call is a decision, before the application runs."""
+        if not self._is_wanted(scope):
             return None
         try:
             return self._routes.find(scope)
         except Exception as error:  # noqa: BLE001 - foreign routes raise what they like
             self._faults.say("the route of a request could not be found", error)
             return Route(None)
+
+    def _is_wanted(self, scope: Scope) -> bool:
+        if scope["type"] == "websocket":
+            return self.config.websocket != "off"
+        method = scope["method"]
+        return method in self._methods if self._methods else method not in NOT_DECISIONS
 
     def _open(
         self,
@@ -147,9 +160,11 @@ class AuditMiddleware:
         try:
             if self._closed and not runtime.healthy():
                 return None
-            return open_decision(
-                self._rules, runtime, scope, receive, send, template, _now()
-            )
+            call = Arrival(self._rules, runtime, scope, template, _now())
+            if scope["type"] == "http":
+                return open_request(call, receive, send)
+            each = self.config.websocket == "message"
+            return open_session(call, receive, send, each=each, clock=_now)
         except Exception:  # noqa: BLE001 - decided by on_failure
             self._process.forget()
             _log.exception("auditlog: a decision could not be opened")

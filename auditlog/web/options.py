@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     include: Sequence[str] | None
     exclude: Sequence[str] | None
     methods: Sequence[str] | None
+    websocket: Literal["session", "message", "off"] | None
     durability: Literal["sync", "spool"] | None
     on_failure: Literal["open", "closed"] | None
     depth: int | None
