@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from auditlog.capture.reading import Reading
 from auditlog.core.record import Entry, parse_entry
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
@@ -133,8 +134,16 @@ class Asked(NamedTuple):
     """Decisions in the log, by id."""
     contents: Mapping[str, tuple[bytes, bytes]]
     """Their stored request and response."""
+    readings: Mapping[str, Reading | None]
+    """What the log says that they say."""
     directory: Path
     """Of the log."""
+
+    def reading(self, name: str, way: str) -> Reading:
+        """Return what the log says that the answer to a call says."""
+        reading = self.readings[self.got[name, way, "logged"].seen.id]
+        assert reading is not None
+        return reading
 
     def decision(self, name: str, way: str) -> tuple[Entry, bytes, bytes]:
         """Return the entry of a call, and the request and response stored for it."""
@@ -142,6 +151,8 @@ class Asked(NamedTuple):
         return (self.entries[id_], *self.contents[id_])
 
 
+Told = tuple[str, list[tuple[str, str]]]
+"""A text, and calls of tools by name and arguments."""
 LEFT = "client_disconnected"
 WAYS = ("sync", "async")
 
@@ -161,12 +172,11 @@ def ask_all(clients: Clients, calls: Mapping[str, Call], directory: Path) -> Ask
     where = directory / "logged" / "audit"
     with open_log(where, read_only=True) as opened:
         reader = Reader(opened)
-        contents = {one["id"]: reader.content(one["id"]) for one in log.decisions}
-        entries = {
-            id_: parse_entry(reader.decision(id_).entry or b"") for id_ in contents
-        }
-    stored = {id_: (one.request, one.response) for id_, one in contents.items()}
-    return Asked(got, entries, stored, where)
+        read = {one["id"]: reader.read(one["id"]) for one in log.decisions}
+        entries = {id_: parse_entry(reader.decision(id_).entry or b"") for id_ in read}
+    contents = {id_: (one.request, one.response) for id_, (one, _) in read.items()}
+    readings = {id_: reading for id_, (_, reading) in read.items()}
+    return Asked(got, entries, contents, readings, where)
 
 
 def _ask(
@@ -283,6 +293,14 @@ def expect_stored_bytes(asked: Asked, name: str, way: str, route: str) -> None:
     else:
         assert entry.data["outcome"] == "completed"
         assert response == seen.body
+
+
+def shown(reading: Reading) -> list[Told]:
+    """Return what each answer says, as somebody who looks at the decision is shown."""
+    return [
+        (one.text, [(call.name or "", call.arguments) for call in one.tool_calls])
+        for one in reading.answers
+    ]
 
 
 class _Stored(httpx2.BaseTransport):

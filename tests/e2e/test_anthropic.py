@@ -21,6 +21,7 @@ from tests.e2e.model_clients import (
     expect_same_bytes,
     expect_stored_bytes,
     replay,
+    shown,
 )
 
 CLIENTS = Clients(
@@ -87,6 +88,11 @@ every_call = pytest.mark.parametrize(
     ("name", "way"), [(name, way) for name in CALLS for way in WAYS]
 )
 
+REFUSED = ["another model", "too hot"]
+WHOLE = [
+    name for name, call in CALLS.items() if not call.leaves and name not in REFUSED
+]
+
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
@@ -104,6 +110,21 @@ def text_of(events: list[dict[str, Any]]) -> str:
         delta["text"] if delta["type"] == "text_delta" else delta["partial_json"]
         for delta in deltas
     )
+
+
+def assembled(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the message that the events are of, which has one block."""
+    (block,) = (
+        one["content_block"] for one in events if one["type"] == "content_block_start"
+    )
+    written = text_of(events)
+    if block["type"] == "tool_use":
+        block = {**block, "input": json.loads(written)}
+    else:
+        block = {**block, "text": written}
+    (ended,) = (one for one in events if one["type"] == "message_delta")
+    usage = {**events[0]["message"]["usage"], **ended["usage"]}
+    return {"content": [block], "usage": usage, **ended["delta"]}
 
 
 @every_call
@@ -126,6 +147,28 @@ def test_what_is_stored_says_to_the_client_what_it_was_told(
 ) -> None:
     told = asked.got[name, way, "logged"].result
     assert replay(CLIENTS, CALLS[name], asked, name, way) == told
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_decision_shows_what_the_client_was_told(
+    asked: Asked, name: str, way: str
+) -> None:
+    result = asked.got[name, way, "logged"].result
+    reading = asked.reading(name, way)
+    message = assembled(result) if isinstance(result, list) else result
+    (block,) = message["content"]
+    ((text, calls),) = shown(reading)
+    assert text == block.get("text", "")
+    assert [(called, json.loads(arguments)) for called, arguments in calls] == (
+        [(block["name"], block["input"])] if block["type"] == "tool_use" else []
+    )
+    assert reading.completeness == "complete"
+    assert reading.finish_reasons == [message["stop_reason"]]
+    assert reading.requested_model == reading.answered_model == MODEL
+    usage = message["usage"]
+    assert reading.usage["gen_ai.usage.input_tokens"] == usage["input_tokens"]
+    assert reading.usage["gen_ai.usage.output_tokens"] == usage["output_tokens"]
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -195,14 +238,14 @@ def test_refusals_come_as_the_client_expects_them(asked: Asked) -> None:
 def test_of_an_answer_left_half_way_the_log_has_what_the_client_got(
     asked: Asked, way: str
 ) -> None:
-    entry, _, response = asked.decision("left half-way", way)
+    entry, _, _ = asked.decision("left half-way", way)
     got = text_of(asked.got["left half-way", way, "logged"].result)
+    reading = asked.reading("left half-way", way)
+    ((written, _),) = shown(reading)
     assert entry.data["outcome"] == LEFT
-    lines = response.decode().splitlines()
-    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-    # The last one may not have been handed over whole.
-    assert text_of([json.loads(one) for one in data[:-1]]).startswith(got)
+    assert reading.completeness == "no_terminator"
     assert got
+    assert written.startswith(got)
 
 
 def test_the_log_holds(asked: Asked) -> None:

@@ -17,10 +17,12 @@ from tests.e2e.model_clients import (
     Asked,
     Call,
     Clients,
+    Told,
     ask_all,
     expect_same_bytes,
     expect_stored_bytes,
     replay,
+    shown,
 )
 
 CLIENTS = Clients(
@@ -96,6 +98,11 @@ every_call = pytest.mark.parametrize(
     ("name", "way"), [(name, way) for name in CALLS for way in WAYS]
 )
 
+REFUSED = ["chat, another model", "chat, too hot", "responses, another model"]
+WHOLE = [
+    name for name, call in CALLS.items() if not call.leaves and name not in REFUSED
+]
+
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
@@ -113,6 +120,51 @@ def texts(events: list[dict[str, Any]]) -> list[str]:
         text = said.get(choice["index"], "") + (choice["delta"]["content"] or "")
         said[choice["index"]] = text
     return [said[number] for number in sorted(said)]
+
+
+def told(result: Any) -> list[Told]:
+    """Return what a client was told: the text and calls of each answer."""
+    if isinstance(result, list):
+        last = result[-1]
+        return told(last["response"]) if "response" in last else told_in_chunks(result)
+    if "choices" in result:
+        return [_message(choice["message"]) for choice in result["choices"]]
+    parts = [
+        part["text"] for item in result["output"] for part in item.get("content") or ()
+    ]
+    calls = [
+        (item["name"], item["arguments"])
+        for item in result["output"]
+        if item["type"] == "function_call"
+    ]
+    return [("".join(parts), calls)]
+
+
+def _message(message: dict[str, Any]) -> Told:
+    calls = [call["function"] for call in message["tool_calls"] or ()]
+    return message["content"] or "", [(one["name"], one["arguments"]) for one in calls]
+
+
+def told_in_chunks(chunks: list[dict[str, Any]]) -> list[Told]:
+    """Return the same of a streamed completion; it calls one tool at most."""
+    found: list[Told] = []
+    for number, text in enumerate(texts(chunks)):
+        functions = [
+            call["function"]
+            for chunk in chunks
+            for choice in chunk["choices"]
+            for call in choice["delta"]["tool_calls"] or ()
+            if choice["index"] == number
+        ]
+        arguments = "".join(one["arguments"] for one in functions)
+        found.append((text, [(one["name"], arguments) for one in functions[:1]]))
+    return found
+
+
+def usage(result: Any) -> Any:
+    """Return the usage that a client was told, or None."""
+    last = result[-1] if isinstance(result, list) else result
+    return last.get("response", last)["usage"]
 
 
 @every_call
@@ -136,6 +188,21 @@ def test_what_is_stored_says_to_the_client_what_it_was_told(
 ) -> None:
     told = asked.got[name, way, "logged"].result
     assert replay(CLIENTS, CALLS[name], asked, name, way) == told
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_decision_shows_what_the_client_was_told(
+    asked: Asked, name: str, way: str
+) -> None:
+    result = asked.got[name, way, "logged"].result
+    reading = asked.reading(name, way)
+    assert shown(reading) == told(result)
+    assert reading.completeness == "complete"
+    assert reading.requested_model == reading.answered_model == MODEL
+    said = usage(result) or {}
+    output = said.get("completion_tokens", said.get("output_tokens"))
+    assert reading.usage.get("gen_ai.usage.output_tokens") == output
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -249,16 +316,14 @@ def test_refusals_come_as_the_client_expects_them(asked: Asked) -> None:
 def test_of_an_answer_left_half_way_the_log_has_what_the_client_got(
     asked: Asked, way: str
 ) -> None:
-    entry, _, response = asked.decision("chat, left half-way", way)
-    (text,) = texts(asked.got["chat, left half-way", way, "logged"].result)
+    entry, _, _ = asked.decision("chat, left half-way", way)
+    ((got, _),) = told(asked.got["chat, left half-way", way, "logged"].result)
+    reading = asked.reading("chat, left half-way", way)
+    ((written, _),) = shown(reading)
     assert entry.data["outcome"] == LEFT
-    said = [
-        json.loads(block.removeprefix("data: "))["choices"][0]["delta"]
-        for block in response.decode().split("\n\n")[:-1]
-    ]
-    written = "".join(delta.get("content") or "" for delta in said)
-    assert text
-    assert written.startswith(text)
+    assert reading.completeness == "no_terminator"
+    assert got
+    assert written.startswith(got)
 
 
 def test_the_log_holds(asked: Asked) -> None:
