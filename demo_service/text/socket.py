@@ -9,6 +9,7 @@ from collections import deque
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from demo_service.named import turn_in_log
 from demo_service.text.answer import Clerk, Message, Question
 from demo_service.text.model import Sampling
 
@@ -34,6 +35,7 @@ def chat(clerk: Clerk) -> APIRouter:
         said: deque[Message] = deque(maxlen=_REMEMBERED)
         try:
             while (question := await _next_question(socket)) is not None:
+                turn_in_log()
                 said.append(Message("user", question))
                 said.append(Message("assistant", await _answer(socket, clerk, said)))
         except WebSocketDisconnect:
