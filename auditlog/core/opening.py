@@ -58,7 +58,7 @@ def content_of(entry: Entry) -> Content:
         VerificationError: the entry is no decision, so it has none.
         MalformedError: the fields are not those of a decision.
     """
-    if entry.type != DECISION:
+    if entry.type not in {DECISION, "auditlog.amendment.v1"}:
         raise VerificationError(f"expected a decision, got an entry of {entry.type}")
     kinds = {"depth": int, "digest": str, "v": int}
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)

@@ -53,7 +53,7 @@ def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
     if protocols is None or not exchange.keep or not _is_legible(exchange, answered):
         return exchange
     traffic = Traffic(
-        path=_path(exchange.target),
+        path=_path(exchange.target or b""),
         status=exchange.status,
         request=_legible(exchange.request, asked),
         request_type=exchange.request.media_type,

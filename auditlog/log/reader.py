@@ -30,7 +30,7 @@ from auditlog.core.tiles import (
     parse_tile_path,
     tile_path,
 )
-from auditlog.log.amendment import aftermath_id
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
@@ -49,6 +49,8 @@ LEVELS = ("opened", "accepted", "included", "witnessed", "anchored")
 """How far an entry can come. Anchored is what a final attestation covers and, where the
 policy asks for witnesses, its quorum cosigned."""
 
+_MAX_AMENDMENTS = 1000
+"""Of one decision that are told, the newest."""
 _CANDIDATES = 64
 """Cosigned checkpoints looked at for one that meets the policy's quorum."""
 
@@ -142,9 +144,10 @@ class Reader:
         return tuple(self.entry_at(index) for index in self._amending(decision))
 
     def _amending(self, decision: bytes) -> list[int]:
-        """Return the indices of later entries about a decision."""
-        row = self._store.by_id(aftermath_id(decision))
-        return [] if row is None or row.index is None else [row.index]
+        """Return the indices of the amendments of a decision, in order."""
+        query = Query(type=AMENDMENT, about=decision, limit=_MAX_AMENDMENTS)
+        found = (row.index for row in self._store.find(query))
+        return sorted(index for index in found if index is not None)
 
     def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
         """Return what the files of processes, living and dead, know of a decision."""
@@ -374,7 +377,7 @@ def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
 def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
     """Return the leaves that open all that is kept, each byte of a large body once."""
     kept = [leaf.path for leaf in leaves if leaf.value is not None]
-    # Chunks follow from the body that they are cut from: beside it they add nothing.
+    # Pieces follow from the body that they are cut from: beside it they add nothing.
     whole = tuple(f"{side}#" for side in ("request", "response") if side in kept)
     return [path for path in kept if not path.startswith(whole)]
 

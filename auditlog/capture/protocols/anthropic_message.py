@@ -134,6 +134,7 @@ class MessageDraft:
 
     def open(self, index: int, block: _Block, *, whole: bool = False) -> None:
         """Begin a block with what it holds; the empty input of a whole one is one."""
+        self._begun = True
         self._draft.text.append(block.text or "")
         self._draft.reasoning.append(block.thinking or "")
         if block.type is not None and block.type.endswith("tool_use"):
@@ -145,6 +146,7 @@ class MessageDraft:
 
     def add(self, index: int, delta: _Delta) -> None:
         """Take what comes to a block."""
+        self._begun = True
         if delta.text is not None:
             self._draft.text.append(delta.text)
         elif delta.thinking is not None:

@@ -11,11 +11,13 @@ from auditlog.capture.protocols.values import (
     short_text,
 )
 from auditlog.capture.reading import Reading, Traffic
+from auditlog.core.commitment import is_json
 
 __all__ = [
     "Source",
     "Usage",
     "fail",
+    "is_asked",
     "read_body",
     "read_failure",
     "says_object",
@@ -133,21 +135,40 @@ def read_body(shape: Shape[_Kind], traffic: Traffic) -> _Kind | None:
     return None if traffic.capped else shape.read(traffic.response + traffic.tail)
 
 
+def is_asked(traffic: Traffic, reading: Reading) -> bool:
+    """Return whether a request is one of these APIs, where its path alone may mislead.
+
+    It names a model; or it is JSON of which only the beginning is there.
+    """
+    if reading.requested_model is not None:
+        return True
+    return reading.partial and is_json(traffic.request_type or "")
+
+
 def read_failure(traffic: Traffic, reading: Reading) -> Reading | None:
     """Finish the reading of a body that is no answer: an error, or one cut off.
 
-    None where it is neither, and so no answer of these APIs.
+    None where it is neither, or answers a request of another kind.
     """
+    asked = is_asked(traffic, reading)
     if traffic.capped:
-        return _capped(traffic, reading)
+        return _capped(traffic, reading) if asked else None
     failure = _FAILURE.read(traffic.response + traffic.tail)
     if failure is None:
-        return _cut(traffic, reading)
-    bare = failure.object == "error" or (traffic.status or 0) >= _FAILED
-    if not (failure.error or bare):
+        return _cut(traffic, reading) if asked else None
+    return _failed(failure, reading, told=(traffic.status or 0) >= _FAILED, asked=asked)
+
+
+def _failed(
+    failure: _Failure, reading: Reading, *, told: bool, asked: bool
+) -> Reading | None:
+    if isinstance(failure.error, dict):
+        fail(reading, failure.error)
+    elif asked and (failure.error or failure.object == "error" or told):
+        own = {"code": failure.code, "type": failure.type, "status": failure.status}
+        fail(reading, own)
+    else:
         return None
-    own = {"code": failure.code, "type": failure.type, "status": failure.status}
-    fail(reading, failure.error or own)
     return reading
 
 

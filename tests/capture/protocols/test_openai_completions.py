@@ -283,6 +283,14 @@ def test_an_event_named_error_is_an_error() -> None:
     assert (reading.completeness, reading.error_type) == ("error_frame", "overloaded")
 
 
+def test_an_event_named_error_need_not_be_json() -> None:
+    body = sent.stream(*sent.said("a"), done=False).response
+    body += b"event: error\ndata: out of memory\n\n"
+    reading = reading_of(sent.events(body))
+    assert (reading.completeness, reading.error_type) == ("error_frame", None)
+    assert not reading.partial
+
+
 def test_an_error_before_the_first_token_leaves_no_answer() -> None:
     error = {"error": {"message": "Ms. Doe", "type": "InternalServerError"}}
     reading = reading_of(stream(error))
@@ -310,6 +318,33 @@ def test_what_is_no_answer_of_this_kind_is_left_to_others(traffic: Traffic) -> N
     assert read(CHAT, traffic) is None
 
 
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        sent.answer(b"", status=204),
+        sent.answer(b'{"id": 5, "no'),
+        sent.answer({"error": "no such course"}, status=404),
+        sent.answer({"detail": "no such course"}, status=404),
+        sent.events(b""),
+        sent.events(b": ping\n\n"),
+    ],
+)
+@pytest.mark.parametrize("request_", [b"", b'{"grade": 5}', b"grade=5"])
+def test_another_application_at_such_a_path_is_left_alone(
+    traffic: Traffic, request_: bytes
+) -> None:
+    other = msgspec.structs.replace(
+        traffic, request=request_, request_type="application/x-www-form-urlencoded"
+    )
+    assert read(CHAT, other) is None
+    assert read(CHAT, traffic) is not None
+
+
+def test_a_request_that_is_too_large_to_be_read_is_believed_to_be_one() -> None:
+    cut = msgspec.structs.replace(sent.answer(b'{"id'), request=b'{"messages": [')
+    assert reading_of(cut).completeness == "no_terminator"
+
+
 def test_a_chunk_that_cannot_be_read_is_left_out_and_said_to_be() -> None:
     body = stream(*sent.said("a", "b")).response.replace(b'"a"', b'"a')
     reading = reading_of(sent.events(body))
@@ -320,11 +355,12 @@ def test_a_chunk_that_cannot_be_read_is_left_out_and_said_to_be() -> None:
 def test_fields_of_odd_types_are_left_out_and_the_rest_is_read() -> None:
     odd = chunk(
         {"index": "0", "delta": {"content": "a", "role": 7, "refusal": []}},
+        {"index": 1, "delta": {"content": {"text": "b"}}},
         id=7,
         usage={"prompt_tokens": "many", "completion_tokens": 3.0},
     )
     reading = reading_of(stream(odd))
-    assert only(reading) == Answer(text="a")
+    assert reading.answers == [Answer(text="a"), Answer(index=1)]
     assert reading.usage == {"gen_ai.usage.output_tokens": 3}
     assert reading.response_id is None
 

@@ -222,6 +222,17 @@ def test_a_transcript_of_speech_is_text() -> None:
     assert reading_of(stream(*BEGUN, audio)).answers == [Answer(text="Hello")]
 
 
+def test_deltas_and_items_of_odd_types_are_left_out() -> None:
+    odd = [
+        part("output_text", 1, "a"),
+        part("output_text", 1, "?") | {"delta": {"text": "x"}},
+        item("done", 2, name=7, call_id=[], arguments={}),
+        part("output_text", 1, "b") | {"output_index": "1"},
+    ]
+    answers = reading_of(stream(*BEGUN, *odd)).answers
+    assert answers == [Answer(text="ab", tool_calls=[ToolCall(id="fc_1")])]
+
+
 ERROR = {"code": "server_error", "message": "dear Ms. Doe"}
 
 
@@ -271,6 +282,22 @@ def test_a_response_that_is_not_done_has_no_end(
 ) -> None:
     reading = reading_of(answer(response(status), PATH, request=REQUEST))
     assert reading.completeness == completeness
+
+
+def test_an_event_named_error_need_not_be_json() -> None:
+    end = b"event: error\ndata: out of memory\n\n"
+    reading = reading_of(stream(*BEGUN, *TOLD, end=end))
+    assert (reading.completeness, reading.error_type) == ("error_frame", None)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"id": 5, "no', b'{"error":"no such form"}'])
+def test_responses_to_a_survey_are_left_alone(body: bytes) -> None:
+    for traffic in (
+        answer(body, "/surveys/7/responses", request={"answers": [1, 2]}),
+        events(b"", "/surveys/7/responses", {"answers": [1, 2]}),
+    ):
+        assert PROTOCOL.claims(traffic)
+        assert read(PROTOCOL, traffic) is None
 
 
 def test_a_response_that_failed_is_an_error() -> None:
