@@ -243,6 +243,12 @@ def test_input_of_a_tool_may_come_at_once() -> None:
     assert answer.tool_calls[0].arguments == '{"b":2}'
 
 
+def test_a_tool_that_is_called_with_nothing_has_an_empty_object() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "now", "input": {}}
+    (answer,) = reading_of({**MESSAGE, "content": [call]}).answers
+    assert answer.tool_calls == [ToolCall(id="t", name="now", arguments="{}")]
+
+
 def test_totals_at_the_end_replace_those_at_the_start() -> None:
     usage = {"input_tokens": 40, "cache_read_input_tokens": 2, "output_tokens": 7}
     last = {"type": "message_delta", "delta": {}, "usage": usage}
