@@ -206,6 +206,38 @@ def test_the_entries_of_other_types_have_receipts_too() -> None:
         verify_receipt(format_receipt(replace(receipt, opening=opening)), log.policy())
 
 
+def amendment_of(decision: Decision, *without: str) -> Decision:
+    """Return an amendment with the content of a decision."""
+    entry = parse_entry(decision.entry)
+    kept = {name: entry.data[name] for name in {*entry.data} - {*without}}
+    amended = replace(entry, type="auditlog.amendment.v1", data=kept)
+    return replace(decision, entry=format_entry(amended))
+
+
+def test_an_amendment_opens_part_by_part_as_a_decision_does() -> None:
+    said = {"outcome": b'{"result":{"label":"paid"}}', "user": b'{"by":"Kim"}'}
+    amendment = amendment_of(make_decision(request=b"", response=b"", context=said))
+    log = log_of(amendment)
+    data = log.receipt(amendment, "context/outcome")
+    verdict = verify_receipt(data, log.policy())
+    assert verdict.entry_type == "auditlog.amendment.v1"
+    assert verdict.disclosed == (("context/outcome", said["outcome"]),)
+    assert b"Kim" not in data
+    receipt = parse_receipt(data)
+    lie = receipt.disclosures[0]._replace(value=b'{"result":{"label":"lost"}}')
+    with pytest.raises(VerificationError, match="expected"):
+        verify_receipt(
+            format_receipt(replace(receipt, disclosures=(lie,))), log.policy()
+        )
+
+
+def test_an_amendment_without_a_commitment_opens_nothing() -> None:
+    amendment = amendment_of(make_decision(), "commitment")
+    log = log_of(amendment)
+    with pytest.raises(MalformedError, match="expected a commitment with the fields"):
+        verify_receipt(log.receipt(amendment, "request"), log.policy())
+
+
 # --- every one-byte change is refused -------------------------------------------------
 
 
