@@ -184,10 +184,16 @@ def test_what_is_recorded_beyond_http_is_captured_too(
         told = auditlog.record("nightly", input={"row": 1}, output=0.5, model="m@1")
         with auditlog.decision("outer") as outer:
             pass
-        auditlog.amend(told, "outcome", label="repaid")
+        later = auditlog.amend(told, "outcome", by="crm", label="repaid")
     one, other = decisions
     assert (one.id, one.operation, one.model) == (told, "nightly", "m")
     assert (one.method, one.route, one.status) == (None, None, None)
     assert (one.json("request"), one.json("response")) == ({"row": 1}, 0.5)
-    assert (other.id, other.response) == (outer.id, b"")
+    assert (other.id, other.response, other.amendments) == (outer.id, b"", ())
+    (amendment,) = one.amendments
+    assert (amendment.id, amendment.kind) == (later, "outcome")
+    assert amendment.json("outcome") == {"result": {"label": "repaid"}}
+    assert "crm" not in repr(decisions)
+    with pytest.raises(KeyError, match="reason"):
+        amendment.json("reason")
     assert not (tmp_path / "audit").exists()
