@@ -5,7 +5,8 @@ import threading
 
 import msgspec
 
-from auditlog.capture.large import Large, Spills
+from auditlog.capture.kept import Spills
+from auditlog.capture.large import Large
 from auditlog.capture.splitting import open_body, split_of
 from auditlog.core.commitment import MAX_BODY
 
@@ -53,12 +54,14 @@ class Body(msgspec.Struct, eq=False):
     # that a million small chunks cost no more memory than their bytes.
     _first: bytes = b""
     _more: bytearray | None = None
+    _frames: int = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body; they must not change afterwards."""
         if not self.size and len(chunk) <= self.limit and len(chunk) <= MAX_BODY:
             self.size = len(chunk)
             self._first = chunk
+            self._frames = 1
             return
         self.size += len(chunk)
         if self.large is not None:
@@ -67,6 +70,7 @@ class Body(msgspec.Struct, eq=False):
             if self._more is None:
                 self._more = bytearray()
             self._more += chunk
+            self._frames += 1
         else:
             self._outgrow(chunk)
 
@@ -82,6 +86,7 @@ class Body(msgspec.Struct, eq=False):
             self.leaf,
             held,
             split="ws" if self.framed else split_of(self.media_type),
+            frames=self._frames,
             keep=self.limit - len(held),
             spills=self.spills,
             place=None if before is None else RequestPlace(before, self.depth),

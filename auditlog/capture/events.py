@@ -37,6 +37,8 @@ _MAX_FIELD = len("event: ") + _MAX_NAME
 _Decoder = getincrementaldecoder("utf-8")
 # Two line ends on end: what follows begins a block, wherever the text before began.
 _BOUNDARY = re.compile(rb"(?>\r\n|[\r\n]){2}")
+# One empty line ends an event, and more of them end nothing.
+_BLANKS = re.compile(r"\n{3,}")
 
 
 class EventParser:
@@ -98,6 +100,8 @@ class EventParser:
 
     def _take(self, lines: str, found: list[Event]) -> None:
         # The newline that ends the last line is left out.
+        if "\n\n\n" in lines:
+            lines = _BLANKS.sub("\n\n", lines)
         *blocks, last = lines.split("\n\n")
         for block in blocks:
             plain = block.startswith("data: ") and "\n" not in block

@@ -1,12 +1,12 @@
 """A body that outgrew memory: hashed as it passes, kept elsewhere if at all.
 
 The raw leaf and its pieces are hashed while the bytes pass, so nothing of it has to be
-read again to finish the commitment: only the stored copy needs a place, which is a
-`Spill`. Whatever happens to that, the commitment covers everything.
+read again to finish the commitment: only the stored copy needs a place (`Kept`), and
+whatever happens to that, the commitment covers everything.
 
 One body is another matter: messages that a WebSocket sends. Their leaves come after
 those of all messages it receives, and how many these are is known at the end only. All
-of it goes to the spill and is hashed then, block by block.
+of it goes to disk and is hashed then, block by block.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from auditlog.capture.cutting import CUTTERS, whole
 from auditlog.capture.hashing import PieceHashes
+from auditlog.capture.kept import Kept, Spills
 from auditlog.core.commitment import (
     MAX_BODY,
     disclosure_hash,
@@ -22,38 +23,14 @@ from auditlog.core.commitment import (
     salts,
 )
 
-__all__ = ["REQUEST_FIRSTS", "TAIL", "Large", "Place", "Spill", "Spills"]
+__all__ = ["REQUEST_FIRSTS", "Large", "Place"]
 
 REQUEST_FIRSTS = (2, 3)
 """Where pieces of a request begin: after both raw bodies, or a decoded response too."""
-TAIL = 256 << 10
-"""Bytes at the end that stay in memory."""
-
+_SESSION_FIRSTS = (2,)
+"""Nothing is decoded in a session."""
 _MAX_PENDING = 8 << 20
 """Bytes that wait in memory until the place of their leaves is known."""
-_SLACK = 64 << 10
-_ALL = 1 << 62
-
-
-class Spill(Protocol):
-    """Takes the kept bytes of one large body, out of memory and never in clear.
-
-    No method raises. `add` never waits for a disk. What a disk did not take is not
-    kept, nor is anything after it; there is no gap in what `read` yields.
-    """
-
-    def add(self, data: bytes) -> None:
-        """Keep `data` after what was added before."""
-
-    def read(self) -> Iterator[bytes]:
-        """Yield what was kept, after the last `add`; may be called again."""
-
-
-class Spills(Protocol):
-    """Makes a spill for each large body."""
-
-    def open(self) -> Spill:
-        """Return a new spill."""
 
 
 class Place(Protocol):
@@ -72,14 +49,15 @@ class Large:
         held: its first bytes, which stay in memory; of frames, whole ones.
         split: what it is to be split into if it can be: ``sse`` or ``ws``; all else is
             split into chunks.
+        frames: how many of them are held, if it is frames.
         keep: how many of the following bytes are kept.
         spills: where these go; without it they are not kept.
         place: where the leaves of its pieces begin; None for a request.
     """
 
     __slots__ = (
-        *("_deferred", "_held", "_keep", "_kept", "_pending", "_pieces", "_place"),
-        *("_raw", "_room", "_secret", "_side", "_size", "_spill", "_splits", "_tail"),
+        *("_frames", "_held", "_kept", "_pending", "_pieces", "_place", "_raw"),
+        *("_secret", "_side", "_size", "_splits"),
     )
 
     def __init__(
@@ -89,6 +67,7 @@ class Large:
         held: bytes,
         *,
         split: str,
+        frames: int,
         keep: int,
         spills: Spills | None,
         place: Place | None,
@@ -97,36 +76,26 @@ class Large:
         self._side = side = ("request", "response")[leaf]
         self._held = held
         self._size = len(held)
+        self._frames = frames
         self._raw = leaf_hasher(leaf_salt(secret, leaf), side)
         self._raw.update(held)
         # It is not known before the end which one it will be.
         self._splits = [one for one in CUTTERS if one in {split, "chunks"}]
-        self._deferred = split == "ws" and place is not None
-        self._keep = keep
-        self._kept: int | None = None
-        self._room = _ALL if self._deferred else keep
-        self._spill = spills.open() if spills is not None and self._room else None
-        self._tail = bytearray()
+        again = split == "ws" and place is not None
+        self._kept = Kept(keep, spills, again=again)
         self._place = place
-        # What follows the held bytes and is in no hash of a piece; None if too much.
-        self._pending: bytearray | None = bytearray()
+        # What follows the held bytes and is in no hash of a piece; None if too much,
+        # or if all of it is read again.
+        self._pending = None if again else bytearray()
         self._pieces: dict[str, PieceHashes] = {}
         if place is None:
-            self._start(REQUEST_FIRSTS)
+            self._start(_SESSION_FIRSTS if split == "ws" else REQUEST_FIRSTS)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
         self._size += len(data)
         self._raw.update(data)
-        if self._spill is not None and self._room:
-            kept = data[: self._room]
-            self._room -= len(kept)
-            self._spill.add(kept)
-        self._tail += data[-TAIL:]
-        if len(self._tail) > TAIL + _SLACK:
-            del self._tail[:-TAIL]
-        if self._deferred:
-            return
+        self._kept.add(data)
         for hashes in self._pieces.values():
             hashes.update(data)
         if not self._pieces and self._pending is not None:
@@ -144,18 +113,25 @@ class Large:
         pending = bytes(self._pending or b"")
         self._pending = self._place = None
         for split in self._splits:
-            # Whole pieces that are held can be hashed at the end, off the event loop.
-            found, end = whole(split, self._held)
-            cutter = CUTTERS[split]()
-            hashes = PieceHashes(self._secret, self._side, firsts, cutter, len(found))
-            hashes.update(self._held[end:])
+            self._pieces[split] = hashes = self._hashing(split, firsts)
             hashes.update(pending)
-            self._pieces[split] = hashes
+
+    def _hashing(self, split: str, firsts: tuple[int, ...]) -> PieceHashes:
+        """Return what hashes the bytes that follow the held ones."""
+        # Whole pieces that are held can be hashed at the end, off the event loop.
+        number, end = self._frames, len(self._held)
+        if split != "ws":
+            found, end = whole(split, self._held)
+            number = len(found)
+        cutter = CUTTERS[split]()
+        hashes = PieceHashes(self._secret, self._side, firsts, cutter, number)
+        hashes.update(self._held[end:])
+        return hashes
 
     @property
     def held_bytes(self) -> int:
         """Bytes that are in memory, besides those that it was made with."""
-        return len(self._pending or b"") + len(self._tail)
+        return len(self._pending or b"") + self._kept.held_bytes
 
     def leaf_hash(self) -> bytes:
         """Return the hash of the raw leaf."""
@@ -187,7 +163,7 @@ class Large:
             nor frames, too many pieces, a place that was not known in time, or a disk
             that did not take what had to be read again.
         """
-        if not self._pieces and self._pending is not None and not self._deferred:
+        if not self._pieces and self._pending is not None:
             self._start((first,))
         for split in self._candidates(pieces=pieces):
             rest = self._rest(split, first)
@@ -202,18 +178,10 @@ class Large:
 
     def _rest(self, split: str, first: int) -> list[bytes] | None:
         """Return the hashes of the pieces after the held ones."""
-        if self._deferred:
-            return self._read_again(split, first)
-        hashes = self._pieces.get(split)
-        return None if hashes is None else hashes.hashes(first)
-
-    def _read_again(self, split: str, first: int) -> list[bytes] | None:
-        found, end = whole(split, self._held)
-        cutter = CUTTERS[split]()
-        hashes = PieceHashes(self._secret, self._side, (first,), cutter, len(found))
-        hashes.update(self._held[end:])
-        size = len(self._held)
-        for block in () if self._spill is None else self._spill.read():
+        if split in self._pieces:
+            return self._pieces[split].hashes(first)
+        size, hashes = len(self._held), self._hashing(split, (first,))
+        for block in self._kept.blocks():
             hashes.update(block)
             size += len(block)
         return hashes.hashes(first) if size == self._size else None
@@ -228,27 +196,13 @@ class Large:
 
     def read(self) -> bytes:
         """Return the kept bytes that follow the held ones."""
-        found: list[bytes] = []
-        room = self._keep
-        if self._spill is not None and room:
-            for block in self._spill.read():
-                found.append(block[:room])
-                room -= len(found[-1])
-                if not room:
-                    break
-        self._kept = self._keep - room
-        return b"".join(found)
+        return self._kept.read()
 
     def tail(self) -> bytes:
-        """Return the last bytes, at most `TAIL`, without what is held or kept."""
-        if self._kept is None:
-            self.read()
-        before = len(self._held) + (self._kept or 0)
-        tail = bytes(self._tail[-TAIL:])
-        return tail[max(0, before + len(tail) - self._size) :]
+        """Return the last bytes, at most 256 KiB, without what is held or kept."""
+        return self._kept.tail()
 
     @property
     def capped(self) -> bool:
         """Whether bytes are missing between those kept and the tail."""
-        after = len(self.tail())
-        return len(self._held) + (self._kept or 0) + after < self._size
+        return self._kept.capped

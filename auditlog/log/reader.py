@@ -374,7 +374,7 @@ def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
 def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
     """Return the leaves that open all that is kept, each byte of a large body once."""
     kept = [leaf.path for leaf in leaves if leaf.value is not None]
-    # Chunks follow from the body that they are cut from: beside it they add nothing.
+    # Pieces follow from the body that they are cut from: beside it they add nothing.
     whole = tuple(f"{side}#" for side in ("request", "response") if side in kept)
     return [path for path in kept if not path.startswith(whole)]
 

@@ -5,7 +5,7 @@ import traceback
 
 import msgspec
 
-from auditlog.capture.large import Spills
+from auditlog.capture.kept import Spills
 from auditlog.capture.protocols.registry import Protocols
 from auditlog.core.errors import AuditLogError
 from auditlog.web.asgi import App

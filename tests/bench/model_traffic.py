@@ -11,6 +11,7 @@ __all__ = ["EVENTS", "SAMPLES", "Sample"]
 EVENTS = 500
 """Of a streamed answer."""
 _WORDS = ["the ", "amount ", "is ", "above ", "what ", "was ", "asked ", "for "]
+_DELTA = "response.output_text.delta"
 _JSON, _SSE, _LINES = "application/json", "text/event-stream", "application/x-ndjson"
 
 
@@ -77,8 +78,13 @@ def _openai_answer() -> bytes:
 def _openai_responses() -> bytes:
     of = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     deltas = [
-        {"type": "response.output_text.delta", "sequence_number": at, **of, "delta": one}
-        for at, one in enumerate(_words())
+        {
+            "type": _DELTA,
+            "sequence_number": at,
+            **of,
+            "delta": word,
+        }
+        for at, word in enumerate(_words())
     ]
     usage = {"input_tokens": 210, "output_tokens": EVENTS, "total_tokens": 710}
     part = {"type": "output_text", "text": "".join(_words()), "annotations": []}
@@ -90,8 +96,9 @@ def _openai_responses() -> bytes:
 
 
 def _anthropic() -> bytes:
-    start = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
-    start |= {"model": "m", "usage": {"input_tokens": 210, "output_tokens": 1}}
+    start: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant"}
+    start |= {"content": [], "model": "m"}
+    start |= {"usage": {"input_tokens": 210, "output_tokens": 1}}
     deltas = [
         {
             "type": "content_block_delta",

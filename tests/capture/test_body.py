@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from auditlog.capture.body import Body
-from auditlog.capture.large import TAIL
+from auditlog.capture.kept import TAIL
 from auditlog.core.commitment import (
     CHUNK,
     MAX_BODY,
@@ -214,6 +214,15 @@ def test_a_response_that_cannot_wait_any_longer_has_no_chunks() -> None:
     whole = bytes(400 * CHUNK)
     expected = disclosure_hash(leaf_salt(SECRET, 1), "response", whole)
     assert answered.leaf_hash() == expected
+
+
+def test_a_response_that_could_not_wait_is_read_again_if_all_of_it_is_kept() -> None:
+    asked = Body(SECRET, 0, MIB, state="partial")
+    answered = Body(SECRET, 1, 1 << 30, before=asked, spills=FakeSpills())
+    whole = bytes(200 * CHUNK)
+    feed(answered, whole, CHUNK)
+    assert answered.held_bytes < 2 * MIB, "nothing waits in memory"
+    assert answered.piece_hashes(9, 1) == chunk_hashes("response", whole, 9)
 
 
 def test_a_request_that_grows_after_all_costs_the_response_its_chunks() -> None:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from auditlog.capture.large import TAIL
+from auditlog.capture.kept import TAIL
 from auditlog.web.asgi import App, Receive, Scope, Send, entity_headers
 from auditlog.web.middleware import AuditMiddleware
 from tests.web.asgi_driver import START, Server, call, chunk, http_scope

@@ -10,13 +10,16 @@ together by `anthropic_message`.
 import re
 from typing import Any
 
-from auditlog.capture.events import read_events
+from auditlog.capture.events import is_events, read_events
 from auditlog.capture.protocols.anthropic_message import (
     EVENT,
     MESSAGE,
     MessageDraft,
 )
-from auditlog.capture.protocols.values import Shape, Struct, short_text
+from auditlog.capture.protocols.openai_answer import read_body
+from auditlog.capture.protocols.openai_request import Request, begin
+from auditlog.capture.protocols.scoring import ending, has_failed
+from auditlog.capture.protocols.values import Shape, short_text
 from auditlog.capture.reading import Reading, Traffic
 
 __all__ = ["AnthropicMessages"]
@@ -25,29 +28,14 @@ _PATH = "/v1/messages"
 _ASKS = (b'"max_tokens"', b'"messages"')
 _ANSWERS = re.compile(rb'"type"\s{0,8}:\s{0,8}"(?:message|message_start|error)"')
 _HEAD = 4096
-_STREAM = "text/event-stream"
 _ENDINGS = frozenset({"message_stop", "error"})
 
 
-class _Asked(Struct):
-    model: str | None = None
-    max_tokens: int | None = None
-    temperature: float | int | None = None
-    top_p: float | int | None = None
-    top_k: int | None = None
-    stream: bool | None = None
-    stop_sequences: list[str] | None = None
+class _Asked(Request):
+    stop_sequences: Any = None
 
 
 _ASKED = Shape(_Asked)
-_PARAMETERS = (
-    "max_tokens",
-    "stop_sequences",
-    "stream",
-    "temperature",
-    "top_k",
-    "top_p",
-)
 
 
 class AnthropicMessages:
@@ -57,52 +45,63 @@ class AnthropicMessages:
 
     def claims(self, traffic: Traffic) -> bool:
         """Return whether the path says so, and request or answer looks like it."""
-        if not traffic.path.endswith(_PATH):
+        if not traffic.path.rstrip("/").endswith(_PATH):
             return False
         asks = all(word in traffic.request for word in _ASKS)
         return asks or _ANSWERS.search(traffic.response[:_HEAD]) is not None
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the message put together; None if the answer is something else."""
-        said = (traffic.response_type or "").partition(";")[0].strip(" \t").lower()
-        streamed = said == _STREAM
+        streamed = is_events(traffic)
         message = _streamed(traffic) if streamed else _whole(traffic)
         if message is None:
             return None
-        if (traffic.status or 0) >= 400:
+        if has_failed(traffic):
             message.fail(None)
-        asked = _ASKED.read(traffic.request) or _Asked()
-        return Reading(
-            protocol=self.name,
-            operation="chat",
-            streamed=streamed,
-            completeness=message.completeness,
-            error_type=message.error_type,
-            requested_model=short_text(asked.model),
-            answered_model=short_text(message.model),
-            response_id=short_text(message.id),
-            parameters=_parameters(asked),
-            usage=message.usage(),
-            answers=message.answers(),
-            partial=message.partial or traffic.capped,
-        )
+        reading = _begin(self.name, traffic)
+        reading.streamed = streamed
+        reading.completeness = message.completeness
+        reading.error_type = message.error_type
+        reading.answered_model = short_text(message.model)
+        reading.response_id = short_text(message.id)
+        reading.usage = message.usage()
+        reading.answers = message.answers()
+        reading.partial |= message.partial or traffic.capped
+        return reading
+
+
+def _begin(protocol: str, traffic: Traffic) -> Reading:
+    asked = _ASKED.read(traffic.request)
+    if asked is not None:
+        # What it is called here; a tier of the service has no name of its own.
+        asked.stop, asked.service_tier = asked.stop_sequences, None
+    return begin(protocol, "chat", traffic, asked)
 
 
 def _whole(traffic: Traffic) -> MessageDraft | None:
-    draft = MessageDraft()
-    message = MESSAGE.read(traffic.response)
+    message = read_body(MESSAGE, traffic)
     if message is None:
-        # Of a capped one nobody can say more than that its end is there.
-        if traffic.capped and traffic.tail.rstrip().endswith(b"}"):
-            draft.end()
-    elif message.error is not None:
+        return _cut(traffic)
+    draft = MessageDraft()
+    if message.error is not None:
         draft.fail(message.error)
     elif message.type == "message":
         draft.begin(message)
         draft.use(message.usage)
         draft.end()
-    elif (traffic.status or 0) < 400:
+    elif not has_failed(traffic):
         return None
+    return draft
+
+
+def _cut(traffic: Traffic) -> MessageDraft | None:
+    # What begins like an object, or not at all, was to be one; a page of HTML was not.
+    if not has_failed(traffic) and traffic.response.lstrip()[:1] not in {b"", b"{"}:
+        return None
+    draft = MessageDraft()
+    draft.left_out = bool(traffic.response)
+    if ending(traffic, whole=False) == "complete":
+        draft.end()
     return draft
 
 
@@ -119,8 +118,3 @@ def _streamed(traffic: Traffic) -> MessageDraft | None:
         if event is not None and (event.type or name) in _ENDINGS:
             draft.take(name, data)
     return draft if draft.known or not stream.events else None
-
-
-def _parameters(asked: _Asked) -> dict[str, Any]:
-    said = {name: getattr(asked, name) for name in _PARAMETERS}
-    return {f"gen_ai.request.{name}": it for name, it in said.items() if it is not None}

@@ -82,6 +82,7 @@ MESSAGE = Shape(_Message)
 """Reads an answer that is not streamed."""
 EVENT = Shape(_Event)
 """Reads the data of an event."""
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CACHED = ("cache_creation.input_tokens", "cache_read.input_tokens")
 
 
@@ -133,6 +134,7 @@ class MessageDraft:
 
     def open(self, index: int, block: _Block) -> None:
         """Begin a block with what it holds."""
+        self._begun = True
         self._draft.text.append(block.text or "")
         self._draft.reasoning.append(block.thinking or "")
         if block.type is not None and block.type.endswith("tool_use"):
@@ -144,6 +146,7 @@ class MessageDraft:
 
     def add(self, index: int, delta: _Delta) -> None:
         """Take what comes to a block."""
+        self._begun = True
         if delta.text is not None:
             self._draft.text.append(delta.text)
         elif delta.thinking is not None:
@@ -229,7 +232,3 @@ _TAKE: Mapping[str, Callable[[MessageDraft, _Event], None]] = {
     "message_stop": lambda draft, _: draft.end(),
     "error": lambda draft, event: draft.fail(event.error),
 }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -77,7 +77,7 @@ class Draft:
         """Whether a text is longer than `MAX_TEXT`, so that its end is left out."""
         texts = [self.text, self.reasoning, self.refusal]
         texts += [tool.arguments for tool in self._tools]
-        return any(sum(map(len, parts)) > MAX_TEXT for parts in texts)
+        return any(sum(map(len, parts)) > MAX_TEXT for parts in texts if parts)
 
     def answer(self, index: int) -> Answer:
         """Return it as far as it was sent."""

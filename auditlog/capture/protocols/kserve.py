@@ -19,6 +19,7 @@ import msgspec
 
 from auditlog.capture.protocols.scoring import (
     Members,
+    body_of,
     count,
     ending,
     is_readable,
@@ -32,10 +33,10 @@ __all__ = ["KServeV1", "KServeV2"]
 
 _V1 = re.compile(
     r"/v1/models/(?P<name>[^/:]{1,256})"
-    r"(?:/(?:versions|labels)/(?P<version>[^/:]{1,256}))?:(?P<verb>predict|explain)\Z"
+    r"(?:/(?:versions|labels)/(?P<version>[^/:]{1,256}))?:(?P<verb>predict|explain)/?\Z"
 )
 _V2 = re.compile(
-    r"/v2/models/(?P<name>[^/]{1,256})(?:/versions/(?P<version>[^/]{1,256}))?/infer\Z"
+    r"/v2/models/(?P<name>[^/]{1,256})(?:/versions/(?P<version>[^/]{1,256}))?/infer/?\Z"
 )
 _BINARY = "application/octet-stream"
 _MAX_ROWS = (1 << 53) - 1
@@ -61,9 +62,7 @@ class KServeV1:
 
     def claims(self, traffic: Traffic) -> bool:
         """Return whether the path says so, and the answer is JSON."""
-        path = traffic.path
-        by_path = path.endswith((":predict", ":explain")) and _V1.search(path)
-        return bool(by_path) and is_readable(traffic)
+        return _V1.search(traffic.path) is not None and is_readable(traffic)
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the model that was asked, the number of rows, and how it ended."""
@@ -71,11 +70,12 @@ class KServeV1:
             return None
         asked = _V1.search(traffic.path)
         request = members(traffic.request) or {}
+        answer = members(body_of(traffic))
         rows = count(request.get("instances"))
         return Reading(
             protocol=self.name,
             operation="predict" if asked is None else asked["verb"],
-            completeness=ending(traffic, members(traffic.response)),
+            completeness=_ending(traffic, answer),
             requested_model=_asked_model(asked),
             items=_columns(request.get("inputs")) if rows is None else rows,
             partial=traffic.capped,
@@ -89,16 +89,14 @@ class KServeV2:
 
     def claims(self, traffic: Traffic) -> bool:
         """Return whether the path says so, and the answer is JSON or binary."""
-        path = traffic.path
-        by_path = path.endswith("/infer") and _V2.search(path)
-        return bool(by_path) and is_readable(traffic, _BINARY)
+        return _V2.search(traffic.path) is not None and is_readable(traffic, _BINARY)
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the model that was asked and that answered, rows, and the ending."""
         if not is_readable(traffic, _BINARY):
             return None
         request, _ = _split(traffic.request)
-        answer, rest = _split(traffic.response)
+        answer, rest = _split(body_of(traffic))
         said = answer or {}
         return Reading(
             protocol=self.name,
@@ -157,10 +155,9 @@ def _split(body: bytes) -> tuple[Members | None, int]:
     return members(body[:end]), len(body) - end
 
 
-def _ending(traffic: Traffic, answer: Members | None, rest: int) -> Completeness:
-    ended = ending(traffic, answer)
-    if ended != "complete" or answer is None or traffic.capped:
-        return ended
-    outputs = _tensors(answer.get("outputs"))
-    sizes = [one.parameters.binary_data_size for one in outputs if one.parameters]
-    return "complete" if sum(sizes) <= rest else "no_terminator"
+def _ending(traffic: Traffic, answer: Members | None, rest: int = 0) -> Completeness:
+    if answer is None or traffic.capped:
+        return ending(traffic, whole=answer is not None)
+    tensors = _tensors(answer.get("outputs"))
+    sizes = [one.parameters.binary_data_size for one in tensors if one.parameters]
+    return ending(traffic, whole=sum(sizes) <= rest, failed="error" in answer)

@@ -11,12 +11,18 @@ whose status was 200 long ago. A line that the stream ends with needs no line en
 
 import re
 
-import msgspec
-
 from auditlog.capture.events import read_lines
 from auditlog.capture.protocols.ollama_answer import LINE, AnswerDraft, Line, usage_of
-from auditlog.capture.protocols.scoring import count, ending, members
-from auditlog.capture.protocols.values import Shape, Struct, code_of, short_text
+from auditlog.capture.protocols.openai_answer import read_body
+from auditlog.capture.protocols.openai_request import Request, begin
+from auditlog.capture.protocols.scoring import (
+    body_of,
+    count,
+    ending,
+    has_failed,
+    members,
+)
+from auditlog.capture.protocols.values import Shape, code_of, short_text
 from auditlog.capture.reading import Reading, Traffic
 
 __all__ = ["OllamaChat", "OllamaEmbed", "OllamaGenerate"]
@@ -24,29 +30,17 @@ __all__ = ["OllamaChat", "OllamaEmbed", "OllamaGenerate"]
 _LINES = "application/x-ndjson"
 _DONE = re.compile(rb'"done"\s{0,8}:\s{0,8}true')
 _HEAD = 4096
-_FAILED = 400
 
 
-class _Options(Struct):
-    frequency_penalty: float | int | None = None
+class _Options(Request):
     num_predict: int | None = None
-    presence_penalty: float | int | None = None
-    seed: int | None = None
-    stop: list[str] | None = None
-    temperature: float | int | None = None
-    top_k: int | None = None
-    top_p: float | int | None = None
 
 
-class _Asked(Struct):
-    model: str | None = None
-    stream: bool | None = None
+class _Asked(Request):
     options: _Options | None = None
 
 
 _ASKED = Shape(_Asked)
-_PARAMETERS = {"num_predict": "max_tokens", "stop": "stop_sequences"}
-"""What the conventions call otherwise."""
 
 
 class OllamaChat:
@@ -56,11 +50,11 @@ class OllamaChat:
 
     def claims(self, traffic: Traffic) -> bool:
         """Return whether the path says so, and the answer has lines that get done."""
-        return traffic.path.endswith("/api/chat") and _answers(traffic)
+        return traffic.path.rstrip("/").endswith("/api/chat") and _answers(traffic)
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the message put together; None if the answer is something else."""
-        return _read(traffic, Reading(protocol=self.name, operation="chat"))
+        return _read(traffic, _begin(self.name, "chat", traffic))
 
 
 class OllamaGenerate:
@@ -70,11 +64,11 @@ class OllamaGenerate:
 
     def claims(self, traffic: Traffic) -> bool:
         """Return whether the path says so, and the answer has lines that get done."""
-        return traffic.path.endswith("/api/generate") and _answers(traffic)
+        return traffic.path.rstrip("/").endswith("/api/generate") and _answers(traffic)
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return the text put together; None if the answer is something else."""
-        return _read(traffic, Reading(protocol=self.name, operation="text_completion"))
+        return _read(traffic, _begin(self.name, "text_completion", traffic))
 
 
 class OllamaEmbed:
@@ -84,29 +78,28 @@ class OllamaEmbed:
 
     def claims(self, traffic: Traffic) -> bool:
         """Return whether the path says so, and the answer has embeddings."""
-        if not traffic.path.endswith(("/api/embed", "/api/embeddings")):
+        if not traffic.path.rstrip("/").endswith(("/api/embed", "/api/embeddings")):
             return False
         return b'"embedding' in traffic.response[:_HEAD] or _fails(traffic)
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return how many texts were embedded; None if the answer is something else."""
-        answer, request = members(traffic.response), members(traffic.request) or {}
-        completeness = ending(traffic, answer)
+        answer = members(body_of(traffic))
+        said = LINE.read(body_of(traffic)) or Line()
+        completeness = ending(
+            traffic, whole=answer is not None, failed=bool(said.error)
+        )
         known = not answer or "embeddings" in answer or "embedding" in answer
         if completeness == "complete" and not known:
             return None
-        said = LINE.read(traffic.response) or Line()
-        reading = Reading(
-            protocol=self.name,
-            operation="embeddings",
-            completeness=completeness,
-            error_type=code_of(said.error),
-            answered_model=short_text(said.model),
-            usage=usage_of(said),
-            items=count(request.get("input")),
-            partial=traffic.capped,
-        )
-        return _asked(traffic, reading)
+        request = members(traffic.request) or {}
+        reading = _begin(self.name, "embeddings", traffic)
+        reading.completeness, reading.error_type = completeness, code_of(said.error)
+        reading.answered_model = short_text(said.model)
+        reading.usage = usage_of(said)
+        reading.items = count(request.get("input"))
+        reading.partial |= traffic.capped
+        return reading
 
 
 def _answers(traffic: Traffic) -> bool:
@@ -122,7 +115,7 @@ def _fails(traffic: Traffic) -> bool:
 def _read(traffic: Traffic, reading: Reading) -> Reading | None:
     said = (traffic.response_type or "").partition(";")[0].strip(" \t").lower()
     draft = AnswerDraft()
-    whole = None if said == _LINES else LINE.read(traffic.response)
+    whole = None if said == _LINES else read_body(LINE, traffic)
     if whole is None:
         reading.streamed = said == _LINES
         _take_lines(draft, traffic)
@@ -130,7 +123,7 @@ def _read(traffic: Traffic, reading: Reading) -> Reading | None:
         draft.take(whole)
     if traffic.capped and not reading.streamed and _DONE.search(traffic.tail):
         draft.completeness = "complete"
-    failed = (traffic.status or 0) >= _FAILED
+    failed = has_failed(traffic)
     if not (failed or _is_known(draft, traffic)):
         return None
     reading.completeness = "error_frame" if failed else draft.completeness
@@ -138,8 +131,8 @@ def _read(traffic: Traffic, reading: Reading) -> Reading | None:
     reading.answered_model = short_text(draft.model)
     reading.usage = draft.usage
     reading.answers = draft.answers()
-    reading.partial = draft.partial
-    return _asked(traffic, reading)
+    reading.partial |= draft.partial
+    return reading
 
 
 def _take_lines(draft: AnswerDraft, traffic: Traffic) -> None:
@@ -161,12 +154,11 @@ def _is_known(draft: AnswerDraft, traffic: Traffic) -> bool:
     return traffic.response.lstrip()[:1] in {b"", b"{"}
 
 
-def _asked(traffic: Traffic, reading: Reading) -> Reading:
-    asked = _ASKED.read(traffic.request) or _Asked()
-    reading.requested_model = short_text(asked.model)
-    said = msgspec.structs.asdict(asked.options or _Options())
-    said = {_PARAMETERS.get(name, name): value for name, value in said.items()}
-    said["stream"] = asked.stream
-    given = {name: value for name, value in said.items() if value is not None}
-    reading.parameters = {f"gen_ai.request.{name}": it for name, it in given.items()}
-    return reading
+def _begin(protocol: str, operation: str, traffic: Traffic) -> Reading:
+    asked = _ASKED.read(traffic.request)
+    options = None
+    if asked is not None:
+        options = asked.options or _Options()
+        options.model, options.stream = asked.model, asked.stream
+        options.max_tokens = options.num_predict
+    return begin(protocol, operation, traffic, options)

@@ -43,6 +43,7 @@ class Line(Struct):
 
 LINE = Shape(Line)
 """Reads a line."""
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class AnswerDraft:
@@ -118,7 +119,3 @@ def usage_of(line: Line) -> dict[str, int]:
         "gen_ai.usage.output_tokens": count_of(line.eval_count),
     }
     return {name: count for name, count in counts.items() if count is not None}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

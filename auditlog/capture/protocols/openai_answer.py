@@ -11,11 +11,13 @@ from auditlog.capture.protocols.values import (
     short_text,
 )
 from auditlog.capture.reading import Reading, Traffic
+from auditlog.core.commitment import is_json
 
 __all__ = [
     "Source",
     "Usage",
     "fail",
+    "is_asked",
     "read_body",
     "read_failure",
     "says_object",
@@ -25,12 +27,23 @@ __all__ = [
 
 _SHAPE_BYTES = 4096
 _FAILED = 400
+_USAGE = (
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.reasoning.output_tokens",
+)
+_SOURCE = ("openai.response.system_fingerprint", "openai.response.service_tier")
 
 
 class _Details(Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+
+_NO_DETAILS = _Details()
 
 
 class Usage(Struct):
@@ -89,30 +102,26 @@ def usage_of(usage: Usage | None) -> dict[str, int]:
     """Return ``gen_ai.usage.*``, without what the answer does not say."""
     if usage is None:
         return {}
-    read = usage.prompt_tokens_details or usage.input_tokens_details or _Details()
+    read = usage.prompt_tokens_details or usage.input_tokens_details or _NO_DETAILS
     wrote = usage.completion_tokens_details or usage.output_tokens_details
-    sent = {
-        "gen_ai.usage.input_tokens": _one(usage.prompt_tokens, usage.input_tokens),
-        "gen_ai.usage.output_tokens": _one(
-            usage.completion_tokens, usage.output_tokens
-        ),
-        "gen_ai.usage.cache_read.input_tokens": read.cached_tokens,
-        "gen_ai.usage.cache_creation.input_tokens": read.cache_write_tokens,
-        "gen_ai.usage.reasoning.output_tokens": wrote and wrote.reasoning_tokens,
-    }
-    counts = ((name, count_of(count)) for name, count in sent.items())
-    return {name: count for name, count in counts if count is not None}
+    sent = (
+        _one(usage.prompt_tokens, usage.input_tokens),
+        _one(usage.completion_tokens, usage.output_tokens),
+        read.cached_tokens,
+        read.cache_write_tokens,
+        (wrote or _NO_DETAILS).reasoning_tokens,
+    )
+    named = zip(_USAGE, sent, strict=True)
+    return {name: n for name, count in named if (n := count_of(count)) is not None}
 
 
 def tell_source(reading: Reading, source: Source) -> None:
     """Note who answered."""
     reading.response_id = short_text(source.id)
     reading.answered_model = short_text(source.model)
-    sent = {
-        "openai.response.system_fingerprint": short_text(source.system_fingerprint),
-        "openai.response.service_tier": short_text(source.service_tier),
-    }
-    reading.attributes = {name: text for name, text in sent.items() if text is not None}
+    sent = (short_text(source.system_fingerprint), short_text(source.service_tier))
+    named = zip(_SOURCE, sent, strict=True)
+    reading.attributes = {name: text for name, text in named if text is not None}
 
 
 def fail(reading: Reading, error: object) -> None:
@@ -126,21 +135,40 @@ def read_body(shape: Shape[_Kind], traffic: Traffic) -> _Kind | None:
     return None if traffic.capped else shape.read(traffic.response + traffic.tail)
 
 
+def is_asked(traffic: Traffic, reading: Reading) -> bool:
+    """Return whether a request is one of these APIs, where its path alone may mislead.
+
+    It names a model; or it is JSON of which only the beginning is there.
+    """
+    if reading.requested_model is not None:
+        return True
+    return reading.partial and is_json(traffic.request_type or "")
+
+
 def read_failure(traffic: Traffic, reading: Reading) -> Reading | None:
     """Finish the reading of a body that is no answer: an error, or one cut off.
 
-    None where it is neither, and so no answer of these APIs.
+    None where it is neither, or answers a request of another kind.
     """
+    asked = is_asked(traffic, reading)
     if traffic.capped:
-        return _capped(traffic, reading)
+        return _capped(traffic, reading) if asked else None
     failure = _FAILURE.read(traffic.response + traffic.tail)
     if failure is None:
-        return _cut(traffic, reading)
-    bare = failure.object == "error" or (traffic.status or 0) >= _FAILED
-    if not (failure.error or bare):
+        return _cut(traffic, reading) if asked else None
+    return _failed(failure, reading, told=(traffic.status or 0) >= _FAILED, asked=asked)
+
+
+def _failed(
+    failure: _Failure, reading: Reading, *, told: bool, asked: bool
+) -> Reading | None:
+    if isinstance(failure.error, dict):
+        fail(reading, failure.error)
+    elif asked and (failure.error or failure.object == "error" or told):
+        own = {"code": failure.code, "type": failure.type, "status": failure.status}
+        fail(reading, own)
+    else:
         return None
-    own = {"code": failure.code, "type": failure.type, "status": failure.status}
-    fail(reading, failure.error or own)
     return reading
 
 

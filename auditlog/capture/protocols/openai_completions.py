@@ -22,6 +22,7 @@ from auditlog.capture.protocols.openai_answer import (
     Source,
     Usage,
     fail,
+    is_asked,
     read_body,
     read_failure,
     says_object,
@@ -133,46 +134,32 @@ class TextCompletions:
 
 def _read(traffic: Traffic, reading: Reading) -> Reading | None:
     if is_events(traffic):
-        return _read_stream(read_events(traffic), reading)
+        return _read_stream(read_events(traffic), traffic, reading)
     whole = read_body(_CHUNK, traffic)
     if whole is None or whole.choices is None or whole.error:
         return read_failure(traffic, reading)
     assembly = _Assembly()
-    assembly.take(whole)
+    assembly.add(whole)
     assembly.finish(reading)
     return reading
 
 
-def _read_stream(stream: Stream, reading: Reading) -> Reading | None:
+def _read_stream(stream: Stream, traffic: Traffic, reading: Reading) -> Reading | None:
     reading.streamed = True
-    reading.partial |= stream.partial
     reading.completeness = "no_terminator"
+    reading.partial |= stream.partial
     assembly = _Assembly()
     for name, data in stream.events:
-        if data.startswith(_DONE):
-            reading.completeness = "complete"
+        if assembly.take(name, data, reading):
             break
-        chunk = _CHUNK.read(data)
-        if chunk is None:
-            reading.partial = True
-        elif chunk.error or chunk.object == "error" or name == "error":
-            fail(reading, chunk.error or {"code": chunk.code, "type": chunk.type})
-            break
-        else:
-            assembly.take(chunk)
     else:
-        _end(stream, reading)
-    strange = stream.events and not assembly.begun
-    if strange and reading.completeness == "no_terminator":
+        # A terminator is one even if the empty line after it is not there.
+        if stream.rest is not None and stream.rest[1].startswith(_DONE):
+            assembly.take(*stream.rest, reading)
+    if not assembly.begun and (stream.events or not is_asked(traffic, reading)):
         return None
     assembly.finish(reading)
     return reading
-
-
-def _end(stream: Stream, reading: Reading) -> None:
-    # A terminator is one even if the empty line after it is not there.
-    if stream.rest is not None and stream.rest[1].startswith(_DONE):
-        reading.completeness = "complete"
 
 
 class _Assembly:
@@ -180,12 +167,30 @@ class _Assembly:
 
     def __init__(self) -> None:
         self.begun = False
-        """Whether anything came that is a chunk."""
+        """Whether anything came that is of this protocol."""
         self._drafts = Drafts()
         self._source = Source()
         self._usage: Usage | None = None
 
-    def take(self, chunk: _Chunk) -> None:
+    def take(self, name: str, data: str, reading: Reading) -> bool:
+        """Add what an event holds; return whether it ends the stream."""
+        if data.startswith(_DONE):
+            reading.completeness = "complete"
+            self.begun = True
+            return True
+        chunk = _CHUNK.read(data)
+        if name == "error" or (chunk and (chunk.error or chunk.object == "error")):
+            own = chunk and {"code": chunk.code, "type": chunk.type}
+            fail(reading, (chunk and chunk.error) or own)
+            self.begun = True
+            return True
+        if chunk is None:
+            reading.partial = True
+        else:
+            self.add(chunk)
+        return False
+
+    def add(self, chunk: _Chunk) -> None:
         """Add what a chunk, or a whole answer, holds."""
         if chunk.usage is not None:
             self._usage = chunk.usage

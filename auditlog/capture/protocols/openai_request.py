@@ -11,6 +11,20 @@ __all__ = ["Request", "batch_size", "begin"]
 
 _EXACT = (1 << 53) - 1
 _MAX_STOPS = 16
+_PARAMETERS = (
+    "gen_ai.request.stream",
+    "gen_ai.request.temperature",
+    "gen_ai.request.top_p",
+    "gen_ai.request.top_k",
+    "gen_ai.request.seed",
+    "gen_ai.request.max_tokens",
+    "gen_ai.request.choice.count",
+    "gen_ai.request.frequency_penalty",
+    "gen_ai.request.presence_penalty",
+    "gen_ai.request.stop_sequences",
+    "gen_ai.request.encoding_formats",
+    "openai.request.service_tier",
+)
 # Azure names a deployment in the path, and no model in the body.
 _DEPLOYMENT = re.compile(r"/deployments/([^/?#]+)/")
 
@@ -73,39 +87,40 @@ def _model(request: Request | None, traffic: Traffic) -> str | None:
 
 
 def _parameters(request: Request) -> dict[str, Any]:
-    limits = (
-        request.max_completion_tokens,
-        request.max_output_tokens,
-        request.max_tokens,
+    sent = (
+        request.stream,
+        request.temperature,
+        request.top_p,
+        _number(request.top_k),
+        _number(request.seed),
+        _number(_limit(request)),
+        _number(request.n),
+        request.frequency_penalty,
+        request.presence_penalty,
+        _texts(request.stop),
+        _texts(request.encoding_format),
+        short_text(request.service_tier),
     )
-    sent = {
-        "gen_ai.request.stream": request.stream,
-        "gen_ai.request.temperature": request.temperature,
-        "gen_ai.request.top_p": request.top_p,
-        "gen_ai.request.top_k": _exact(request.top_k),
-        "gen_ai.request.seed": _exact(request.seed),
-        "gen_ai.request.max_tokens": _exact(_first(limits)),
-        "gen_ai.request.choice.count": _exact(request.n),
-        "gen_ai.request.frequency_penalty": request.frequency_penalty,
-        "gen_ai.request.presence_penalty": request.presence_penalty,
-        "gen_ai.request.stop_sequences": _stops(request.stop),
-        "gen_ai.request.encoding_formats": _stops(request.encoding_format),
-        "openai.request.service_tier": short_text(request.service_tier),
-    }
-    return {name: value for name, value in sent.items() if value is not None}
+    named = zip(_PARAMETERS, sent, strict=True)
+    return {name: value for name, value in named if value is not None}
 
 
-def _first(limits: tuple[int | None, ...]) -> int | None:
-    return next((limit for limit in limits if limit is not None), None)
+def _limit(request: Request) -> int | None:
+    # Of one meaning, by three names: chat's own, the one it had before, and responses'.
+    limits = request.max_completion_tokens, request.max_tokens
+    known = (limit for limit in limits if limit is not None)
+    return next(known, request.max_output_tokens)
 
 
-def _exact(number: int | None) -> int | str | None:
-    if number is None or -_EXACT <= number <= _EXACT:
-        return number
-    return short_text(str(number))
-
-
-def _stops(stop: object) -> list[str] | None:
-    sent = stop if isinstance(stop, list) else [stop]
-    kept = [text for one in sent[:_MAX_STOPS] if (text := short_text(one)) is not None]
+def _texts(sent: object) -> list[str] | None:
+    if sent is None:
+        return None
+    texts = sent if isinstance(sent, list) else [sent]
+    kept = [text for one in texts[:_MAX_STOPS] if (text := short_text(one)) is not None]
     return kept or None
+
+
+def _number(value: int | None) -> int | str | None:
+    if value is None or -_EXACT <= value <= _EXACT:
+        return value
+    return short_text(str(value))

@@ -19,6 +19,7 @@ from auditlog.capture.protocols.openai_answer import (
     Source,
     Usage,
     fail,
+    is_asked,
     read_body,
     read_failure,
     says_object,
@@ -33,7 +34,7 @@ __all__ = ["Responses"]
 
 _RESPONSE = re.compile(rb'"object"\s*:\s*"response"')
 _FAILED, _ERROR = "response.failed", "error"
-_ENDS = frozenset({"response.completed", "response.incomplete", _FAILED})
+_ENDS = frozenset({"response.completed", "response.incomplete", _FAILED, _ERROR})
 _ARGUMENTS = "arguments"
 _PARTS = {
     "response.output_text.delta": "text",
@@ -111,7 +112,7 @@ class Responses:
         request = _REQUEST.read(traffic.request)
         reading = begin(self.name, "chat", traffic, request)
         if is_events(traffic):
-            return _read_stream(read_events(traffic), reading)
+            return _read_stream(read_events(traffic), traffic, reading)
         whole = read_body(_WHOLE, traffic)
         if whole is None or whole.output is None:
             return read_failure(traffic, reading)
@@ -121,7 +122,7 @@ class Responses:
         return reading
 
 
-def _read_stream(stream: Stream, reading: Reading) -> Reading | None:
+def _read_stream(stream: Stream, traffic: Traffic, reading: Reading) -> Reading | None:
     reading.streamed = True
     reading.completeness = "no_terminator"
     assembly = _Assembly()
@@ -132,7 +133,7 @@ def _read_stream(stream: Stream, reading: Reading) -> Reading | None:
             break
     else:
         assembly.take_rest(stream.rest)
-    if stream.events and not assembly.begun:
+    if not assembly.begun and (stream.events or not is_asked(traffic, reading)):
         return None
     assembly.finish(reading)
     return reading
@@ -174,7 +175,7 @@ class _Assembly:
         event = None if rest is None else _EVENT.read(rest[1])
         if rest is not None and event is not None and event.item is None:
             kind = event.type or rest[0]
-            if kind in _ENDS or kind == _ERROR:
+            if kind in _ENDS:
                 self._take_state(kind, event)
 
     def finish(self, reading: Reading) -> None:
@@ -195,8 +196,7 @@ class _Assembly:
         if data.startswith("[DONE]"):
             return
         self.partial = True
-        self.ended = name in _ENDS
-        self.begun = self.begun or self.ended
+        self._take_state(name, _Event())
 
     def _take_delta(self, part: str, event: _Event) -> None:
         self.begun = True
@@ -222,8 +222,8 @@ class _Assembly:
     def _take_state(self, kind: str, event: _Event) -> None:
         if event.response is not None:
             self._response = event.response
-        self.begun = self.begun or kind.startswith("response.") or kind == _ERROR
-        self.ended = kind in _ENDS or kind == _ERROR
+        self.begun = self.begun or kind == _ERROR or kind.startswith("response.")
+        self.ended = kind in _ENDS
         if kind in (_FAILED, _ERROR):
             self._error = event.error or self._response.error or {"code": event.code}
 
@@ -265,9 +265,14 @@ def _tell(reading: Reading, response: _Response, drafts: Drafts) -> None:
     reading.usage = usage_of(response.usage)
     reading.partial |= drafts.partial
     reading.answers = drafts.answers()
-    cut = response.incomplete_details
-    reason = (cut and cut.reason) or response.status
     for answer in reading.answers:
-        answer.finish_reason = short_text(reason)
+        answer.finish_reason = _reason(response)
     if response.error:
         fail(reading, response.error)
+
+
+def _reason(response: _Response) -> str | None:
+    cut = response.incomplete_details
+    if cut is not None and cut.reason:
+        return short_text(cut.reason)
+    return None if response.status in _UNFINISHED else short_text(response.status)

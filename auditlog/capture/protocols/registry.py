@@ -10,12 +10,17 @@ from collections.abc import Iterator, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
+from auditlog.capture.protocols.anthropic import AnthropicMessages
+from auditlog.capture.protocols.kserve import KServeV1, KServeV2
+from auditlog.capture.protocols.mlflow import MLflow
+from auditlog.capture.protocols.ollama import OllamaChat, OllamaEmbed, OllamaGenerate
 from auditlog.capture.protocols.openai_batches import Embeddings, Moderations
 from auditlog.capture.protocols.openai_completions import (
     ChatCompletions,
     TextCompletions,
 )
 from auditlog.capture.protocols.openai_responses import Responses
+from auditlog.capture.protocols.sklearn import SklearnJson
 from auditlog.capture.reading import ModelProtocol, Reading, Traffic
 from auditlog.core.errors import ConfigurationError
 
@@ -35,7 +40,7 @@ class _Entry(NamedTuple):
     """What follows the last slash or colon of its paths."""
     mark: bytes = b""
     """What stands near the beginning of its answers, at whatever path; empty where only
-    the path tells."""
+    the path tells. Who has neither is asked last, about everything."""
 
 
 _OBJECT = b'"object"'
@@ -45,12 +50,23 @@ _BUILT_IN = (
     _Entry(Responses(), ("responses",), _OBJECT),
     _Entry(Embeddings(), ("embeddings",), _OBJECT),
     _Entry(Moderations(), ("moderations",)),
+    _Entry(AnthropicMessages(), ("messages",)),
+    _Entry(OllamaChat(), ("chat",)),
+    _Entry(OllamaGenerate(), ("generate",)),
+    _Entry(OllamaEmbed(), ("embed", "embeddings")),
+    _Entry(KServeV1(), ("predict", "explain")),
+    _Entry(KServeV2(), ("infer",)),
+    _Entry(MLflow(), ("invocations",)),
+    _Entry(SklearnJson()),
 )
 _BY_END = {
     end: tuple(entry.protocol for entry in _BUILT_IN if end in entry.ends)
     for entry in _BUILT_IN
     for end in entry.ends
 }
+_BY_SHAPE = tuple(
+    entry.protocol for entry in _BUILT_IN if not (entry.ends or entry.mark)
+)
 _BY_MARK = tuple(
     (mark, tuple(entry.protocol for entry in _BUILT_IN if entry.mark == mark))
     for mark in dict.fromkeys(entry.mark for entry in _BUILT_IN)
@@ -128,6 +144,7 @@ class Protocols:
         for mark, protocols in _BY_MARK:
             if traffic.response.find(mark, 0, _MARKED) >= 0:
                 yield from protocols
+        yield from _BY_SHAPE
 
     def _named(self, name: str) -> _Asked | None:
         if name == AUTO:

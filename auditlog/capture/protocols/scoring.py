@@ -4,7 +4,7 @@ A batch may have thousands of rows, and all that is wanted is how many they are.
 the members of the outermost object are told apart; what they hold stays as it was sent.
 """
 
-import re
+import json
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -13,19 +13,32 @@ import msgspec
 from auditlog.capture.reading import Completeness, Traffic
 from auditlog.core.commitment import is_json
 
-__all__ = ["Members", "count", "ending", "is_readable", "members", "named", "text"]
+__all__ = [
+    "Members",
+    "body_of",
+    "count",
+    "ending",
+    "has_failed",
+    "is_json_text",
+    "is_readable",
+    "members",
+    "named",
+    "text",
+]
 
 Members = Mapping[str, msgspec.Raw]
-"""Members of a JSON object by name, each as it was sent; the last of equal names."""
+"""Members of a JSON object by name, each as it was sent, or written anew
+where that was no JSON; the last of equal names."""
 
 _T = TypeVar("_T")
 
+_FAILED = 400
 _MAX_NAME = 256
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY = msgspec.json.Decoder(msgspec.Raw)
 _TEXT = msgspec.json.Decoder(str)
 _NO_JSON = (b"NaN", b"Infinity")
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?\bInfinity\b|\bNaN\b', re.DOTALL)
 
 
 def members(body: bytes) -> Members | None:
@@ -34,14 +47,27 @@ def members(body: bytes) -> Members | None:
     NaN and the infinities, which are no JSON but what Python's encoder writes, count
     as null.
     """
-    found = _decoded(_MEMBERS, body)
+    return _lenient(_MEMBERS, body)
+
+
+def is_json_text(body: bytes) -> bool:
+    """Return whether a body is one JSON value, whole; NaN is let pass as above."""
+    return _lenient(_ANY, body) is not None
+
+
+def _lenient(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T | None:
+    found = _decoded(decoder, body)
     if found is None and any(word in body for word in _NO_JSON):
-        found = _decoded(_MEMBERS, _TOKEN.sub(_or_null, body))
+        found = _decoded(decoder, _without_nan(body))
     return found
 
 
-def _or_null(token: re.Match[bytes]) -> bytes:
-    return token.group() if token.group().startswith(b'"') else b"null"
+def _without_nan(body: bytes) -> bytes:
+    try:
+        value = json.loads(body.decode(), parse_constant=lambda _: None)
+        return json.dumps(value).encode()
+    except (ValueError, RecursionError):
+        return b""
 
 
 def count(value: msgspec.Raw | None) -> int | None:
@@ -67,18 +93,34 @@ def is_readable(traffic: Traffic, *others: str) -> bool:
     What has an error status or no media type is always worth a try.
     """
     said = traffic.response_type
-    if said is None or (traffic.status or 0) >= 400:
+    if said is None or has_failed(traffic):
         return True
     return is_json(said) or said.partition(";")[0].strip(" \t").lower() in others
 
 
-def ending(traffic: Traffic, answer: Members | None) -> Completeness:
-    """Return how an answer of one JSON object ended."""
-    if (traffic.status or 0) >= 400 or (answer is not None and "error" in answer):
+def has_failed(traffic: Traffic) -> bool:
+    """Return whether the status is that of an error, whatever the body says."""
+    return traffic.status is not None and traffic.status >= _FAILED
+
+
+def body_of(traffic: Traffic) -> bytes:
+    """Return the response as far as it is there without a gap."""
+    return traffic.response if traffic.capped else traffic.response + traffic.tail
+
+
+def ending(traffic: Traffic, *, whole: bool, failed: bool = False) -> Completeness:
+    """Return how an answer of one JSON value ended.
+
+    Args:
+        traffic: the exchange.
+        whole: whether `body_of` it is such a value.
+        failed: whether that value says that it is an error.
+    """
+    if failed or has_failed(traffic):
         return "error_frame"
     # Of a capped one nobody can say more than that its end is there.
-    whole = traffic.capped and traffic.tail.rstrip().endswith(b"}")
-    return "complete" if whole or answer is not None else "no_terminator"
+    closed = traffic.capped and traffic.tail.rstrip().endswith((b"}", b"]"))
+    return "complete" if whole or closed else "no_terminator"
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T | None:

@@ -8,18 +8,27 @@ Nobody has specified this, so only what is whole and fits on both sides is read,
 nothing that is read says anything but ``complete``: how the call ended is left to HTTP.
 """
 
-from auditlog.capture.protocols.scoring import Members, count, members, named, text
+import re
+
+from auditlog.capture.protocols.scoring import (
+    Members,
+    body_of,
+    count,
+    members,
+    named,
+    text,
+)
 from auditlog.capture.reading import Reading, Traffic
 from auditlog.core.commitment import is_json
 
 __all__ = ["SklearnJson"]
 
 _ASKS = ("instances", "features", "inputs", "data")
-_QUOTED = tuple(b'"%b"' % name.encode() for name in _ASKS)
+_QUOTED = re.compile(rb'"(?:instances|features|inputs|data)"')
 _SCORES = ("score", "scores", "probability", "probabilities", "proba")
-_HINTS = (b'"prediction', b'"label"')
-_MAX_HINT = 1 << 20
-"""Larger answers are looked at only if a hint is among their first bytes."""
+_PREDICTION, _LABEL = b'"prediction', b'"label"'
+_HEAD = 256
+"""Where the name of what was predicted has to begin: every answer is looked at."""
 
 
 class SklearnJson:
@@ -31,15 +40,15 @@ class SklearnJson:
         """Return whether both bodies may be what is read here."""
         if traffic.status is None or not 200 <= traffic.status < 300 or traffic.capped:
             return False
-        answer = traffic.response
-        if not any(answer.find(hint, 0, _MAX_HINT) >= 0 for hint in _HINTS):
+        find = traffic.response.find
+        if find(_PREDICTION, 0, _HEAD) < 0 and find(_LABEL, 0, _HEAD) < 0:
             return False
-        said = traffic.response_type
-        return said is not None and is_json(said) and _asks(traffic.request)
+        asks = _QUOTED.search(traffic.request) is not None
+        return asks and is_json(traffic.response_type or "")
 
     def read(self, traffic: Traffic) -> Reading | None:
         """Return how many inputs were scored; None if the two sides do not fit."""
-        request, answer = members(traffic.request), members(traffic.response)
+        request, answer = members(traffic.request), members(body_of(traffic))
         if not self.claims(traffic) or request is None or answer is None:
             return None
         asked = [name for name in _ASKS if name in request]
@@ -54,10 +63,6 @@ class SklearnJson:
             answered_model=_model(answer),
             items=scores if rows is None else rows,
         )
-
-
-def _asks(request: bytes) -> bool:
-    return any(request.find(name, 0, _MAX_HINT) >= 0 for name in _QUOTED)
 
 
 def _is_scored(answer: Members) -> bool:

@@ -71,6 +71,8 @@ def text_of(parts: list[str], limit: int) -> str:
     Where JSON of two chunks held one half of a character each, they make it whole.
     """
     text = "".join(parts)[:limit]
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -82,7 +84,7 @@ def text_of(parts: list[str], limit: int) -> str:
 def short_text(value: object) -> str | None:
     """Return a name, an id, a reason: a text of 1 to 256 characters, else None."""
     if isinstance(value, str) and 0 < len(value) <= _MAX_SHORT:
-        return text_of([value], _MAX_SHORT)
+        return value if value.isascii() else text_of([value], _MAX_SHORT)
     return None
 
 

@@ -323,6 +323,23 @@ def test_events_that_are_new_are_passed_over() -> None:
     assert (reading.completeness, reading.partial) == ("complete", False)
 
 
+def test_events_without_what_they_are_about_say_nothing() -> None:
+    kinds = ["message_start", "content_block_start", "content_block_delta"]
+    bare = [{"type": kind} for kind in (*kinds, "message_delta", "message_stop")]
+    reading = reading_of(stream(*bare))
+    assert (reading.completeness, reading.answers) == ("complete", [])
+    assert (reading.usage, reading.partial) == ({}, False)
+    (answer,) = reading_of(stream({"type": "message_start", "message": {}})).answers
+    assert answer == Answer(role="assistant")
+
+
+def test_a_stream_without_its_beginning_is_put_together() -> None:
+    reading = reading_of(stream(delta(0, "text_delta", text="Hi"), STOP))
+    assert reading.answers == [Answer(text="Hi")]
+    reading = reading_of(stream(opening(0, "text", text="Hi"), STOP))
+    assert reading.answers == [Answer(text="Hi")]
+
+
 def test_data_that_is_no_json_is_admitted() -> None:
     reading = reading_of(stream(START) + b"data: [1\n\n" + stream(STOP))
     assert (reading.completeness, reading.partial) == ("complete", True)
@@ -354,6 +371,8 @@ def test_another_service_of_the_same_path_is_left_alone() -> None:
     other = traffic({"message": "sent"}, request=b'{"to":"Ann","messages":["Hi"]}')
     assert not AnthropicMessages().claims(other)
     assert AnthropicMessages().read(other) is None
+    page = traffic(MESSAGE, response=b"<html>", response_type="text/html")
+    assert AnthropicMessages().read(page) is None
     events = traffic(b"data: 1\n\ndata: 2\n\n")
     assert AnthropicMessages().read(events) is None
 

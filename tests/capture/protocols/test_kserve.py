@@ -88,6 +88,7 @@ def test_a_v2_call_says_which_version_answered() -> None:
     ("path", "model"),
     [
         ("/v1/models/m:predict", "m"),
+        ("/v1/models/m:predict/", "m"),
         ("/serving/v1/models/half_plus_two:predict", "half_plus_two"),
         ("/v1/models/m/versions/7:predict", "m@7"),
         ("/v1/models/m/labels/stable:predict", "m@stable"),
@@ -113,7 +114,6 @@ def test_an_explanation_is_another_operation() -> None:
         "/v1/models/m:classify",
         "/v1/models/:predict",
         "/v1/models/m/x:predict",
-        "/v1/models/m:predict/",
         "/models/m:predict",
         "/v1/projects/p/endpoints/1:predict",
         "/v2/models/m/infer",
@@ -132,7 +132,6 @@ def test_other_paths_are_not_v1(path: str) -> None:
         "/v2/models/m/versions/infer",
         "/v2/models//infer",
         "/v2/infer",
-        "/v2/models/m/infer/",
         "/v1/models/m:predict",
     ],
 )
