@@ -118,9 +118,13 @@ class _Gate(msgspec.Struct, eq=False):
     """The decision before it, while it is not known whether it is accepted."""
     accepted: Waiter | Exception | None = None
     """Whether it is, where somebody waits for that."""
+    end: Message | None = None
+    """Says that the client is gone, where we have closed the session."""
 
     async def receive(self) -> Message:
         """Return the next message for the application."""
+        if self.end is not None:
+            return self.end
         # Who asks may give up while a decision is made durable: the message stays.
         message = self.kept = self.kept or await self.from_server()
         if message.get("type") == "websocket.receive" and not await self._may_pass():
@@ -193,4 +197,5 @@ class _Gate(msgspec.Struct, eq=False):
         close = {"code": TRY_AGAIN_LATER, "reason": _REASON}
         with suppress(OSError):
             await self.responder.to_server({"type": "websocket.close", **close})
-        return {"type": "websocket.disconnect", **close}
+        self.end = {"type": "websocket.disconnect", **close}
+        return self.end

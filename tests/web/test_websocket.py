@@ -790,6 +790,7 @@ def test_under_closed_a_session_is_closed_when_the_log_begins_to_fail(
         await send(said("a"))
         runtime.is_healthy = False
         got.append(await receive())
+        assert await receive() is got[1]
         with pytest.raises(AuditLogError, match="it is closed"):
             await send(said("b"))
 
