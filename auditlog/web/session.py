@@ -137,13 +137,17 @@ class _Gate(msgspec.Struct, eq=False):
         closed = self.call.rules.closed
         if closed and self.responder.opened.withheld is not None:
             return False
-        if self.facts is not None and self.tap.asked and not self.is_next:
+        if self.facts is not None and not (self.is_next or self._is_first()):
             self.is_next = await self._next(self.facts)
             if closed and not self.is_next:
                 return False
         if await self._is_before_lost() and closed:
             return False
         return not closed or self.responder.opened.runtime.healthy()
+
+    def _is_first(self) -> bool:
+        """Whether the decision of the handshake takes the message, being open yet."""
+        return not (self.tap.asked or self.responder.opened.finished)
 
     async def _next(self, facts: Facts) -> bool:
         """End the decision of the message before, and open one for this message."""
