@@ -29,6 +29,7 @@ from auditlog.core.record import DECISION, Entry, format_id, parse_entry
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime, runtime_for
+from auditlog.log.transcript import transcript
 from auditlog.web.process import stand_in
 
 __all__ = ["CapturedAmendment", "CapturedDecision", "Decisions", "capture"]
@@ -83,6 +84,15 @@ class CapturedDecision:
     """Name that code gave, beyond HTTP."""
     amendments: tuple[CapturedAmendment, ...] = ()
     """What was said later, in order."""
+
+    @property
+    def messages(self) -> list[tuple[str, str | bytes]]:
+        """What was said on a WebSocket: ``client`` or ``application``, and what.
+
+        Empty for a request.
+        """
+        lines = transcript(self.entry, self.request, self.response)
+        return [(line.by, line.payload) for line in lines]
 
     def json(self, part: str) -> Any:
         """Return a part as JSON: ``request``, ``response``, or the name of a context.
