@@ -342,7 +342,8 @@ class Recorder:
 
     def _prepared(self, taken: Sequence[_Waiting]) -> list[Ready]:
         self._storing.begin(len(taken))
-        return [self._storing.prepare(one) for one in taken]
+        ready = [self._storing.prepare(one) for one in taken]
+        return [*self._storing.announce(), *ready]
 
     def _make_durable(self, ready: Sequence[Ready]) -> None:
         """Accept ahead of the store while the store works and is not far behind."""
