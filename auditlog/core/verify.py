@@ -257,9 +257,8 @@ def _prove_related(
 
 def _ran_on(decision: Entry, model: Entry) -> bool:
     """Return whether a decision names this entry, and the model that it tells of."""
-    said = {"model.entry": format_id(model.id)}
-    said |= {key: model.data.get(key) for key in _IDENTITY}
-    return all(decision.data.get(key) == value for key, value in said.items())
+    same = all(decision.data.get(key) == model.data.get(key) for key in _IDENTITY)
+    return same and decision.data.get("model.entry") == format_id(model.id)
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:

@@ -33,8 +33,12 @@ MODEL = "auditlog.model.v1"
 _ENTROPY_BYTES = 10
 _KEYS = ("model.name", "model.version", "model.digest")
 _OPTIONAL = {
-    **{"model.version": str, "model.digest": str, "model.details": dict},
-    **{"commitment": dict, "request": dict, "response": dict},
+    "model.version": str,
+    "model.digest": str,
+    "model.details": dict,
+    "commitment": dict,
+    "request": dict,
+    "response": dict,
 }
 _NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
 
@@ -99,7 +103,8 @@ def _parse(entry: Entry) -> dict[str, Any]:
     fields = check_fields(entry.data, "a model", {"model.name": str}, _OPTIONAL)
     details = tuple(fields.get("model.details", {}).items())
     try:
-        model = Model(*(fields.get(key) for key in _KEYS), details)  # type: ignore[arg-type]
+        name, version, digest = map(fields.get, _KEYS)
+        model = Model(name or "", version, digest, details)
     except ConfigurationError as error:
         raise MalformedError(str(error)) from None
     if model_entry_id(model) != entry.id:

@@ -134,15 +134,21 @@ class Storing:
             return self._gap(Dropped(number, number, "unrecordable"))
         return Ready(item, range(number, number + 1), one)
 
-    def announce(self) -> list[Ready]:
-        """Return the entries of models that were named and are not in the log.
+    def with_models(self, ready: Sequence[Ready]) -> Sequence[Ready]:
+        """Return what was prepared, and before it the models that it is first to name.
 
-        They go before the decisions that were prepared since: an entry of a decision
-        never names what is not there.
+        So no decision names what is not in the log.
 
         Raises:
             StorageError: store or keys cannot be reached now.
         """
+        if not self._preparation.unwritten:
+            return ready
+        kinds = [one.item.row.type for one in ready]
+        first = kinds.index(DECISION) if DECISION in kinds else 0
+        return [*ready[:first], *self._models(), *ready[first:]]
+
+    def _models(self) -> list[Ready]:
         unwritten = self._preparation.unwritten
         for id_ in [id_ for id_ in unwritten if self._store.by_id(id_) is not None]:
             del unwritten[id_]

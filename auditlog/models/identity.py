@@ -161,8 +161,8 @@ def _checked_details(given: object) -> tuple[tuple[str, str], ...]:
     size = sum(len(name) + len(text.encode()) for name, text in pairs)
     if len(pairs) > _MAX_DETAILS or size > _MAX_CLEAR:
         raise ConfigurationError(
-            f"expected at most {_MAX_DETAILS} details of a model in {_MAX_CLEAR} bytes, "
-            f"got {len(pairs)} in {size}"
+            f"expected at most {_MAX_DETAILS} details of a model, {_MAX_CLEAR} bytes "
+            f"together, got {len(pairs)} of {size}"
         )
     return pairs
 

@@ -17,7 +17,7 @@ from auditlog.monitor.fork import verify_fork
 from demo_service.dishonest_operator import copy_log, rebuild_without
 from tests.command import auditlog, environment, started
 from tests.e2e.processes import wait_until
-from tests.filled import ORIGIN, fill_log
+from tests.filled import ORIGIN, decision_at, fill_log
 from tests.monitor.tiled import Answer, Key, Site, TiledLog, served
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_a_rebuilt_log_under_the_real_keys_is_proven_a_fork(
 ) -> None:
     """The operator has every key; two views of him are enough."""
     copy = copy_log(log, tmp_path / "copy")
-    rebuild_without(copy, 3)
+    rebuild_without(copy, decision_at(copy, 2))
     common = ["--policy", log / "policy", "--dir", tmp_path / "m", "--once"]
     with started("serve", "--dir", log) as one, started("serve", "--dir", copy) as two:
         done = auditlog("monitor", one.url, *common, "--vantage", two.url)
