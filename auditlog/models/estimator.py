@@ -1,10 +1,10 @@
-"""The digest of a fitted estimator in memory, the same in every process.
+r"""The digest of a fitted estimator in memory, the same in every process.
 
 Pickles will not do: their bytes depend on the order of sets, on shared references, on
 the layout of arrays and on padding that nobody wrote. So the estimator is taken apart
 as pickling would, without pickling, and what it is made of is hashed in one form::
 
-    digest  SHA-256("auditlog/estimator/v1\\n" || item)
+    digest  SHA-256("auditlog/estimator/v1\n" || item)
     item    tag(1) || u64 length || content
 
 Numbers, texts and bytes by their value; arrays by type, shape and little-endian bytes
@@ -158,10 +158,10 @@ class _Encoder:
         return name.encode()
 
     def _array(self, value: Any, where: str) -> bytes:
-        import numpy  # noqa: PLC0415 - whoever has an array has it
+        import numpy as np  # noqa: PLC0415 - whoever has an array has it
 
         self.modules.add("numpy")
-        array = numpy.asarray(value)
+        array = np.asarray(value)
         head = self.encode((array.dtype.str, array.shape), where)
         if array.dtype.names is not None:
             names = array.dtype.names
@@ -227,7 +227,7 @@ def _refused(where: str, why: str) -> ConfigurationError:
     )
 
 
-def _versions(modules: Iterable[str]) -> _Details:
+def _versions(modules: set[str]) -> _Details:
     """Return the versions of the packages that an estimator is made of."""
     found = []
     for name in sorted(modules - {"builtins", "__main__", "auditlog"})[:_MAX_LIBRARIES]:

@@ -75,7 +75,7 @@ def _read_text(path: Path) -> bytes:
 
 def _words(found: Iterable[tuple[str, object]]) -> Iterator[tuple[str, str]]:
     """Yield those that look like the name or the version of something, each once."""
-    for name, value in {name: value for name, value in reversed([*found])}.items():
+    for name, value in dict(reversed([*found])).items():
         if isinstance(value, str) and _WORD.fullmatch(value):
             yield name, value
 

@@ -64,7 +64,7 @@ def _main(repository: Path) -> str:
         or not (repository / "snapshots" / commit).is_dir()
     ):
         raise ConfigurationError(
-            f"expected refs/main of {repository.name} to name a snapshot that is there; "
-            "name the snapshot's directory"
+            f"expected refs/main of {repository.name} to name a snapshot that is "
+            "there; name the snapshot's directory"
         )
     return commit

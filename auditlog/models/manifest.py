@@ -132,14 +132,14 @@ def _walk(base: Path, places: list[Path]) -> Iterator[tuple[str, Path]]:
         names, directory = left.pop()
         if len(names) > _MAX_DEPTH:
             raise _refused("/".join(names), "is a directory too deep, or a circle")
-        for found in os.listdir(directory):
+        for found in directory.iterdir():
             count += 1
             if count > MAX_FILES:
                 raise ConfigurationError(
                     f"expected at most {MAX_FILES} files in a model, got more"
                 )
-            inner = (*names, _name(found))
-            path = _inside(inner, directory / found, places)
+            inner = (*names, _name(found.name))
+            path = _inside(inner, found, places)
             if path.is_dir():
                 left.append((inner, path))
             elif path.is_file():

@@ -40,7 +40,7 @@ def onnx_details(file: BinaryIO) -> list[tuple[str, object]]:
 
 
 def _opset(value: int | bytes) -> tuple[str, str | None]:
-    """Return domain and version of an ``OperatorSetIdProto``; the default is ai.onnx."""
+    """Return domain, ai.onnx where none is named, and version of a set of operators."""
     known = dict(_small_fields(value)) if isinstance(value, bytes) else {}
     domain = _text(known.get(1)) or "ai.onnx"
     # Part of a detail's name: what could not be one is not told apart from others.
