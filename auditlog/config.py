@@ -5,6 +5,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +86,7 @@ class Config:
         Raises:
             ConfigurationError: naming the option, what it takes and what came.
         """
-        for name, kind in typing.get_type_hints(type(self)).items():
+        for name, kind in _hints().items():
             _check_choice(name, kind, getattr(self, name))
         _check_range("depth", self.depth, 0, 8)
         # Both bodies are one value in the database, whose limit is 10^9 bytes.
@@ -108,7 +109,7 @@ def load_config(
     Raises:
         ConfigurationError: an unknown option, or a value that does not fit.
     """
-    hints = typing.get_type_hints(Config)
+    hints = _hints()
     values: dict[str, Any] = {}
     for variable, text in (os.environ if env is None else env).items():
         if variable.startswith(_PREFIX) and variable not in _NOT_OPTIONS:
@@ -120,6 +121,11 @@ def load_config(
         if value is not None:
             values[name] = _from_value(name, hints[name], value)
     return Config(**values)
+
+
+@cache  # each decision beyond HTTP reads its options
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
 
 
 def _check_known(name: str, what: str) -> None:

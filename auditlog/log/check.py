@@ -21,6 +21,7 @@ from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.sealing import unseal
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
@@ -287,7 +288,7 @@ class _Check:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
         self._decisions += entry.type == DECISION
-        if entry.type == DECISION or "commitment" in entry.data:
+        if entry.type in {DECISION, AMENDMENT} or "commitment" in entry.data:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")
@@ -301,7 +302,7 @@ class _Check:
     ) -> None:
         if "commitment" not in entry.data:
             if stored is not None:
-                self._problem_at("vault row", index, "the decision has no commitment")
+                self._problem_at("vault row", index, "the entry has no commitment")
             return
         if stored is None:
             self._problem_at("vault row", index, "the stored content is missing")

@@ -30,7 +30,7 @@ from auditlog.core.tiles import (
     parse_tile_path,
     tile_path,
 )
-from auditlog.log.amendment import aftermath_id
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
@@ -47,6 +47,8 @@ LEVELS = ("opened", "accepted", "included", "witnessed", "anchored")
 """How far an entry can come. Anchored is what a final attestation covers and, where the
 policy asks for witnesses, its quorum cosigned."""
 
+_MAX_AMENDMENTS = 1000
+"""Of one decision that are told, the newest."""
 _CANDIDATES = 64
 """Cosigned checkpoints looked at for one that meets the policy's quorum."""
 
@@ -150,9 +152,10 @@ class Reader:
         return tuple(self.entry_at(index) for index in self._amending(decision))
 
     def _amending(self, decision: bytes) -> list[int]:
-        """Return the indices of later entries about a decision."""
-        row = self._store.by_id(aftermath_id(decision))
-        return [] if row is None or row.index is None else [row.index]
+        """Return the indices of the amendments of a decision, in order."""
+        query = Query(type=AMENDMENT, about=decision, limit=_MAX_AMENDMENTS)
+        found = (row.index for row in self._store.find(query))
+        return sorted(index for index in found if index is not None)
 
     def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
         """Return what the files of processes, living and dead, know of a decision."""

@@ -137,5 +137,12 @@ def _model_json(entry: bytes) -> dict[str, Any]:
 
 
 def _amendment_json(entry: bytes) -> dict[str, Any]:
+    """Return what stands in clear, and whether there is sealed content besides."""
     event = json.loads(entry)
-    return {"id": event["id"], "time": event["time"], "kind": event["data"].get("kind")}
+    data = event["data"]
+    return {
+        "id": event["id"],
+        "time": event["time"],
+        "kind": data.get("kind"),
+        "sealed": "commitment" in data,
+    }

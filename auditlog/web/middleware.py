@@ -27,11 +27,11 @@ from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
 from auditlog.models.identity import Model
+from auditlog.options import Options
 from auditlog.storage.spill import SpillDirectory
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.models import ModelSource, ModelSources, header_name
-from auditlog.web.options import Options
 from auditlog.web.process import Process, Recording
 from auditlog.web.responder import Faults, Responder, Rules, open_decision
 

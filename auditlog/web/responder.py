@@ -17,6 +17,8 @@ from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
 from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision, Said
 from auditlog.log.identity import new_id
+from auditlog.log.telling import Named, fill
+from auditlog.log.together import submit_all
 from auditlog.web.asgi import (
     App,
     Message,
@@ -27,9 +29,7 @@ from auditlog.web.asgi import (
     settle_extensions,
     target,
 )
-from auditlog.web.batch import submit_all
-from auditlog.web.context import fill
-from auditlog.web.models import ModelSources, Named, value_of
+from auditlog.web.models import ModelSources, value_of
 from auditlog.web.process import Process, Recording
 from auditlog.web.tracing import OPENTELEMETRY, active_span, trace_leaf, traceparent
 
