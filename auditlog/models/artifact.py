@@ -29,7 +29,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import ConfigurationError, NotFoundError
 from auditlog.models.formats import Details, details_of_directory, details_of_file
 from auditlog.models.hub import Snapshot, find_snapshot
 from auditlog.models.manifest import read_manifest
@@ -54,6 +54,7 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read all of a model's file or directory.
 
     Raises:
+        NotFoundError: there is nothing.
         ConfigurationError: see `auditlog.models.identity.Model.from_path`.
     """
     root = Path(path)
@@ -83,6 +84,8 @@ def _details(place: Path) -> tuple[Details, tuple[tuple[str, bytes], ...]]:
         if place.is_dir():
             return details_of_directory(place)
         return details_of_file(place), ()
+    except FileNotFoundError:
+        raise NotFoundError(f"no model at {place}") from None
     except OSError as error:
         raise ConfigurationError(
             f"expected a model that can be read at {place}, got {error.strerror}"

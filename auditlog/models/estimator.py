@@ -36,11 +36,13 @@ _HEAD = b"auditlog/estimator/v1\n"
 _PROTOCOL = 4
 _NOT_STATE = frozenset(
     {
-        *("_sklearn_version", "refit_time_"),
+        *("_sklearn_version", "_stop_words_id", "refit_time_"),
         *("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"),
     }
 )
-"""Names in a state that say how it was made, not what it does."""
+"""Names in a state that say how or where it was made, not what it does."""
+_COUNTERS = slice(7, 11)
+"""In the state of scikit-learn's search trees: how often they were asked, and how."""
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 _MAX_VALUE = 4096
 """Characters of the text of one parameter; of a larger one only its type is told."""
@@ -185,6 +187,8 @@ class _Encoder:
             return self.encode((module, rebuilt), where)
         rebuild, arguments, *more = rebuilt
         state, items, pairs = [*more, None, None, None][:3]
+        if hasattr(value, "reset_n_calls") and isinstance(state, tuple):
+            state = (*state[: _COUNTERS.start], *state[_COUNTERS.stop :])
         return b"".join(
             (
                 self.encode(rebuild, f"the constructor of {where}"),

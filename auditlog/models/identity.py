@@ -89,6 +89,7 @@ class Model:
             version: None takes that of a registry's or a hub's layout, if it is one.
 
         Raises:
+            NotFoundError: there is nothing.
             ConfigurationError: it cannot be read, changes while it is read, or holds
                 what a model does not: links that lead out of it, devices, more than
                 100,000 files.

@@ -30,7 +30,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import ConfigurationError, NotFoundError
 
 __all__ = ["MAX_FILES", "Item", "Manifest", "read_manifest"]
 
@@ -91,8 +91,9 @@ def read_manifest(root: Path, *, allowed: Path | None = None) -> Manifest:
         allowed: another directory that links may lead into.
 
     Raises:
-        ConfigurationError: it is not there, cannot be read, holds what a model does
-            not, or changed while it was read.
+        NotFoundError: there is nothing.
+        ConfigurationError: it cannot be read, holds what a model does not, or changed
+            while it was read.
     """
     try:
         base = root.resolve(strict=True)
@@ -107,6 +108,10 @@ def read_manifest(root: Path, *, allowed: Path | None = None) -> Manifest:
             raise _refused(root.name, _NEITHER)
         item, stamp = _read(root.name, base)
         _check_unchanged(root.name, base, stamp)
+    except FileNotFoundError:
+        if root.exists():
+            raise _refused("one of them", _CHANGED) from None
+        raise NotFoundError(f"no model at {root}") from None
     except OSError as error:
         raise ConfigurationError(
             f"expected a model that can be read at {root}, got {error.strerror}"
