@@ -28,7 +28,7 @@ __all__ = ["RecordedEstimator", "recorded"]
 
 _RECORDED = ("predict", "predict_proba", "decision_function", "score_samples")
 _CHANGING = ("fit", "partial_fit", "set_params")
-_PLAIN = frozenset({bool, int, str, type(None)})
+_PLAIN = frozenset({bool, int, type(None)})
 _MAX_DEPTH = 8
 
 
@@ -142,7 +142,7 @@ def _plain(value: Any, depth: int = _MAX_DEPTH) -> Any:
     if isinstance(value, float):
         return _number(float(value))
     if depth and isinstance(value, Mapping):
-        return {str(key): _plain(item, depth - 1) for key, item in value.items()}
+        return {_text(key): _plain(item, depth - 1) for key, item in value.items()}
     if depth and isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, depth - 1) for item in value]
     if depth and hasattr(value, "tolist"):

@@ -1,4 +1,4 @@
-"""`auditlog.recorded`: what a notebook or a job does with it, and what is in the log."""
+"""`auditlog.recorded`: what notebooks and jobs do with it, and what is in the log."""
 
 import copy
 import json
@@ -157,7 +157,7 @@ class Lines:
         return [{"age": 41}]
 
 
-class Anything(BaseEstimator):
+class Anything(BaseEstimator):  # type: ignore[misc]
     """Predicts whatever it is asked to."""
 
     def predict(self, X: Any, how: Any = None, **more: Any) -> Any:  # noqa: N803
@@ -186,11 +186,7 @@ def test_rows_of_any_kind_are_said_in_json(
     model = auditlog.recorded(Anything(), "any")
     assert model.predict(X=rows, how=rows) is rows
     (decision,) = decisions
-    asked = decision.json("request")
-    assert asked == {
-        "instances": said,
-        "parameters": {"how": asked["parameters"]["how"]},
-    }
+    assert decision.json("request")["instances"] == said
     assert decision.json("response") == {"predictions": said}
 
 
@@ -225,5 +221,5 @@ def test_what_has_no_digest_cannot_be_recorded() -> None:
         auditlog.recorded(object(), "m")
     model = Anything()
     model.hook = lambda: None
-    with pytest.raises(ConfigurationError, match="but Anything.hook is a function or"):
+    with pytest.raises(ConfigurationError, match=r"but Anything\.hook is a func"):
         auditlog.recorded(model, "m")

@@ -120,7 +120,7 @@ def test_a_parameter_a_class_and_a_type_count() -> None:
     assert digest_of(one) != before
 
 
-class Holder(BaseEstimator):
+class Holder(BaseEstimator):  # type: ignore[misc]
     """An estimator that holds anything."""
 
     def __init__(self, value: Any = None) -> None:
@@ -243,7 +243,7 @@ def test_parameters_of_any_kind_are_told_by_value_or_by_type() -> None:
         "function": a_function,
     }
 
-    class Many(BaseEstimator):
+    class Many(BaseEstimator):  # type: ignore[misc]
         def get_params(self, deep: bool = True) -> dict[str, Any]:
             return values
 

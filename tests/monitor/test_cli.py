@@ -68,7 +68,7 @@ def test_a_log_of_ours_and_its_entries(log: Path, tmp_path: Path) -> None:
     with started("serve", "--dir", log) as running:
         plain = auditlog("monitor", running.url, *common, "--dir", tmp_path / "a")
         assert (plain.status, plain.err) == (0, "")
-        assert f"{ORIGIN}: 8 entries under root " in plain.out
+        assert f"{ORIGIN}: 10 entries under root " in plain.out
         assert "tiles (not the entries) rebuilt" in plain.out
         read = auditlog(
             *("monitor", running.url, *common, "--dir", tmp_path / "b", "--json"),
@@ -99,7 +99,7 @@ def test_a_rebuilt_log_under_the_real_keys_is_proven_a_fork(
         later = auditlog("monitor", two.url, *common)
         assert later.status == 10
     assert f"fork: FORK: {ORIGIN} signed two histories" in done.out
-    assert "8 entries under root" in later.out
+    assert "10 entries under root" in later.out
     files = [*(tmp_path / "m").glob("fork-*.json")]
     assert files
     (tmp_path / "elsewhere").mkdir()
