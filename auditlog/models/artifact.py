@@ -76,7 +76,9 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
 def _called(place: Path, snapshot: Snapshot | None) -> tuple[str, str | None]:
     if snapshot is not None:
         return snapshot.name, snapshot.commit
-    return place.resolve().name, None
+    # Of a link the name that was given: what it leads to may be named by its hash.
+    named = place.name not in {"", ".", ".."}
+    return (place if named else place.resolve()).name, None
 
 
 def _details(place: Path) -> tuple[Details, tuple[tuple[str, bytes], ...]]:

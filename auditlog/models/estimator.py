@@ -19,6 +19,7 @@ code behind a name, the version of scikit-learn that scikit-learn notes in a sta
 
 import copyreg
 import platform
+import re
 import struct
 import sys
 import types
@@ -46,6 +47,7 @@ _COUNTERS = slice(7, 11)
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 _MAX_VALUE = 4096
 """Characters of the text of one parameter; of a larger one only its type is told."""
+_LIBRARY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
 _MAX_LIBRARIES = 16
 _MAX_NAME = 64
 
@@ -59,13 +61,7 @@ def read_estimator(
         ConfigurationError: it holds something that has no canonical form, which is
             named, or it has no parameters.
     """
-    if not callable(getattr(estimator, "get_params", None)) or isinstance(
-        estimator, type
-    ):
-        raise ConfigurationError(
-            "expected a fitted estimator with get_params, as scikit-learn's have, got "
-            f"{type(estimator).__name__}"
-        )
+    _check_kind(estimator)
     encoder = _Encoder()
     name = type(estimator).__name__
     try:
@@ -83,6 +79,15 @@ def read_estimator(
     return f"sha256:{digest}", details, (("parameters", parameters),)
 
 
+def _check_kind(estimator: Any) -> None:
+    has_parameters = callable(getattr(estimator, "get_params", None))
+    if isinstance(estimator, type) or not has_parameters:
+        raise ConfigurationError(
+            "expected a fitted estimator with get_params, as scikit-learn's have, got "
+            f"{type(estimator).__name__}"
+        )
+
+
 class _Encoder:
     """Gives each value its one form. Of large values it is a hash, not the bytes."""
 
@@ -92,8 +97,8 @@ class _Encoder:
         self._open: set[int] = set()
         self._kinds: dict[type, Callable[[Any, str], bytes]] = {
             type(None): lambda _value, _where: b"",
-            bool: lambda value, _where: b"%d" % value,
-            int: lambda value, _where: b"%d" % value,
+            bool: lambda value, _where: b"%x" % value,
+            int: lambda value, _where: b"%x" % value,
             float: lambda value, _where: struct.pack("<d", value),
             complex: lambda value, _where: struct.pack("<dd", value.real, value.imag),
             str: lambda value, _where: value.encode("utf-8", "surrogatepass"),
@@ -234,10 +239,11 @@ def _refused(where: str, why: str) -> ConfigurationError:
 def _versions(modules: set[str]) -> _Details:
     """Return the versions of the packages that an estimator is made of."""
     found = []
-    for name in sorted(modules - {"builtins", "__main__", "auditlog"})[:_MAX_LIBRARIES]:
+    names = [name for name in sorted(modules) if _LIBRARY.fullmatch(name)]
+    for name in names[:_MAX_LIBRARIES]:
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str) and version.isprintable() and version:
-            found.append((f"{name.lower()}.version"[:64], version[:64]))
+            found.append((f"{name.lower()}.version", version[:64]))
     return tuple(found)
 
 

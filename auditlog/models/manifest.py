@@ -98,12 +98,7 @@ def read_manifest(root: Path, *, allowed: Path | None = None) -> Manifest:
     try:
         base = root.resolve(strict=True)
         if base.is_dir():
-            places = [base, *([allowed.resolve()] if allowed else [])]
-            files = dict(_walk(base, places))
-            manifest = _read_all(files)
-            if dict(_walk(base, places)) != files:
-                raise _refused("its directory", _CHANGED)
-            return manifest
+            return _read_directory(base, allowed)
         if not base.is_file():
             raise _refused(root.name, _NEITHER)
         item, stamp = _read(root.name, base)
@@ -117,6 +112,15 @@ def read_manifest(root: Path, *, allowed: Path | None = None) -> Manifest:
             f"expected a model that can be read at {root}, got {error.strerror}"
         ) from None
     return Manifest((item,), is_directory=False)
+
+
+def _read_directory(base: Path, allowed: Path | None) -> Manifest:
+    places = [base, *([allowed.resolve()] if allowed else [])]
+    files = dict(_walk(base, places))
+    manifest = _read_all(files)
+    if dict(_walk(base, places)) != files:
+        raise _refused("its directory", _CHANGED)
+    return manifest
 
 
 def _read_all(files: dict[str, Path]) -> Manifest:

@@ -74,14 +74,7 @@ def models_in(directory: Path) -> list[dict[str, Any]]:
 
 def check_order(directory: Path) -> None:
     """Require that every decision names a model which came before it."""
-    known: dict[str, Any] = {}
-    for entry in entries(directory):
-        if entry.type == MODEL:
-            known[format_id(entry.id)] = entry.data
-        elif entry.type == DECISION and "model.name" in entry.data:
-            said = known[entry.data["model.entry"]]
-            for key in ("model.name", "model.version", "model.digest"):
-                assert entry.data.get(key) == said.get(key)
+    check_whole_log(directory)
     with open_log(directory, read_only=True) as log:
         assert check_log(log).problems == ()
 

@@ -328,6 +328,16 @@ def test_nothing_is_no_model(tmp_path: Path) -> None:
         Model.from_path(tmp_path / "nowhere")
 
 
+def test_a_file_is_called_what_it_was_named_by(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if that is a link into the blobs of a cache; and a place by its name."""
+    linked = cached / "snapshots" / COMMIT / "model.safetensors"
+    assert Model.from_path(linked).name == "model.safetensors"
+    monkeypatch.chdir(cached / "blobs")
+    assert Model.from_path(".").name == "blobs"
+
+
 def test_a_large_file_is_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     with path.open("wb") as file:
