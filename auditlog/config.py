@@ -45,24 +45,35 @@ class Config:
     """If given, only these model names stand in clear in entries; any other one is
     written ``other`` and its literal goes under ``context/model``. What
     `model_header` names must be listed, with its version (``name@version``)."""
+    protocol: str = "auto"
+    """Protocol by which traffic is read: ``auto`` asks each one whether it is its own,
+    ``none`` reads nothing, a name such as ``openai.chat`` is that one's alone."""
+    route_protocols: tuple[tuple[str, str], ...] = ()
+    """Protocols by route: a mapping of globs over templates to what `protocol` takes,
+    the first that matches; in text ``glob=name,…``."""
     include: tuple[str, ...] = ()
     """Route templates to capture, as globs; empty captures all matched routes."""
     exclude: tuple[str, ...] = ()
     """Route templates never captured, as globs; wins over `include`."""
     methods: tuple[str, ...] = ()
     """Methods to capture; empty captures all but GET, HEAD and OPTIONS."""
+    websocket: Literal["session", "message", "off"] = "session"
+    """Of a WebSocket, ``session`` makes one decision of the whole connection,
+    ``message`` one of each message of the client, and ``off`` lets it pass."""
     durability: Literal["sync", "spool"] = "spool"
     """``sync`` holds the end of the answer until the decision is on disk; ``spool``
     has it there within 50 ms of the answer."""
     on_failure: Literal["open", "closed"] = "open"
     """``open`` never hurts the service; ``closed`` releases nothing unlogged."""
     depth: int = 1
-    """How many JSON levels can be disclosed one by one, 0 to 8."""
+    """How many JSON levels can be disclosed one by one, 0 to 8; with 0, no event of a
+    stream and no message of a session can be either."""
     max_stored_bytes: int = 1 << 20
     """Bytes of each body that are kept; the commitment covers all of it. Those over
     1 MiB wait in an encrypted file without a name, in the log's directory."""
     max_spilled_bytes: int = 1 << 30
-    """Bytes that may wait there, in each process; beyond, less of a body is kept."""
+    """Bytes that may wait there, in each process; beyond, less of a body is kept, and
+    messages sent in a session over 1 MiB cannot be disclosed one by one."""
     keep_rejected: bool = False
     """Keep bodies also where the answer is 401, 403, 422 or 429: the model has not
     run. The commitment covers them in any case."""

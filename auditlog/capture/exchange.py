@@ -3,6 +3,7 @@
 import msgspec
 
 from auditlog.capture.body import Body
+from auditlog.capture.protocols.registry import Protocols
 from auditlog.models.identity import Model
 
 __all__ = ["Body", "Exchange"]
@@ -37,6 +38,8 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     keep: bool = True
     """Whether bodies are stored; the commitment covers them in any case."""
     model: Model | None = None
+    protocols: Protocols | None = None
+    """Read what it says, when it is described; None where nothing is to be read."""
     context: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Further ``context/`` leaves by name, canonical JSON or bytes."""
 

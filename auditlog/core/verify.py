@@ -309,12 +309,10 @@ def _open_points(policy: Policy) -> list[str]:
 
 
 def _later_points(receipt: Receipt) -> list[str]:
-    points = []
-    if receipt.anchors:
-        points.append("anything by its anchors: that takes a trust file")
-    if any(item.rel not in {"amendment", "model"} for item in receipt.related):
-        points.append("that the related entries, though in the log, concern this one")
-    return points
+    loose = {item.rel for item in receipt.related} - {"amendment", "model"}
+    anchors = ["anything by its anchors: that takes a trust file"]
+    related = ["that the related entries, though in the log, concern this one"]
+    return anchors * bool(receipt.anchors) + related * bool(loose)
 
 
 def _verdict(

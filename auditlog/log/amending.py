@@ -15,7 +15,6 @@ from auditlog.core.commitment import commit
 from auditlog.core.errors import ConfigurationError, ConflictError, StorageError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, format_id
-from auditlog.core.sealing import seal
 from auditlog.log.amendment import AMENDMENT, Amendment
 from auditlog.log.content import Content, Part, pack
 from auditlog.log.directory import LogDirectory
@@ -23,6 +22,7 @@ from auditlog.log.identity import new_id
 from auditlog.log.preparation import EpochKeys, epoch_of, index_row
 from auditlog.log.reader import Reader
 from auditlog.storage import SpoolItem
+from auditlog.storage.sealing import seal
 
 __all__ = ["amendment_item", "append_amendment"]
 
@@ -66,7 +66,8 @@ def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes
 
 def _check_decision(log: LogDirectory, id_: bytes) -> None:
     name = format_id(id_)
-    row = Reader(log).decision(name).row
+    # One that was only opened, or accepted, is on its way from some process.
+    row = log.store.by_id(id_) or Reader(log).decision(name).row
     if row is not None and row.type != DECISION:
         raise ConfigurationError(
             f"expected the id of a decision to amend, but {name} is of {row.type}"

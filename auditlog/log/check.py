@@ -19,7 +19,6 @@ from auditlog.core.errors import (
 from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
-from auditlog.core.sealing import unseal
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
@@ -33,6 +32,7 @@ from auditlog.log.model_entry import ModelCheck
 from auditlog.log.preparation import epoch_of, index_row
 from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
+from auditlog.storage.sealing import unseal
 
 __all__ = ["CheckReport", "Problem", "check_log"]
 

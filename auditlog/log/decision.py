@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
@@ -99,6 +99,8 @@ class Decision(msgspec.Struct, eq=False):
     _facts: Facts | None = None
     _batch: "Batch[Decision] | None" = None
     _ended: bool = False
+    _turn: Callable[[], None] | None = None
+    """Marks a turn of the session; None where there is no session."""
 
     @property
     def id(self) -> str:
@@ -189,6 +191,24 @@ class Decision(msgspec.Struct, eq=False):
             ConfigurationError: it is not 1 to 1,024 characters.
         """
         self._put("session", id=words("a session", value, _ERROR))
+
+    def new_turn(self) -> None:
+        """Say that a turn of a conversation begins, on a WebSocket.
+
+        It begins with the message that came last, if that was one of the client; else
+        with the next one. Where it began is in the log; of very many turns only how
+        many there were.
+
+        Raises:
+            ConfigurationError: this is no WebSocket's decision.
+        """
+        if self._turn is not None and not self._ended:
+            self._turn()
+        elif self._turn is None and self.recorded:
+            raise ConfigurationError(
+                "expected the decision of a WebSocket, which has turns, got one of "
+                "another kind"
+            )
 
     def set_result(
         self,
@@ -329,7 +349,9 @@ class Decision(msgspec.Struct, eq=False):
             said = {BATCH: {"decision": self.id, "index": index, "size": n}}
             facts = before.plus("annotations", said, limit=_WITH_OURS)
             id_ = new_id(time)
-            item = Decision(id_, number, self._strict, self._model, facts)
+            item = Decision(
+                id_, number, self._strict, self._model, facts, _turn=self._turn
+            )
             try:
                 if number is not None:
                     batch.add(item, id_, time, number)

@@ -16,6 +16,7 @@ from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json, format_id
 from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
 from auditlog.log.model_entry import identity, model_entry_id
+from auditlog.log.protocol_leaves import with_reading
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.models.identity import Model
 from auditlog.storage import IndexRow
@@ -89,6 +90,7 @@ class Describer:
             )
         else:
             asked, answered = closed_sides(exchange.request, exchange.response)
+        exchange = with_reading(exchange, asked, answered)
         kind = self._kind(exchange, asked.split, answered.split)
         context = _context(exchange, kind.hidden)
         named = asked.leaves + answered.leaves

@@ -20,15 +20,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
-from auditlog.config import load_config
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.amendment import AmendmentKind, amendment
 from auditlog.log.block import DecisionBlock
-from auditlog.log.decision import NIL
+from auditlog.log.decision import NIL, Decision
 from auditlog.log.ending import stop_at_exit
 from auditlog.log.operation import About, Operation, check_operation
-from auditlog.log.recording import recording_for
+from auditlog.log.recording import config_for, recording_for
 from auditlog.log.values import ABSENT
 from auditlog.models.identity import Model
 from auditlog.options import Options
@@ -71,7 +70,7 @@ def decision(
     """
     options: dict[str, Any] = {**about}
     said = {name: options.pop(name, None) for name in _SAID}
-    config = load_config({**options, "model": None})
+    config = config_for(options)
     made = Operation(NIL)
     if input is not ABSENT:
         made.set_input(input, media_type=said["input_type"])
@@ -173,9 +172,9 @@ def amend(
         score=score,
         attributes=attributes,
     )
-    config = load_config(options)
+    config = config_for(options)
     if not config.enabled:
-        return format_id(NIL)
+        return Decision(NIL).id
     runtime = recording_for(config)
     stop_at_exit()
     return format_id(runtime.append(said))

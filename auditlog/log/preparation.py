@@ -14,12 +14,12 @@ from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, parse_id
-from auditlog.core.sealing import seal
 from auditlog.log.content import WORTH_COMPRESSING, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.log.model_entry import model_entry
 from auditlog.models.identity import Model
 from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

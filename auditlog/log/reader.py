@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from auditlog.capture.reading import Reading
 from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
@@ -22,7 +23,6 @@ from auditlog.core.receipt import (
     format_receipt,
 )
 from auditlog.core.record import format_id, parse_entry, parse_id
-from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
     TILE_WIDTH,
     Tile,
@@ -36,10 +36,12 @@ from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.proofs import consistency_proof, inclusion_proof
+from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
+from auditlog.storage.sealing import unseal
 
 __all__ = ["LEVELS", "DecisionView", "Reader"]
 
@@ -305,6 +307,24 @@ class Reader:
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
 
+    def read(self, id_: str) -> tuple[Content, Reading | None]:
+        """Unseal what was captured, and read it by its model protocol.
+
+        Returns:
+            The content, as `content` returns it; and what it says, which is advisory,
+            or None where no protocol that is built in has read it.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        content = self.content(id_)
+        entry = self.decision(id_).entry
+        return content, None if entry is None else read_content(
+            parse_entry(entry), content
+        )
+
     def _open(self, index: int, encoded: bytes) -> tuple[Content, list[Leaf]]:
         entry = parse_entry(encoded)
         stored = self._store.sealed(index)
@@ -378,7 +398,7 @@ def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
 def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
     """Return the leaves that open all that is kept, each byte of a large body once."""
     kept = [leaf.path for leaf in leaves if leaf.value is not None]
-    # Chunks follow from the body that they are cut from: beside it they add nothing.
+    # Pieces follow from the body that they are cut from: beside it they add nothing.
     whole = tuple(f"{side}#" for side in ("request", "response") if side in kept)
     return [path for path in kept if not path.startswith(whole)]
 

@@ -8,13 +8,11 @@ import msgspec
 from auditlog.capture.exchange import Body, Exchange
 from auditlog.log.batch import Item
 from auditlog.log.decision import BATCH, Decision, Said
+from auditlog.log.protocol_leaves import FAULTS
 from auditlog.log.said import NOTHING, Facts
 from auditlog.models.identity import Model
 
-__all__ = ["FAULTS", "Named", "fill"]
-
-FAULTS = "auditlog.faults"
-"""Name of the annotation that says which hooks failed."""
+__all__ = ["Named", "fill"]
 
 _WELL = frozenset({"completed", "rejected"})
 _OURS = 1 << 20
@@ -76,6 +74,7 @@ def _other(first: Exchange, item: Item[Decision], literal: Model | None) -> Exch
         request=_omitted(secret, first.request),
         response=_omitted(secret, first.response),
         context=dict(first.context),
+        protocols=None,  # the bodies are with the first
     )
     model, facts, _ = item.decision.conclude() or (None, NOTHING, ())
     if model is not None:

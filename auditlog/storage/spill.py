@@ -5,7 +5,8 @@ the process, and it is encrypted under a key that exists in memory only. It hold
 of 64 KiB, AES-256-GCM each, nonce = number of the block; a key is never used twice.
 
 One thread writes. Whoever adds never waits for it: if it falls behind, or the disk is
-full or fails, what follows is not kept, and only the stored copy is shorter for it.
+full or fails, what follows is not kept. Then the stored copy is shorter, and messages
+sent in a session, which are read again from here to be hashed, have no leaves.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -96,23 +98,21 @@ class SpillFile:
             sealed, at = sealed[count:], at + count
         self._written += 1
 
-    def read(self) -> bytes:
-        """Return what was kept, after the last `add`; may be called again.
+    def read(self) -> Iterator[bytes]:
+        """Yield what was kept, in order, after the last `add`; may be called again.
 
         Waits for the disk, but not for ever.
         """
         if not self._writer.wait_for(self):
             self.failed = True
-        blocks = []
         for number in range(self._written):
             block = self._read_block(number)
             if block is None:
                 self.failed = True
-                break
-            blocks.append(block)
+                return
+            yield block
         if not (self._refused or self.failed):
-            blocks.append(bytes(self._tail))
-        return b"".join(blocks)
+            yield bytes(self._tail)
 
     def _read_block(self, number: int) -> bytes | None:
         assert self._file is not None
@@ -198,7 +198,8 @@ class _Writer:
             self._complained = True
             _log.error(
                 "auditlog: the disk does not take all of a large body: the stored "
-                "copy is shorter, the commitment covers everything (said once)"
+                "copy is shorter, the commitment covers everything, but messages of "
+                "a session may not be shown one by one (said once)"
             )
 
     def _run(self) -> None:

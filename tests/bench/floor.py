@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from auditlog.capture.exchange import Exchange
 from auditlog.core.commitment import members
 from auditlog.core.note import Signer
-from auditlog.core.sealing import padme_length
 from auditlog.storage import SpoolItem
+from auditlog.storage.sealing import padme_length
 from auditlog.storage.sqlite import SqliteStore
 
 __all__ = ["Ready", "bare_floor", "batches_of", "make_ready"]

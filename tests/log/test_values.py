@@ -106,7 +106,7 @@ def circle() -> Any:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "NaN": (float("nan"), "without NaN, infinity .*: say None for a value that is mis"),
+    "NaN": (float("nan"), "without NaN, infinity .*: say None for a value"),
     "infinity": ({"a": [float("-inf")]}, "expected the input without NaN"),
     "NaN in an array": (np.array([1.0, np.nan]), "expected the input without NaN"),
     "thousands of digits": ([10**5000], "integers of thousands of digits"),

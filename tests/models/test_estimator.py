@@ -39,6 +39,7 @@ Y = (X[:, 0] + X[:, 1] > 0).astype(int)
 WORDS = {"the", "a", "an", "of", "and", "or"}
 
 
+@functools.cache
 def fitted() -> dict[str, Any]:
     """Return estimators of each kind that keeps state in a way of its own."""
     with warnings.catch_warnings():
