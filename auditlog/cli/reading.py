@@ -112,11 +112,21 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("model", known.get("model")),
         ("version", known.get("version")),
         ("digest", data.get("model.digest")),
+        *_model_fields(known["ranOn"]),
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
         ("leaf", known["leaf"]),
     ]
+
+
+def _model_fields(model: dict[str, Any] | None) -> list[tuple[str, object]]:
+    """Return what the log says of a model beside its name, version and digest."""
+    if model is None:
+        return []
+    details = model["details"].items()
+    first = ("model entry", f"{model['id']} of {model['time']}")
+    return [first, *((f"model {name}", text) for name, text in details)]
 
 
 def _afterwards(amendment: dict[str, Any]) -> str:
