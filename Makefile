@@ -46,7 +46,8 @@ mutants: $(STAMP)
 	@rm -rf mutants
 	@nice -n 15 $(RUN) -m tests.mutants
 	@cd mutants && HYPOTHESIS_PROFILE=mutants MUTATIONS=300 nice -n 15 ../$(RUN) -m pytest -q \
-	    -p tests.mutants -p no:cacheprovider --tb=native -m "not slow" tests/core
+	    -p tests.mutants -p no:cacheprovider --tb=native -m "not slow" tests/core \
+	    tests/storage/test_sealing.py
 
 fix: $(STAMP)
 	$(RUN) -m ruff check --fix

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auditlog.log.decision import Decision, current, get_decision
+    from auditlog.log.direct import amend, decision, record
     from auditlog.web.install import install
     from auditlog.web.middleware import AuditMiddleware
 
@@ -15,9 +16,12 @@ __all__ = [
     "AuditMiddleware",
     "Decision",
     "__version__",
+    "amend",
     "current",
+    "decision",
     "get_decision",
     "install",
+    "record",
 ]
 
 __version__ = "0.1.0"
@@ -25,9 +29,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "AuditMiddleware": "auditlog.web.middleware",
     "Decision": "auditlog.log.decision",
+    "amend": "auditlog.log.direct",
     "current": "auditlog.log.decision",
+    "decision": "auditlog.log.direct",
     "get_decision": "auditlog.log.decision",
     "install": "auditlog.web.install",
+    "record": "auditlog.log.direct",
 }
 
 

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,12 +45,21 @@ class Config:
     """If given, only these model names stand in clear in entries; any other one is
     written ``other`` and its literal goes under ``context/model``. What
     `model_header` names must be listed, with its version (``name@version``)."""
+    protocol: str = "auto"
+    """Protocol by which traffic is read: ``auto`` asks each one whether it is its own,
+    ``none`` reads nothing, a name such as ``openai.chat`` is that one's alone."""
+    route_protocols: tuple[tuple[str, str], ...] = ()
+    """Protocols by route: a mapping of globs over templates to what `protocol` takes,
+    the first that matches; in text ``glob=name,…``."""
     include: tuple[str, ...] = ()
     """Route templates to capture, as globs; empty captures all matched routes."""
     exclude: tuple[str, ...] = ()
     """Route templates never captured, as globs; wins over `include`."""
     methods: tuple[str, ...] = ()
     """Methods to capture; empty captures all but GET, HEAD and OPTIONS."""
+    websocket: Literal["session", "message", "off"] = "session"
+    """Of a WebSocket, ``session`` makes one decision of the whole connection,
+    ``message`` one of each message of the client, and ``off`` lets it pass."""
     durability: Literal["sync", "spool"] = "spool"
     """``sync`` holds the end of the answer until the decision is on disk; ``spool``
     has it there within 50 ms of the answer."""
@@ -85,7 +95,7 @@ class Config:
         Raises:
             ConfigurationError: naming the option, what it takes and what came.
         """
-        for name, kind in typing.get_type_hints(type(self)).items():
+        for name, kind in _hints().items():
             _check_choice(name, kind, getattr(self, name))
         _check_range("depth", self.depth, 0, 8)
         # Both bodies are one value in the database, whose limit is 10^9 bytes.
@@ -108,7 +118,7 @@ def load_config(
     Raises:
         ConfigurationError: an unknown option, or a value that does not fit.
     """
-    hints = typing.get_type_hints(Config)
+    hints = _hints()
     values: dict[str, Any] = {}
     for variable, text in (os.environ if env is None else env).items():
         if variable.startswith(_PREFIX) and variable not in _NOT_OPTIONS:
@@ -120,6 +130,11 @@ def load_config(
         if value is not None:
             values[name] = _from_value(name, hints[name], value)
     return Config(**values)
+
+
+@cache  # each decision beyond HTTP reads its options
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
 
 
 def _check_known(name: str, what: str) -> None:

@@ -8,10 +8,11 @@
         assert decisions[0].model == "credit"
         assert decisions[0].json("response") == {"label": "approved"}
 
-Every middleware of this process records into a log of its own in a temporary directory
-for as long as the block lasts: a real one, with everything sealed and signed. Then it
-is removed, and what was captured stays in memory. The options of the application apply,
-but for the directory, the name, and the witnesses, who are not asked.
+Every middleware of this process, and whatever calls `auditlog.record` and its like,
+records into a log of its own in a temporary directory for as long as the block lasts: a
+real one, with everything sealed and signed. Then it is removed, and what was captured
+stays in memory. The options of the application apply, but for the directory, the name,
+and the witnesses, who are not asked.
 """
 
 import json
@@ -46,6 +47,7 @@ class CapturedDecision:
     outcome: str
     """How the call ended."""
     method: str | None
+    """None beyond HTTP, and so are route and status."""
     route: str | None
     """Template, such as ``/score/{id}``."""
     status: int | None
@@ -58,6 +60,8 @@ class CapturedDecision:
     """What goes under ``context/``, by name."""
     entry: dict[str, Any] = field(repr=False)
     """What stands in clear: `data` of the entry."""
+    operation: str | None = None
+    """Name that code gave, beyond HTTP."""
 
     def json(self, part: str) -> Any:
         """Return a part as JSON: ``request``, ``response``, or the name of a context.
@@ -168,4 +172,5 @@ def _decision(entry: Entry, reader: Reader) -> CapturedDecision:
         response=b"" if content is None else content.response,
         context={} if content is None else dict(content.context),
         entry=data,
+        operation=data.get("operation"),
     )

@@ -20,12 +20,12 @@ import zstandard
 
 from auditlog.core.merkle import EMPTY_ROOT, leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, parse_entry
-from auditlog.core.sealing import seal, unseal
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
 from auditlog.log.content import Content, Part, pack, unpack
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.sequencer import Sequencer
+from auditlog.storage.sealing import seal, unseal
 
 __all__ = [
     "INVENTED",

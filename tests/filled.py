@@ -18,11 +18,11 @@ ORIGIN = "log.example/tests"
 _MODELS = (Model("credit", "3"), Model("credit", "4"))
 
 
-def fill_log(directory: Path, count: int = 6, **fields: bytes) -> list[str]:
+def fill_log(directory: Path, count: int = 6, **fields: object) -> list[str]:
     """Record `count` decisions in a log, and stop; return their ids, oldest first.
 
     Models are credit 3 and 4 in turn, routes /score, and /batch for every third;
-    `fields` are `request` and `response`, for all.
+    `fields` are those of `tests.log.builders.exchange`, for all.
     """
     options = {"dir": directory, "origin": ORIGIN, "checkpoint_interval": 0.05}
     config = load_config(options, env={})
@@ -36,7 +36,7 @@ def fill_log(directory: Path, count: int = 6, **fields: bytes) -> list[str]:
             model=_MODELS[number % 2],
             route="/batch" if number % 3 == 2 else "/score",
             outcome="error" if number == 0 else "completed",
-            **fields,
+            **fields,  # type: ignore[arg-type]
         )
         done.sequence = runtime.open(done.id, done.time)
         runtime.submit(done)

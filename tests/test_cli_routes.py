@@ -7,7 +7,7 @@ import pytest
 from tests.command import Done, auditlog
 
 APP = """
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 from starlette.middleware.gzip import GZipMiddleware
 
 import auditlog
@@ -22,10 +22,15 @@ async def score(id: str) -> str:
 async def facts() -> str:
     return "well"
 
+@plain.websocket("/chat")
+async def chat(socket: WebSocket) -> None:
+    await socket.accept()
+
 added = FastAPI(openapi_url=None)
 added.include_router(plain.router)
 added.add_middleware(auditlog.AuditMiddleware, exclude=["/score/*"])
-wrapped = GZipMiddleware(auditlog.AuditMiddleware(plain, methods=["GET"]))
+options = {"methods": ["GET"], "websocket": "off"}
+wrapped = GZipMiddleware(auditlog.AuditMiddleware(plain, **options))
 off = auditlog.AuditMiddleware(plain, enabled=False)
 class Holder:
     app = off
@@ -48,7 +53,9 @@ def test_it_prints_each_route_and_starts_nothing(here: Path) -> None:
     rows = [line.split("\t") for line in done.out.splitlines()]
     assert ["yes", "POST", "/score/{id}", "matched"] in rows
     assert ["no", "GET", "/facts", "method"] in rows
-    assert "1 of 2 are captured\n" in done.err
+    why = "WebSocket: each session is a decision"
+    assert ["yes", "websocket", "/chat", why] in rows
+    assert "2 of 3 are captured\n" in done.err
     assert "warning: the middleware is not installed" in done.err
     assert {path.name for path in here.iterdir()} <= {"service.py", "__pycache__"}
 
@@ -60,11 +67,12 @@ def test_it_uses_the_options_of_the_middleware_that_is_installed(here: Path) -> 
     wrapped = _routes(here, "service:wrapped")
     assert "no\tPOST\t/score/{id}\tmethod\n" in wrapped.out
     assert "yes\tGET\t/facts\tmatched\n" in wrapped.out
+    assert "no\twebsocket\t/chat\toption websocket is off\n" in wrapped.out
 
 
 def test_without_one_it_uses_the_environment(here: Path) -> None:
     done = _routes(here, "service:plain", AUDITLOG_METHODS="GET,POST")
-    assert "2 of 2 are captured\n" in done.err
+    assert "3 of 3 are captured\n" in done.err
 
 
 def test_it_says_when_the_middleware_is_off(here: Path) -> None:

@@ -174,3 +174,20 @@ def test_a_failing_assertion_shows_what_there_is_but_no_content(app: FastAPI) ->
         TestClient(app).post("/score/loan", json={"name": "Ada"})
     assert "outcome='completed'" in repr(decisions)
     assert "Ada" not in repr(decisions)
+
+
+def test_what_is_recorded_beyond_http_is_captured_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITLOG_DIR", str(tmp_path / "audit"))
+    with auditlog.testing.capture() as decisions:
+        told = auditlog.record("nightly", input={"row": 1}, output=0.5, model="m@1")
+        with auditlog.decision("outer") as outer:
+            pass
+        auditlog.amend(told, "outcome", label="repaid")
+    one, other = decisions
+    assert (one.id, one.operation, one.model) == (told, "nightly", "m")
+    assert (one.method, one.route, one.status) == (None, None, None)
+    assert (one.json("request"), one.json("response")) == ({"row": 1}, 0.5)
+    assert (other.id, other.response) == (outer.id, b"")
+    assert not (tmp_path / "audit").exists()

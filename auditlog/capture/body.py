@@ -5,9 +5,10 @@ import threading
 
 import msgspec
 
-from auditlog.capture.large import Large, Spills
-from auditlog.capture.splitting import open_body
-from auditlog.core.commitment import MAX_BODY, chunk_sizes
+from auditlog.capture.kept import Spills
+from auditlog.capture.large import Large
+from auditlog.capture.splitting import open_body, split_of
+from auditlog.core.commitment import MAX_BODY
 
 __all__ = ["Body", "RequestPlace"]
 
@@ -21,7 +22,7 @@ class Body(msgspec.Struct, eq=False):
     Up to `limit` bytes, and up to 1 MiB, are held in memory as they came. From the
     byte after on, everything is hashed as it passes, so that the commitment covers the
     whole body while memory stays flat; the first `limit` bytes stay as the stored copy,
-    those over 1 MiB in a spill.
+    those over 1 MiB in a spill, and the last ones for whoever reads how it ended.
     """
 
     # Structs, here and in `Exchange`, because several are made for each request.
@@ -53,12 +54,14 @@ class Body(msgspec.Struct, eq=False):
     # that a million small chunks cost no more memory than their bytes.
     _first: bytes = b""
     _more: bytearray | None = None
+    _frames: int = 0
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body; they must not change afterwards."""
         if not self.size and len(chunk) <= self.limit and len(chunk) <= MAX_BODY:
             self.size = len(chunk)
             self._first = chunk
+            self._frames = 1
             return
         self.size += len(chunk)
         if self.large is not None:
@@ -67,11 +70,14 @@ class Body(msgspec.Struct, eq=False):
             if self._more is None:
                 self._more = bytearray()
             self._more += chunk
+            self._frames += 1
         else:
             self._outgrow(chunk)
 
     def _outgrow(self, chunk: bytes) -> None:
+        # Of frames, none is cut.
         room = min(self.limit, MAX_BODY) - (self.size - len(chunk))
+        room = 0 if self.framed else room
         held = b"".join((self._first, self._more or b"", chunk[:room]))
         self._first, self._more = held, None
         before = self.before
@@ -79,6 +85,8 @@ class Body(msgspec.Struct, eq=False):
             self.secret,
             self.leaf,
             held,
+            split="ws" if self.framed else split_of(self.media_type),
+            frames=self._frames,
             keep=self.limit - len(held),
             spills=self.spills,
             place=None if before is None else RequestPlace(before, self.depth),
@@ -90,7 +98,7 @@ class Body(msgspec.Struct, eq=False):
         """Bytes that are in memory."""
         if self.large is None:
             return self.size
-        return len(self._first) + self.large.pending_bytes
+        return len(self._first) + self.large.held_bytes
 
     @property
     def kept_bytes(self) -> int:
@@ -107,18 +115,38 @@ class Body(msgspec.Struct, eq=False):
         """Return the hash of leaf `leaf` if the body is not held, else None."""
         return None if self.large is None else self.large.leaf_hash()
 
-    def chunk_hashes(self, first: int) -> list[bytes]:
-        """Return the hashes of its chunk leaves, the first of which is leaf `first`.
+    def piece_hashes(self, first: int, depth: int) -> tuple[str, list[bytes]]:
+        """Return what a body that is not held is split into, and the leaves' hashes.
+
+        May wait for a disk.
+
+        Args:
+            first: index of the first of these leaves.
+            depth: levels that open into members; blocks and messages are such.
 
         Returns:
-            None of them where the body has none: at most 1 MiB, more than 1 GiB, or a
-            response that passed before it was known how many leaves its request has.
+            ``none`` and no hashes where it has no pieces, or if it is a response that
+            passed before it was known how many leaves its request has.
         """
-        return [] if self.large is None else self.large.chunk_hashes(first)
+        if self.large is None:
+            return "none", []
+        return self.large.piece_hashes(first, pieces=depth > 0)
+
+    def tail(self) -> bytes:
+        """Return the last bytes of a body that is not held, at most 256 KiB.
+
+        Nothing that `kept` returns is among them. May wait for a disk.
+        """
+        return b"" if self.large is None else self.large.tail()
+
+    @property
+    def capped(self) -> bool:
+        """Whether bytes are missing between `kept` and `tail`. May wait for a disk."""
+        return self.large is not None and self.large.capped
 
 
 class RequestPlace:
-    """Finds where the chunks of a response begin: after the leaves of its request.
+    """Finds where the pieces of a response begin: after the leaves of its request.
 
     A request that may have members has to be split for that, which takes too long for
     an event loop: a thread does it.
@@ -133,12 +161,12 @@ class RequestPlace:
         self._found: list[int] | None = None
 
     def find(self) -> int | None:
-        """Return the index of the first chunk leaf, or None while it is not known."""
+        """Return the index of the first piece, or None while it is not known."""
         request = self._request
         if request.state == "partial":
             return None  # there is more to come
         if request.large is not None:
-            return _FIRST + len(chunk_sizes(request.size))
+            return _FIRST + request.large.count(pieces=self._depth > 0)
         if not request.size:
             return _FIRST
         if self._found is None:
@@ -154,7 +182,12 @@ class RequestPlace:
     def _split(self) -> None:
         assert self._found is not None
         request = self._request
-        decoded, members = open_body(
-            "request", request.kept(), request.media_type, request.coding, self._depth
+        decoded, _, leaves = open_body(
+            "request",
+            request.kept(),
+            request.media_type,
+            request.coding,
+            self._depth,
+            framed=request.framed,
         )
-        self._found.append(_FIRST + (decoded is not None) + len(members or ()))
+        self._found.append(_FIRST + (decoded is not None) + len(leaves))

@@ -38,7 +38,8 @@ def _litestar(app: Any) -> Finder:
         # As Litestar does before it looks.
         path = "/" + "/".join(part for part in path.split("/") if part)
         try:
-            found = app.asgi_router.handle_routing(path=path, method=scope["method"])
+            method = scope.get("method")
+            found = app.asgi_router.handle_routing(path=path, method=method)
         except Exception as error:
             if getattr(error, "status_code", None) in _UNMATCHED:
                 return None
@@ -56,8 +57,14 @@ def _quart(app: Any) -> Finder:
             return Route(None)
         path = route_path(scope["path"], scope.get("root_path", ""))
         adapter = app.url_map.bind("localhost")
+        websocket = scope["type"] == "websocket"
         try:
-            rule, _ = adapter.match(path, method=scope["method"], return_rule=True)
+            rule, _ = adapter.match(
+                path,
+                method=scope.get("method"),
+                return_rule=True,
+                websocket=websocket,
+            )
         except Exception as error:
             # Not found, method not allowed, or a redirect to the right spelling.
             if type(error).__module__.startswith("werkzeug."):
@@ -70,6 +77,8 @@ def _quart(app: Any) -> Finder:
 
 def _django(app: Any) -> Finder:
     def find(scope: Mapping[str, Any]) -> Route | None:
+        if scope["type"] == "websocket":
+            return None  # Django serves none
         urls: Any = sys.modules["django.urls"]
         path = route_path(scope["path"], scope.get("root_path") or "")
         try:

@@ -1,55 +1,40 @@
 """A body that outgrew memory: hashed as it passes, kept elsewhere if at all.
 
-Nothing of it has to be read again to finish the commitment: the raw leaf and the chunk
-leaves are hashed while the bytes pass. So only the stored copy needs a place, which is
-a `Spill`; whatever happens to that, the commitment covers everything.
+The raw leaf and its pieces are hashed while the bytes pass, so nothing of it has to be
+read again to finish the commitment: only the stored copy needs a place (`Kept`), and
+whatever happens to that, the commitment covers everything.
+
+One body is another matter: messages that a WebSocket sends. Their leaves come after
+those of all messages it receives, and how many these are is known at the end only. All
+of it goes to disk and is hashed then, block by block.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
-from auditlog.capture.chunks import ChunkHashes
+from auditlog.capture.cutting import CUTTERS, whole
+from auditlog.capture.hashing import PieceHashes
+from auditlog.capture.kept import Kept, Spills
 from auditlog.core.commitment import (
-    CHUNK,
     MAX_BODY,
-    chunks,
     disclosure_hash,
     leaf_hasher,
     leaf_salt,
     salts,
 )
 
-__all__ = ["REQUEST_FIRSTS", "Large", "Place", "Spill", "Spills"]
+__all__ = ["REQUEST_FIRSTS", "Large", "Place"]
 
 REQUEST_FIRSTS = (2, 3)
-"""Where chunks of a request begin: after both raw bodies, or a decoded response too."""
-
+"""Where pieces of a request begin: after both raw bodies, or a decoded response too."""
+_SESSION_FIRSTS = (2,)
+"""Nothing is decoded in a session."""
 _MAX_PENDING = 8 << 20
 """Bytes that wait in memory until the place of their leaves is known."""
 
 
-class Spill(Protocol):
-    """Takes the kept bytes of one large body, out of memory and never in clear.
-
-    No method raises. `add` never waits for a disk. What a disk did not take is not
-    kept, nor is anything after it; there is no gap in what `read` returns.
-    """
-
-    def add(self, data: bytes) -> None:
-        """Keep `data` after what was added before."""
-
-    def read(self) -> bytes:
-        """Return what was kept, after the last `add`; may be called again."""
-
-
-class Spills(Protocol):
-    """Makes a spill for each large body."""
-
-    def open(self) -> Spill:
-        """Return a new spill."""
-
-
 class Place(Protocol):
-    """Finds out where the chunk leaves of a body begin."""
+    """Finds out where the leaves of pieces of a body begin."""
 
     def find(self) -> int | None:
         """Return the index of the first one, or None while it is not known."""
@@ -61,15 +46,18 @@ class Large:
     Args:
         secret: of the commitment.
         leaf: 0 request, 1 response.
-        held: its first bytes, which stay in memory.
+        held: its first bytes, which stay in memory; of frames, whole ones.
+        split: what it is to be split into if it can be: ``sse`` or ``ws``; all else is
+            split into chunks.
+        frames: how many of them are held, if it is frames.
         keep: how many of the following bytes are kept.
         spills: where these go; without it they are not kept.
-        place: where the chunk leaves begin; None for a request.
+        place: where the leaves of its pieces begin; None for a request.
     """
 
     __slots__ = (
-        *("_chunks", "_held", "_keep", "_pending", "_place", "_raw", "_secret"),
-        *("_side", "_size", "_spill"),
+        *("_frames", "_held", "_kept", "_pending", "_pieces", "_place", "_raw"),
+        *("_secret", "_side", "_size", "_splits"),
     )
 
     def __init__(
@@ -78,6 +66,8 @@ class Large:
         leaf: int,
         held: bytes,
         *,
+        split: str,
+        frames: int,
         keep: int,
         spills: Spills | None,
         place: Place | None,
@@ -86,28 +76,29 @@ class Large:
         self._side = side = ("request", "response")[leaf]
         self._held = held
         self._size = len(held)
+        self._frames = frames
         self._raw = leaf_hasher(leaf_salt(secret, leaf), side)
         self._raw.update(held)
-        self._keep = keep
-        self._spill = spills.open() if spills is not None and keep else None
+        # It is not known before the end which one it will be.
+        self._splits = [one for one in CUTTERS if one in {split, "chunks"}]
+        again = split == "ws" and place is not None
+        self._kept = Kept(keep, spills, again=again)
         self._place = place
-        # What follows the held bytes and is in no chunk hash yet; None if too much.
-        self._pending: bytearray | None = bytearray()
-        self._chunks: ChunkHashes | None = None
+        # What follows the held bytes and is in no hash of a piece; None if too much,
+        # or if all of it is read again.
+        self._pending = None if again else bytearray()
+        self._pieces: dict[str, PieceHashes] = {}
         if place is None:
-            self._start(REQUEST_FIRSTS)
+            self._start(_SESSION_FIRSTS if split == "ws" else REQUEST_FIRSTS)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
         self._size += len(data)
         self._raw.update(data)
-        if self._spill is not None and self._keep:
-            kept = data[: self._keep]
-            self._keep -= len(kept)
-            self._spill.add(kept)
-        if self._chunks is not None:
-            self._chunks.update(data)
-        elif self._pending is not None:
+        self._kept.add(data)
+        for hashes in self._pieces.values():
+            hashes.update(data)
+        if not self._pieces and self._pending is not None:
             self._wait_for_place(self._pending, data)
 
     def _wait_for_place(self, pending: bytearray, data: bytes) -> None:
@@ -119,45 +110,99 @@ class Large:
             self._pending = None
 
     def _start(self, firsts: tuple[int, ...]) -> None:
-        # Whole chunks that are held can be hashed at the end, off the event loop.
-        number = len(self._held) // CHUNK
-        self._chunks = ChunkHashes(self._secret, self._side, firsts, number)
-        self._chunks.update(self._held[number * CHUNK :])
-        self._chunks.update(self._pending or b"")
+        pending = bytes(self._pending or b"")
         self._pending = self._place = None
+        for split in self._splits:
+            self._pieces[split] = hashes = self._hashing(split, firsts)
+            hashes.update(pending)
+
+    def _hashing(self, split: str, firsts: tuple[int, ...]) -> PieceHashes:
+        """Return what hashes the bytes that follow the held ones."""
+        # Whole pieces that are held can be hashed at the end, off the event loop.
+        number, end = self._frames, len(self._held)
+        if split != "ws":
+            found, end = whole(split, self._held)
+            number = len(found)
+        cutter = CUTTERS[split]()
+        hashes = PieceHashes(self._secret, self._side, firsts, cutter, number)
+        hashes.update(self._held[end:])
+        return hashes
 
     @property
-    def pending_bytes(self) -> int:
-        """Bytes that are in memory, besides those held."""
-        return len(self._pending or b"")
+    def held_bytes(self) -> int:
+        """Bytes that are in memory, besides those that it was made with."""
+        return len(self._pending or b"") + self._kept.held_bytes
 
     def leaf_hash(self) -> bytes:
         """Return the hash of the raw leaf."""
         return self._raw.digest()
 
-    def chunk_hashes(self, first: int) -> list[bytes]:
-        """Return the hashes of all chunk leaves, of which the first is leaf `first`.
+    def count(self, *, pieces: bool) -> int:
+        """Return how many leaves a request has for its pieces, once all of it passed.
+
+        Args:
+            pieces: whether there may be blocks or messages, and not only chunks.
+        """
+        for split in self._candidates(pieces=pieces):
+            count = self._pieces[split].count
+            if count is not None:
+                return count
+        return 0
+
+    def piece_hashes(self, first: int, *, pieces: bool) -> tuple[str, list[bytes]]:
+        """Return what the body is split into, and the hashes of these leaves.
+
+        May wait for a disk.
+
+        Args:
+            first: index of the first of these leaves.
+            pieces: whether there may be blocks or messages, and not only chunks.
 
         Returns:
-            None of them if the body has at most 1 MiB or too many chunks, or if its
-            place was not known in time.
+            ``none`` if it can be split into nothing: at most 1 MiB and neither stream
+            nor frames, too many pieces, a place that was not known in time, or a disk
+            that did not take what had to be read again.
         """
-        if self._size <= MAX_BODY:
-            return []
-        if self._chunks is None and self._pending is not None:
+        if not self._pieces and self._pending is not None:
             self._start((first,))
-        rest = None if self._chunks is None else self._chunks.hashes(first)
-        return [] if rest is None else [*self._hash_held(first), *rest]
+        for split in self._candidates(pieces=pieces):
+            rest = self._rest(split, first)
+            if rest is not None:
+                return split, [*self._hash_held(split, first), *rest]
+        return "none", []
 
-    def _hash_held(self, first: int) -> list[bytes]:
-        whole = len(self._held) // CHUNK
-        of_chunks = salts(self._secret, first + whole)[first + 1 :]
-        leaves = chunks(self._side, self._held[: whole * CHUNK])
+    def _candidates(self, *, pieces: bool) -> Iterator[str]:
+        for split in self._splits:
+            if self._size > MAX_BODY if split == "chunks" else pieces:
+                yield split
+
+    def _rest(self, split: str, first: int) -> list[bytes] | None:
+        """Return the hashes of the pieces after the held ones."""
+        if split in self._pieces:
+            return self._pieces[split].hashes(first)
+        size, hashes = len(self._held), self._hashing(split, (first,))
+        for block in self._kept.blocks():
+            hashes.update(block)
+            size += len(block)
+        return hashes.hashes(first) if size == self._size else None
+
+    def _hash_held(self, split: str, first: int) -> list[bytes]:
+        found, _ = whole(split, self._held)
+        of_pieces = salts(self._secret, first + len(found))[first + 1 :]
         return [
-            disclosure_hash(salt, path, value)
-            for salt, (path, value) in zip(of_chunks, leaves, strict=True)
+            disclosure_hash(salt, f"{self._side}#{number}", value)
+            for number, (salt, value) in enumerate(zip(of_pieces, found, strict=True))
         ]
 
     def read(self) -> bytes:
         """Return the kept bytes that follow the held ones."""
-        return b"" if self._spill is None else self._spill.read()
+        return self._kept.read()
+
+    def tail(self) -> bytes:
+        """Return the last bytes, at most 256 KiB, without what is held or kept."""
+        return self._kept.tail()
+
+    @property
+    def capped(self) -> bool:
+        """Whether bytes are missing between those kept and the tail."""
+        return self._kept.capped

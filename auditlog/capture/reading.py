@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 __all__ = [
+    "MAX_TEXT",
     "Answer",
     "Completeness",
     "ModelProtocol",
@@ -27,6 +28,9 @@ __all__ = [
 Completeness = Literal["complete", "no_terminator", "error_frame"]
 """How an answer ended by its own protocol, whatever HTTP said: with the mark that says
 that it is whole; without it; or with an error in the stream or body."""
+
+MAX_TEXT = 1 << 20
+"""Characters of each text of an answer that are put together."""
 
 
 class Traffic(msgspec.Struct, kw_only=True, frozen=True, eq=False):
@@ -89,9 +93,13 @@ class Reading(msgspec.Struct, kw_only=True):
     """``gen_ai.response.model``."""
     response_id: str | None = None
     parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    """``gen_ai.request.*`` by full name, as JSON."""
+    """``gen_ai.request.*`` by full name, as JSON: numbers, flags, short texts, lists of
+    these; integers beyond 2^53-1 as text."""
     usage: Mapping[str, int] = msgspec.field(default_factory=dict)
     """``gen_ai.usage.*`` by full name, in tokens; empty where the answer says none."""
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """What else the answer says of itself, by full name, such as
+    ``openai.response.system_fingerprint``."""
     items: int | None = None
     """How many inputs a batch holds; None where there is no batch."""
     answers: list[Answer] = msgspec.field(default_factory=list)

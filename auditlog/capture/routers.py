@@ -181,14 +181,16 @@ class Plan:
 
     Attributes:
         router: whose routes these are.
+        websocket: whether these are the routes of WebSockets, or those of requests.
         root_path: the application's own, which wins over the server's; mostly empty.
         usable: False where something else than method and path decides.
     """
 
-    __slots__ = ("_lists", "_steps", "root_path", "router", "usable")
+    __slots__ = ("_lists", "_steps", "root_path", "router", "usable", "websocket")
 
-    def __init__(self, router: Any) -> None:
+    def __init__(self, router: Any, *, websocket: bool = False) -> None:
         self.router = router
+        self.websocket = websocket
         self._lists: list[tuple[Any, Sequence[Any], int]] = []
         self._steps = _Steps(())
         self.root_path: str = getattr(router, "root_path", "")
@@ -206,7 +208,10 @@ class Plan:
         return True
 
     def find(self, path: str, method: str) -> Route | None:
-        """Return the route for a path below the root path, and a method."""
+        """Return the route for a path below the root path, and a method.
+
+        A WebSocket has no method, whatever is given.
+        """
         return self._steps.find(path, method)
 
     def _compile(self, router: Any, prefix: str) -> Iterator[_Step]:
@@ -226,11 +231,11 @@ class Plan:
             yield from self._included(route, prefix)
         elif not hasattr(route, "endpoint"):
             yield self._mounted(route, prefix)
-        elif hasattr(route, "methods"):
-            methods = frozenset(route.methods) if route.methods else None
+        elif hasattr(route, "methods") is not self.websocket:
+            methods = getattr(route, "methods", None)
+            taken = frozenset(methods) if methods else None
             found = Route(prefix + _template(route), route.endpoint)
-            yield _Step(route.path_regex, methods, found, None)
-        # Else it is for WebSockets.
+            yield _Step(route.path_regex, taken, found, None)
 
     def _included(self, router: Any, prefix: str) -> Iterator[_Step]:
         self._watch(router.original_router)

@@ -61,7 +61,8 @@ class Routes:
         self._router: Any = None
         self._finder: Finder | None = None
         self._has_looked = False
-        self._plan: Plan | None = None
+        self._plans: dict[bool, Plan] = {}
+        """By whether they are for WebSockets."""
         # Routes without parameters by (method, path), for the common case that the
         # application is at the root. Their template is their path, so that one which
         # outlives its route still says the truth.
@@ -78,7 +79,7 @@ class Routes:
             Exception: whatever a foreign route object raises.
         """
         if not scope.get("root_path"):
-            key = (scope["method"], scope["path"])
+            key = (_method(scope), scope["path"])
             if key in self._known:
                 return self._known[key]
         router, top = self._top(scope)
@@ -90,9 +91,10 @@ class Routes:
                     return None
                 found = foreign
             return self._wanted(found, scope)
-        plan = self._plan
+        websocket = scope["type"] == "websocket"
+        plan = self._plans.get(websocket)
         if plan is None or plan.router is not router or not plan.is_current():
-            plan = self._plan = Plan(router)
+            plan = self._plans[websocket] = Plan(router, websocket=websocket)
             self._known.clear()
         if plan.usable:
             path = route_path(top["path"], plan.root_path or top.get("root_path", ""))
@@ -117,12 +119,12 @@ class Routes:
         return self._router, scope
 
     def _planned(self, plan: Plan, path: str, scope: Scope) -> Route | None:
-        found = plan.find(path, scope["method"])
+        found = plan.find(path, _method(scope))
         route = self._wanted_below(found, scope)
         if found is not None and found.template == scope["path"]:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[scope["method"], scope["path"]] = route
+            self._known[_method(scope), scope["path"]] = route
         return route
 
     def _wanted_below(self, found: Route | None, scope: Scope) -> Route | None:
@@ -133,7 +135,7 @@ class Routes:
         return None if found is None else self._wanted(found, scope)
 
     def _wanted(self, route: Route, scope: Scope) -> Route | None:
-        why_not = self.why_not(route, scope["path"], scope["method"])
+        why_not = self.why_not(route, scope["path"], _method(scope))
         return route if why_not is None else None
 
     def why_not(self, route: Route, path: str = "", method: str = "POST") -> str | None:
@@ -142,7 +144,7 @@ class Routes:
         Args:
             route: what `find` found, or would find.
             path: of the request, which stands in for a template where there is none.
-            method: of the request.
+            method: of the request; empty for a WebSocket.
         """
         if never := _never(route.endpoint):
             return never
@@ -154,6 +156,12 @@ class Routes:
             return None if included else "not among those to include"
         is_probe = name in _PROBES and method in _READS
         return "read by probes and monitors" if is_probe else None
+
+
+def _method(scope: Scope) -> str:
+    """Return the method of a request; of a WebSocket what is that of no request."""
+    method: str = scope.get("method", "")
+    return method
 
 
 def _never(endpoint: Any) -> str | None:

@@ -24,12 +24,14 @@ from auditlog.core.commitment import (
     MAX_BODY,
     MAX_MEMBERS,
     MAX_PATH,
+    is_event_stream,
     is_json,
     members,
 )
+from auditlog.core.pieces import is_text, split_body
 from auditlog.core.record import MAX_DEPTH, nested_deeper
 
-__all__ = ["fast_members", "open_body"]
+__all__ = ["fast_members", "open_body", "split_of"]
 
 Members = list[tuple[str, bytes]]
 
@@ -42,8 +44,14 @@ class _UnprovenError(Exception):
 
 
 def open_body(
-    prefix: str, body: bytes, media_type: str | None, coding: str | None, depth: int
-) -> tuple[bytes | None, Members | None]:
+    prefix: str,
+    body: bytes,
+    media_type: str | None,
+    coding: str | None,
+    depth: int,
+    *,
+    framed: bool = False,
+) -> tuple[bytes | None, str, Members]:
     """Return what further leaves a body of at most 1 MiB has (`FORMATS.md` §3).
 
     Args:
@@ -52,30 +60,35 @@ def open_body(
         media_type: Content-Type as sent; None without one.
         coding: Content-Encoding as sent; None without one.
         depth: levels that open into members.
+        framed: whether these are messages of a WebSocket.
 
     Returns:
-        The decoded body, if a coding was undone; and the members, of the decoded body
-        where there is one, or None if it is not split.
+        The decoded body, if a coding was undone; how it is split: ``json``, ``sse``,
+        ``ws`` or ``none``; and the leaves, of the decoded body where there is one.
     """
-    decoded = None if coding is None or _is_text(body) else decode(body, coding)
-    if media_type is None or depth == 0 or not _holds_json(media_type):
-        return decoded, None
-    return decoded, fast_members(prefix, body if decoded is None else decoded, depth)
-
-
-def _is_text(body: bytes) -> bool:
-    # Deflate can be made to look like text. A verifier who sees only that could not
-    # tell that the members are those of another body.
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    decoded = None if coding is None or is_text(body) else decode(body, coding)
+    split = "ws" if framed else split_of(media_type)
+    if split == "chunks" or depth == 0:
+        return decoded, "none", []
+    whole = body if decoded is None else decoded
+    if split == "json":
+        found = fast_members(prefix, whole, depth)
+    else:
+        found = split_body(split, prefix, whole, depth)
+    return (decoded, "none", []) if found is None else (decoded, split, found)
 
 
 @lru_cache(maxsize=1024)
-def _holds_json(header: str) -> bool:
-    return is_json(header)
+def split_of(media_type: str | None) -> str:
+    """Return what a body of this Content-Type is split into if it can be.
+
+    ``json`` or ``sse``; ``chunks``, which only a large body has, for any other.
+    """
+    if media_type is None:
+        return "chunks"
+    if is_json(media_type):
+        return "json"
+    return "sse" if is_event_stream(media_type) else "chunks"
 
 
 def fast_members(prefix: str, body: bytes, depth: int) -> Members | None:

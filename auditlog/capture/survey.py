@@ -44,6 +44,7 @@ def survey(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     methods: Iterable[str] = (),
+    websocket: str = "session",
 ) -> list[SurveyedRoute]:
     """Return every route that can be seen, in the order in which they are tried.
 
@@ -52,10 +53,19 @@ def survey(
         include: the option of that name, as are the others.
         exclude: globs over templates; wins over `include`.
         methods: methods to capture; empty takes all but GET, HEAD and OPTIONS.
+        websocket: ``session``, ``message`` or ``off``.
     """
     routes = Routes(app, include=include, exclude=exclude)
     wanted = frozenset(method.upper() for method in methods)
-    return [row for one in _all(app) for row in _rows(one, routes, wanted)]
+    return [
+        row
+        for one in _all(app)
+        for row in (
+            [_session(one, routes, websocket)]
+            if one.methods == ()
+            else _rows(one, routes, wanted)
+        )
+    ]
 
 
 def _all(app: Any) -> Iterator[_Found]:
@@ -75,9 +85,6 @@ def _rows(
     found: _Found, routes: Routes, wanted: frozenset[str]
 ) -> Iterator[SurveyedRoute]:
     name = _name(found.endpoint)
-    if found.methods == ():
-        yield SurveyedRoute(found.template, (), False, "WebSocket", name)
-        return
     route, why_not = Route(found.template, found.endpoint), None
     if found.template or not found.opaque:
         why_not = routes.why_not(route)
@@ -92,6 +99,18 @@ def _rows(
     for why_not, methods in _by_method(found.methods, route, routes, wanted):
         reason = why_not or why
         yield SurveyedRoute(found.template, methods, why_not is None, reason, name)
+
+
+def _session(found: _Found, routes: Routes, websocket: str) -> SurveyedRoute:
+    """Return what becomes of the WebSockets of a route."""
+    route = Route(found.template, found.endpoint)
+    why_not = routes.why_not(route, method="")
+    if why_not is None and websocket == "off":
+        why_not = "option websocket is off"
+    why = why_not or f"WebSocket: each {websocket} is a decision"
+    return SurveyedRoute(
+        found.template, (), why_not is None, why, _name(found.endpoint)
+    )
 
 
 def _any_method(

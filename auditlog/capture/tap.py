@@ -23,11 +23,12 @@ __all__ = ["Ending", "Outcome", "Tap"]
 
 Message = Mapping[str, Any]
 
-Ending = Literal["error", "incomplete", "interrupted"]
+Ending = Literal["error", "incomplete", "interrupted", "completed"]
 """How a call ends whose answer does not: the application raised, it returned early, or
-the server cancelled it."""
+the server cancelled it; ``completed`` where the next message of a WebSocket ends what
+belongs to the one before."""
 
-Outcome = Literal["completed", "rejected", "client_disconnected"] | Ending
+Outcome = Literal["rejected", "client_disconnected"] | Ending
 """How a call ended, whatever the model said."""
 
 _BODILESS = frozenset({204, 304})
@@ -59,6 +60,8 @@ class Tap(msgspec.Struct, eq=False):
     """Whether the client left before the end. Set it too if sending fails."""
     faulty: bool = False
     """Set when a message could not be read: then no body counts as complete."""
+    concluded: bool = False
+    """Whether the exchange was handed on: then it must not change any more."""
     _length: int | None = None
     _trailed: bool = False
     _whole: bool = False
@@ -67,6 +70,8 @@ class Tap(msgspec.Struct, eq=False):
 
     def received(self, message: Message) -> None:
         """Look at a message from server to application."""
+        if self.concluded:
+            return
         kind = message.get("type")
         if kind == "http.request":
             body = message.get("body")
@@ -85,6 +90,8 @@ class Tap(msgspec.Struct, eq=False):
         Returns:
             Whether it completes the answer; true for one message at most.
         """
+        if self.concluded:
+            return False
         kind = message.get("type")
         if kind == "http.response.body":
             last = self._body(message)
@@ -141,6 +148,7 @@ class Tap(msgspec.Struct, eq=False):
         Args:
             ending: what to say if the answer did not end by itself.
         """
+        self.concluded = True
         response = self.response
         over = (self.ended or self._whole) and not self._short
         if self.status is None or self._unobserved:

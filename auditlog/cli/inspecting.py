@@ -27,6 +27,7 @@ def routes(options: argparse.Namespace, out: Output) -> int:
         include=config.include,
         exclude=config.exclude,
         methods=config.methods,
+        websocket=config.websocket,
     )
     if out.machine:
         known = {"installed": installed.how is not None, "enabled": config.enabled}
@@ -46,7 +47,7 @@ def _row(row: SurveyedRoute) -> list[object]:
     captured = "yes" if row.captured else "no"
     return [
         captured,
-        ",".join(row.methods) or "-",
+        ",".join(row.methods) or "websocket",
         row.template or "(any path)",
         row.why,
     ]

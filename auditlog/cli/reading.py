@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from auditlog.capture.reading import Reading
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.core.errors import AuditLogError, PendingError
@@ -15,7 +16,13 @@ from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
 from auditlog.log.reader import LEVELS, DecisionView, Reader
-from auditlog.log.views import decision_json, page_json, parse_moment, parse_number
+from auditlog.log.views import (
+    decision_json,
+    page_json,
+    parse_moment,
+    parse_number,
+    reading_json,
+)
 from auditlog.storage import Query
 
 __all__ = ["find", "receipt", "show"]
@@ -62,20 +69,24 @@ def show(options: argparse.Namespace, out: Output) -> int:
     with open_chosen(options) as log:
         reader = Reader(log)
         view = reader.decision(options.id)
-        content = None
+        content = reading = None
         if options.content:
-            content = reader.content(options.id)
+            content, reading = reader.read(options.id)
             now = time.time()
             record_access(log, options.id, what="content", channel="cli", now=now)
     if content is not None:
         out.warn("this unseals what was captured; that it was read is now in the log")
     if out.machine:
         opened = {} if content is None else {"content": _content_json(content)}
+        if reading is not None:
+            opened["reading"] = reading_json(reading)
         out.document(decision_json(view) | opened)
         return 0
     out.fields(_fields(view))
     if content is not None:
         _print_content(content, out)
+    if reading is not None:
+        _print_reading(reading, out)
     return 0
 
 
@@ -84,11 +95,14 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
     data: dict[str, Any] = known["data"] or {}
     return [
         *((name, known.get(name)) for name in ("id", "level", "index", "time")),
+        ("kind", data.get("kind")),
+        ("about", data.get("decision")),
+        ("operation", data.get("operation")),
         ("method", data.get("http.request.method")),
-        ("route", known.get("route")),
+        ("route", data.get("http.route")),
         ("status", data.get("http.response.status_code")),
         ("outcome", known.get("outcome")),
-        *(("afterwards", one["kind"]) for one in known["amendments"]),
+        *(("afterwards", _afterwards(one)) for one in known["amendments"]),
         ("model", known.get("model")),
         ("version", known.get("version")),
         ("digest", data.get("model.digest")),
@@ -97,6 +111,12 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("duration", _duration(data.get("duration"))),
         ("leaf", known["leaf"]),
     ]
+
+
+def _afterwards(amendment: dict[str, Any]) -> str:
+    """Return the kind, with the id under which there is more to be read."""
+    kind = str(amendment["kind"])
+    return f"{kind} {amendment['id']}" if amendment["sealed"] else kind
 
 
 def _body_line(body: dict[str, str] | None) -> str | None:
@@ -134,6 +154,20 @@ def _print_content(content: Content, out: Output) -> None:
         out.lines(["", f"--- {path}{kind}{capped}"])
         text: str = value.get("text", value.get("base64"))
         out.text(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def _print_reading(reading: Reading, out: Output) -> None:
+    """Print answers put together; the bytes above are what was committed to."""
+    cut = "; partial" if reading.partial else ""
+    said = f"{reading.protocol}, {reading.completeness}{cut}"
+    for answer in reading.answers:
+        why = "" if answer.finish_reason is None else f", {answer.finish_reason}"
+        out.lines(["", f"--- answer {answer.index} as read by {said}{why}; advisory"])
+        said_as = ("reasoning", answer.reasoning), ("refusal", answer.refusal)
+        parts = [answer.text, *(f"{name}: {text}" for name, text in said_as if text)]
+        parts += [f"tool call: {one.name} {one.arguments}" for one in answer.tool_calls]
+        for part in filter(None, parts):
+            out.text(part if part.endswith("\n") else f"{part}\n")
 
 
 def receipt(options: argparse.Namespace, out: Output) -> int:

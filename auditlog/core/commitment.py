@@ -33,6 +33,7 @@ __all__ = [
     "commit",
     "commitment_digest",
     "disclosure_hash",
+    "is_event_stream",
     "is_json",
     "leaf_hasher",
     "leaf_salt",
@@ -67,8 +68,16 @@ def is_json(media_type: str) -> bool:
 
     Case and parameters do not count.
     """
-    essence = media_type.partition(";")[0].strip(" \t").lower()
-    return _JSON_TYPE.fullmatch(essence) is not None
+    return _JSON_TYPE.fullmatch(_essence(media_type)) is not None
+
+
+def is_event_stream(media_type: str) -> bool:
+    """Return whether a media type is ``text/event-stream``, as `is_json` does."""
+    return _essence(media_type) == "text/event-stream"
+
+
+def _essence(media_type: str) -> str:
+    return media_type.partition(";")[0].strip(" \t").lower()
 
 
 class Commitment(NamedTuple):

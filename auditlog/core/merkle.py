@@ -113,16 +113,7 @@ def prove_inclusion(index: int, size: int, node: NodeReader) -> tuple[bytes, ...
     check_range("tree size", size, MAX_SIZE)
     if index >= size:
         raise MalformedError(f"expected a leaf index below {size}, got {index}")
-    path = []
-    start, end = 0, size
-    while end - start > 1:
-        middle = start + _split(end - start)
-        if index < middle:
-            path.append(_range_root(middle, end, node))
-            end = middle
-        else:
-            path.append(_range_root(start, middle, node))
-            start = middle
+    path, _ = _descend(index, index + 1, size, node)
     return tuple(reversed(path))
 
 
@@ -143,19 +134,31 @@ def prove_consistency(
         raise MalformedError(f"expected an old size up to {new_size}, got {old_size}")
     if old_size in (0, new_size):
         return ()
+    path, start = _descend(0, old_size, new_size, node)
+    if start:  # otherwise the subtree is the old tree, whose root the verifier has
+        path.append(_range_root(start, old_size, node))
+    return tuple(reversed(path))
+
+
+def _descend(
+    first: int, stop: int, size: int, node: NodeReader
+) -> tuple[list[bytes], int]:
+    """Go down from the root to a subtree without leaves before `first` or past `stop`.
+
+    Returns:
+        The siblings on the way, and the first leaf of that subtree.
+    """
     path = []
-    start, end = 0, new_size
-    while old_size < end:
+    start, end = 0, size
+    while end > stop or start < first:
         middle = start + _split(end - start)
-        if old_size <= middle:
+        if stop <= middle:
             path.append(_range_root(middle, end, node))
             end = middle
         else:
             path.append(_range_root(start, middle, node))
             start = middle
-    if start:  # otherwise the subtree is the old tree, whose root the verifier has
-        path.append(_range_root(start, end, node))
-    return tuple(reversed(path))
+    return path, start
 
 
 def verify_inclusion(

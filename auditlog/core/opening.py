@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from auditlog.core.commitment import (
     chunk_sizes,
-    chunks,
     commitment_digest,
     disclosure_hash,
-    members,
     salts,
 )
 from auditlog.core.encoding import parse_hash
 from auditlog.core.errors import MalformedError, VerificationError
+from auditlog.core.pieces import is_text, split_body
 from auditlog.core.receipt import Disclosure, Opening, Receipt
 from auditlog.core.record import DECISION, Entry, check_fields
 
@@ -59,15 +58,16 @@ def content_of(entry: Entry) -> Content:
         VerificationError: the entry is no decision, so it has none.
         MalformedError: the fields are not those of a decision.
     """
-    if entry.type != DECISION:
+    if entry.type not in {DECISION, "auditlog.amendment.v1"}:
         raise VerificationError(f"expected a decision, got an entry of {entry.type}")
     kinds = {"depth": int, "digest": str, "v": int}
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)
     if fields["v"] != 1 or not 0 <= fields["depth"] <= 8:
         raise MalformedError("expected a commitment of version 1 and depth 0 to 8")
     sides = {side: _side(entry, side) for side in _RAW}
-    if not fields["depth"] and any(side["split"] == "json" for side in sides.values()):
-        raise MalformedError("expected no split into members at depth 0, got json")
+    for split in (side["split"] for side in sides.values()):
+        if not fields["depth"] and split not in ("chunks", "none"):
+            raise MalformedError(f"expected no members at depth 0, got {split}")
     return Content(fields["depth"], parse_hash(fields["digest"]), sides)
 
 
@@ -181,29 +181,41 @@ def _rank(path: str) -> tuple[int, str]:
 def _parts(side: str, content: Content, size: int, opened: _Opened) -> _Parts:
     """Return the members that a side must have; None if that cannot be told."""
     split = content.sides[side]["split"]
+    _check_pieces(side, split, size, opened)
+    # Frames and chunks are of what was sent, the others of the decoded body.
+    decoded = opened.get(f"{side}:decoded") if split in ("json", "sse") else None
+    body = decoded or opened.get(side)
+    if split == "none":
+        return []
+    if body is None:
+        return None
+    found = split_body(split, side, body.value, content.depth)
+    # A compressed body has none itself: they are those of its decoded one, not shown.
+    if found is None and (split == "ws" or decoded or is_text(body.value)):
+        raise VerificationError(
+            f"expected members in {body.path}, split as {split}, got none"
+        )
+    return found
+
+
+def _check_pieces(side: str, split: str, size: int, opened: _Opened) -> None:
+    """Require what is disclosed inside a side to be such as its split gives."""
     lengths = {f"{side}#{at}": long for at, long in enumerate(chunk_sizes(size))}
+    firsts = set()
     for path in _inside(side, opened):
+        mark, name = path[len(side)], path[len(side) + 1 :]
         length = len(opened[path].value)
         odd = split == "chunks" and length != lengths.get(path)
-        if odd or path[len(side)] != _SPLITS[split]:
+        if odd or mark != _SPLITS[split] or (mark == "#" and not name.isdecimal()):
             raise VerificationError(
                 f"expected no {path!r} of a {side} split as {split}, got {length} bytes"
             )
-    body = opened.get(f"{side}:decoded") or opened.get(side)
-    if split == "none":
-        return []
-    if split not in {"json", "chunks"} or body is None:
-        return None
-    if split == "chunks":
-        return chunks(side, body.value)
-    found = members(side, body.value, content.depth)
-    is_text = body.value.decode(errors="ignore").encode() == body.value
-    # A compressed body has none itself: they are those of its decoded one, not shown.
-    if found is None and (is_text or body.path != side):
+        if mark == "#":
+            firsts.add(opened[path].index - int(name))
+    if len(firsts) > 1 or min(firsts, default=2) < 2:
         raise VerificationError(
-            f"expected members in {body.path}, split as json, got none"
+            f"expected pieces of the {side} at the places that their numbers give them"
         )
-    return found
 
 
 def _check_places(parts: _Sides, opened: _Opened, count: int) -> list[int]:

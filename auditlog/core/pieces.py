@@ -9,20 +9,35 @@ value is made of frames, one for each message of a direction::
 `order` counts the messages of both directions together, from 0.
 """
 
-import re
 import struct
+from codecs import utf_8_decode
 from typing import NamedTuple
 
+from auditlog.core.commitment import chunks, members
 from auditlog.core.errors import MalformedError
 
-__all__ = ["BINARY", "MAX_PIECES", "TEXT", "Message", "blocks", "frame", "messages"]
+__all__ = [
+    "BINARY",
+    "EMPTY_LINES",
+    "FRAME_HEAD",
+    "MAX_PIECES",
+    "TEXT",
+    "Message",
+    "blocks",
+    "frame",
+    "is_text",
+    "messages",
+    "split_body",
+]
 
 MAX_PIECES = 1 << 16
 """Blocks of a body or messages of a direction; with more of them there are none."""
 TEXT, BINARY = 1, 2
 _HEAD = struct.Struct(">IBI")
-# A line ends with CRLF, LF or CR, and a block with an empty line (WHATWG HTML §9.2.5).
-_BLOCK = re.compile(rb"(?:[^\r\n]++(?:\r\n|[\r\n]))*+(?:\r\n|[\r\n])")
+FRAME_HEAD = _HEAD.size
+"""Bytes before the payload of a frame."""
+EMPTY_LINES = (b"\n", b"\r\n", b"\r")
+"""What ends a block; a line ends with CRLF, LF or CR (WHATWG HTML §9.2.5)."""
 
 
 class Message(NamedTuple):
@@ -36,6 +51,18 @@ class Message(NamedTuple):
     """Text as UTF-8."""
 
 
+def is_text(body: bytes) -> bool:
+    """Return whether a body is UTF-8, as far as it goes: its end may cut a character.
+
+    Nothing that is compressed is, but for deflate that was made so.
+    """
+    try:
+        utf_8_decode(body, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def blocks(body: bytes) -> list[bytes]:
     """Cut a ``text/event-stream`` body into its event blocks, as they were sent.
 
@@ -43,11 +70,13 @@ def blocks(body: bytes) -> list[bytes]:
     too, if there is anything. A comment, or an empty line more, is a block like others.
     """
     found: list[bytes] = []
-    end = 0
-    for match in _BLOCK.finditer(body):
-        found.append(match.group())
-        end = match.end()
-    return found if end == len(body) else [*found, body[end:]]
+    start = end = 0
+    for line in body.splitlines(keepends=True):
+        end += len(line)
+        if line in EMPTY_LINES:
+            found.append(body[start:end])
+            start = end
+    return [*found, body[start:]] if start < len(body) else found
 
 
 def frame(order: int, kind: int, payload: bytes) -> bytes:
@@ -55,22 +84,59 @@ def frame(order: int, kind: int, payload: bytes) -> bytes:
     return _HEAD.pack(order, kind, len(payload)) + payload
 
 
-def messages(raw: bytes) -> list[Message]:
+def messages(raw: bytes, *, cut: bool = False) -> list[Message]:
     """Return the messages of one direction of a session.
+
+    Args:
+        raw: its frames.
+        cut: whether only the first bytes are there; a last frame that is not whole is
+            left out.
 
     Raises:
         MalformedError: these are not whole frames in growing order.
     """
     found: list[Message] = []
-    at = 0
-    while at < len(raw):
-        if at + _HEAD.size > len(raw):
-            raise MalformedError(f"expected whole frames, got one cut at byte {at}")
+    at, last = 0, -1
+    while at + FRAME_HEAD <= len(raw):
         order, kind, size = _HEAD.unpack_from(raw, at)
-        payload = raw[at + _HEAD.size : at + _HEAD.size + size]
-        grows = not found or order > found[-1].order
-        if len(payload) != size or kind not in (TEXT, BINARY) or not grows:
+        start = at + FRAME_HEAD
+        if start + size > len(raw):
+            break
+        if kind not in (TEXT, BINARY) or order <= last:
             raise MalformedError(f"expected frames in order, got another at byte {at}")
-        found.append(Message(order, kind, payload))
-        at += _HEAD.size + size
+        found.append(Message(order, kind, raw[start : start + size]))
+        at, last = start + size, order
+    if at < len(raw) and not cut:
+        raise MalformedError(f"expected whole frames, got one cut at byte {at}")
     return found
+
+
+def split_body(
+    split: str, prefix: str, body: bytes, depth: int
+) -> list[tuple[str, bytes]] | None:
+    """Return the leaves that a body has besides its raw one: path, value.
+
+    Args:
+        split: ``json``, ``sse``, ``ws`` or ``chunks``, as the entry says.
+        prefix: ``request`` or ``response``, the start of every path.
+        body: the raw body; for ``json`` and ``sse`` the decoded one, if there is one.
+        depth: levels of JSON to open.
+
+    Returns:
+        In order; None if no body of these bytes is split so: no `members`, an event
+        stream that is no text, what is not whole frames, no piece or too many.
+    """
+    if split == "json":
+        return members(prefix, body, depth)
+    if split == "chunks":
+        return chunks(prefix, body)
+    try:
+        if split == "ws":
+            values = [message.payload for message in messages(body)]
+        else:
+            values = blocks(body) if is_text(body) else []
+    except MalformedError:
+        return None
+    if len(values) > MAX_PIECES or (split == "sse" and not values):
+        return None
+    return [(f"{prefix}#{number}", value) for number, value in enumerate(values)]

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NoReturn
 
@@ -72,13 +72,12 @@ _REQUIRED = {"data": dict} | dict.fromkeys(
     ("id", "source", "specversion", "time", "type"), str
 )
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":")
-).encode
+_encoder = partial(
+    json.JSONEncoder, ensure_ascii=False, check_circular=False, separators=(",", ":")
+)
+_encode = _encoder().encode
 # Sorts by code points, which is the order of RFC 8785 for ASCII.
-_encode_sorted = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True
-).encode
+_encode_sorted = _encoder(sort_keys=True).encode
 
 
 def canonical_json(value: Any) -> bytes:

@@ -61,10 +61,8 @@ def tile_path(
         check_range("tile level", level, _MAX_LEVEL)
     check_range("tile index", index, MAX_SIZE)
     check_range("tile width", width, TILE_WIDTH, lowest=1)
-    digits = f"{index:03d}"
-    digits = digits.zfill(-(-len(digits) // 3) * 3)
-    groups = [digits[start : start + 3] for start in range(0, len(digits), 3)]
-    path = f"tile/{level}/{'/'.join(['x' + g for g in groups[:-1]] + groups[-1:])}"
+    *high, low = (digits.zfill(3) for digits in f"{index:,}".split(","))
+    path = f"tile/{level}/{''.join(f'x{digits}/' for digits in high)}{low}"
     return path if width == TILE_WIDTH else f"{path}.p/{width}"
 
 

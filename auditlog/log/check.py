@@ -19,8 +19,8 @@ from auditlog.core.errors import (
 from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
-from auditlog.core.sealing import unseal
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
@@ -31,6 +31,7 @@ from auditlog.log.growth import Edge, edge_root, grow, hash_level
 from auditlog.log.preparation import epoch_of, index_row
 from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
+from auditlog.storage.sealing import unseal
 
 __all__ = ["CheckReport", "Problem", "check_log"]
 
@@ -283,8 +284,8 @@ class _Check:
         if row != expected:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
-        if entry.type == DECISION:
-            self._decisions += 1
+        self._decisions += entry.type == DECISION
+        if entry.type in {DECISION, AMENDMENT}:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")
@@ -298,7 +299,7 @@ class _Check:
     ) -> None:
         if "commitment" not in entry.data:
             if stored is not None:
-                self._problem_at("vault row", index, "the decision has no commitment")
+                self._problem_at("vault row", index, "the entry has no commitment")
             return
         if stored is None:
             self._problem_at("vault row", index, "the stored content is missing")

@@ -8,12 +8,12 @@
 `size` is the length of the value as it was captured. Flag 1: `data` is a zstd frame.
 Flag 2: only the first bytes of the value are kept, and `data` begins with the 32-byte
 hash of its leaf, so that the commitment can still be recomputed (`FORMATS.md` §4).
-Flag 4, beside flag 2: next come ``u32 n`` and the 32-byte hashes of the last `n` chunk
-leaves, those whose chunk is not kept whole. Flag 8: `data` is not the value but the
+Flag 4, beside flag 2: next come ``u32 n`` and the 32-byte hashes of the last `n` of
+its pieces, those not kept whole. Flag 8: `data` is not the value but the
 Content-Encoding that gives it when undone from the raw body.
 
 The parts are ``request``, ``response``, ``request:decoded`` and ``response:decoded``
-where they exist, then ``context/*`` in the order of their bytes. Members and chunks are
+where they exist, then ``context/*`` in the order of their bytes. Members and pieces are
 not stored: they are the bodies, split again.
 """
 
@@ -24,19 +24,18 @@ from typing import NamedTuple
 
 import zstandard
 
+from auditlog.capture.cutting import whole
 from auditlog.capture.decoding import decode
 from auditlog.core.commitment import (
-    CHUNK,
-    chunks,
     commitment_digest,
     disclosure_hash,
-    members,
     salts,
 )
 from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.opening import content_of
+from auditlog.core.pieces import split_body
 from auditlog.core.record import Entry
-from auditlog.core.sealing import padme_length
+from auditlog.storage.sealing import padme_length
 
 __all__ = [
     "WORTH_COMPRESSING",
@@ -50,7 +49,7 @@ __all__ = [
 ]
 
 _VERSION = 1
-_ZSTD, _CAPPED, _CHUNKED, _CODED = 1, 2, 4, 8
+_ZSTD, _CAPPED, _PIECES, _CODED = 1, 2, 4, 8
 _FLAGS = frozenset({0, 1, 2, 3, 6, 7, 8})
 """Sums of flags that can stand together."""
 _HASH = 32
@@ -70,8 +69,8 @@ class Part(NamedTuple):
     """Length of the whole value in bytes."""
     leaf_hash: bytes | None = None
     """Hash of the leaf of the whole value; None where the whole value is kept."""
-    chunk_hashes: bytes = b""
-    """Hashes of the chunk leaves whose chunk is not kept whole, 32 bytes each."""
+    piece_hashes: bytes = b""
+    """Hashes of the pieces that are not kept whole, 32 bytes each."""
     coding: str | None = None
     """In a decoded part, the Content-Encoding that was undone."""
 
@@ -141,7 +140,7 @@ def pack(
     """Return the plaintext to seal; values of `compress_from` bytes are compressed."""
     parts = content.parts
     out = [b"%c%b%c" % (_VERSION, content.secret, len(parts))]
-    for path, value, size, leaf_hash, chunk_hashes, coding in parts:
+    for path, value, size, leaf_hash, piece_hashes, coding in parts:
         data, flags = value, 0
         if coding is not None:
             data, flags = coding.encode(), _CODED
@@ -150,10 +149,10 @@ def pack(
             if len(frame) < len(data):
                 data, flags = frame, _ZSTD
         if leaf_hash is not None:
-            if chunk_hashes:
-                count = len(chunk_hashes) // _HASH
-                data = b"%b%b%b" % (count.to_bytes(4), chunk_hashes, data)
-                flags |= _CHUNKED
+            if piece_hashes:
+                count = len(piece_hashes) // _HASH
+                data = b"%b%b%b" % (count.to_bytes(4), piece_hashes, data)
+                flags |= _PIECES
             data, flags = leaf_hash + data, flags | _CAPPED
         name = path.encode()
         out += (len(name).to_bytes(2), name, _HEAD.pack(flags, size, len(data)), data)
@@ -200,18 +199,18 @@ def _unpack_part(packed: bytes, offset: int) -> tuple[Part, int]:
     if flags & _CODED:
         coding = data.decode("utf-8", "replace")
         return Part(path, b"", size, coding=coding), start + stored
-    leaf_hash, chunk_hashes = None, b""
+    leaf_hash, piece_hashes = None, b""
     if flags & _CAPPED:
         leaf_hash, data = data[:_HASH], data[_HASH:]
-    if flags & _CHUNKED:
+    if flags & _PIECES:
         end = 4 + _HASH * int.from_bytes(data[:4])
-        chunk_hashes, data = data[4:end], data[end:]
+        piece_hashes, data = data[4:end], data[end:]
     if flags & _ZSTD:
         data = _decompress(data, path, min(size, _MAX_VALUE))
     if leaf_hash is None and len(data) != size:
         msg = f"stored part {path!r} has {len(data)} bytes, expected {size}"
         raise MalformedError(msg)
-    return Part(path, data, size, leaf_hash, chunk_hashes), start + stored
+    return Part(path, data, size, leaf_hash, piece_hashes), start + stored
 
 
 def _decode(part: Part, before: list[Part]) -> Part:
@@ -246,28 +245,31 @@ def leaves_of(entry: Entry, content: Content) -> list[Leaf]:
     values = [*content.parts[:2], *decoded.values()]
     for raw in content.parts[:2]:
         split = committed.sides[raw.path]["split"]
-        if split == "json":
+        if raw.leaf_hash is not None and split not in {"json", "none"}:
+            values += _capped_pieces(raw, split)
+        elif split != "none":
             body = decoded.get(raw.path, raw).value
-            found = members(raw.path, body, committed.depth) or []
+            found = split_body(split, raw.path, body, committed.depth) or []
             values += [Part(path, value, len(value)) for path, value in found]
-        elif split == "chunks":
-            values += _chunk_parts(raw)
     values += content.parts[2 + len(decoded) :]
     all_salts = salts(content.secret, len(values))
     return [_leaf(part, salt) for part, salt in zip(values, all_salts[1:], strict=True)]
 
 
-def _chunk_parts(raw: Part) -> list[Part]:
-    """Return the chunks of a body, those that are not kept whole as hashes."""
-    parts = [Part(path, value, len(value)) for path, value in chunks(*raw[:2])]
-    if raw.leaf_hash is None:
-        return parts
-    kept = len(raw.value) // CHUNK
-    rest = raw.chunk_hashes
+def _capped_pieces(raw: Part, split: str) -> list[Part]:
+    """Return the pieces of a body, those that are not kept whole as hashes."""
+    found, _ = whole(split, raw.value)
+    rest = raw.piece_hashes
     hashes = [rest[at : at + _HASH] for at in range(0, len(rest), _HASH)]
-    return parts[:kept] + [
-        Part(f"{raw.path}#{number}", b"", CHUNK, leaf_hash)
-        for number, leaf_hash in enumerate(hashes, kept)
+    return [
+        *(
+            Part(f"{raw.path}#{number}", value, len(value))
+            for number, value in enumerate(found)
+        ),
+        *(
+            Part(f"{raw.path}#{number}", b"", 0, leaf_hash)
+            for number, leaf_hash in enumerate(hashes, len(found))
+        ),
     ]
 
 

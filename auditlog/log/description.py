@@ -15,6 +15,7 @@ from auditlog.core.errors import MalformedError
 from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
 from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
+from auditlog.log.protocol_leaves import with_reading
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.models.identity import Model
 from auditlog.storage import IndexRow
@@ -83,6 +84,7 @@ class Describer:
             )
         else:
             asked, answered = closed_sides(exchange.request, exchange.response)
+        exchange = with_reading(exchange, asked, answered)
         kind = self._kind(exchange, asked.split, answered.split)
         context = _context(exchange, kind.hidden)
         named = asked.leaves + answered.leaves
@@ -122,6 +124,7 @@ class Describer:
 
     def _kind(self, exchange: Exchange, asked: str, answered: str) -> _Kind:
         key = (
+            exchange.operation,
             exchange.method,
             exchange.route,
             exchange.status,
@@ -139,25 +142,18 @@ class Describer:
 
     def _new_kind(self, exchange: Exchange, asked: str, answered: str) -> _Kind:
         hidden: dict[str, bytes] = {}
-        method = method_name(exchange.method)
-        if method == OTHER:
-            hidden["request.method"] = exchange.method.encode("utf-8", "replace")
         model = self._name_model(exchange.model, hidden)
-        route = exchange.route or _UNROUTED
         common: dict[str, Any] = {
             "emitter": base64.b64encode(self._emitter).decode(),
-            "http.request.method": method,
-            "http.route": route,
+            **_describe_call(exchange, hidden),
             **{f"model.{name}": value for name, value in model.items()},
             "outcome": exchange.outcome,
             "request": _describe_body("request", exchange.request, asked, hidden),
             "response": _describe_body("response", exchange.response, answered, hidden),
         }
-        if exchange.status is not None:
-            common["http.response.status_code"] = exchange.status
         return _Kind(
             EntryTemplate(self.origin, self._depth, common),
-            route,
+            exchange.operation or exchange.route or _UNROUTED,
             model.get("name"),
             model.get("version"),
             tuple(hidden.items()),
@@ -176,6 +172,23 @@ class Describer:
         return given
 
 
+def _describe_call(exchange: Exchange, hidden: dict[str, bytes]) -> dict[str, Any]:
+    """Return what was called: an operation that code names, or a route over HTTP."""
+    if exchange.operation is not None:
+        return {"operation": exchange.operation}
+    sent = exchange.method or ""
+    method = method_name(sent)
+    if method == OTHER:
+        hidden["request.method"] = sent.encode("utf-8", "replace")
+    called: dict[str, Any] = {
+        "http.request.method": method,
+        "http.route": exchange.route or _UNROUTED,
+    }
+    if exchange.status is not None:
+        called["http.response.status_code"] = exchange.status
+    return called
+
+
 def _describe_body(
     side: str, body: Body, split: str, hidden: dict[str, bytes]
 ) -> dict[str, str]:
@@ -188,7 +201,8 @@ def _describe_body(
 def _context(exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]) -> list[Part]:
     # The middleware may know more about what is hidden.
     context = [*{**dict(hidden), **exchange.context}.items()]
-    context.append(("target", exchange.target))
+    if exchange.target is not None:
+        context.append(("target", exchange.target))
     if exchange.request.coding is not None:
         context.append(("request.encoding", _literal(exchange.request.coding)))
     if exchange.response.coding is not None:

@@ -4,18 +4,20 @@ import base64
 import os
 import struct
 import time
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zstandard
 
 from auditlog.capture.exchange import Exchange
+from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
-from auditlog.core.record import DECISION, Entry, format_entry
-from auditlog.core.sealing import seal
+from auditlog.core.record import DECISION, Entry, format_entry, parse_id
 from auditlog.log.content import WORTH_COMPRESSING, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,10 +94,16 @@ def plain_item(entry: Entry) -> SpoolItem:
 
 
 def index_row(entry: Entry) -> IndexRow:
-    """Return what the index holds of an entry."""
+    """Return what the index holds of an entry.
+
+    Raises:
+        KeyError: a decision lacks what each has.
+        MalformedError: the decision that it is about has no id.
+    """
     data = entry.data
     if entry.type != DECISION:
-        return IndexRow(None, entry.id, entry.type, entry.time)
+        about = _decision_of(data)
+        return IndexRow(None, entry.id, entry.type, entry.time, about=about)
     return IndexRow(
         None,
         entry.id,
@@ -103,11 +111,21 @@ def index_row(entry: Entry) -> IndexRow:
         entry.time,
         base64.b64decode(data["emitter"]),
         data["sequence"],
-        data.get("http.route"),
+        data.get("http.route", data.get("operation")),
         data.get("model.name"),
         data.get("model.version"),
         data["outcome"],
     )
+
+
+def _decision_of(data: Mapping[str, Any]) -> bytes | None:
+    """Return the id of the decision that an entry names; None if it names none."""
+    named = data.get("decision")
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise MalformedError("expected the id of a decision as text")
+    return parse_id(named)
 
 
 def epoch_of(time_us: int) -> str:

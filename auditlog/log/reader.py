@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from auditlog.capture.reading import Reading
 from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
@@ -22,7 +23,6 @@ from auditlog.core.receipt import (
     format_receipt,
 )
 from auditlog.core.record import format_id, parse_entry, parse_id
-from auditlog.core.sealing import unseal
 from auditlog.core.tiles import (
     TILE_WIDTH,
     Tile,
@@ -30,16 +30,18 @@ from auditlog.core.tiles import (
     parse_tile_path,
     tile_path,
 )
-from auditlog.log.amendment import aftermath_id
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.proofs import consistency_proof, inclusion_proof
+from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
+from auditlog.storage.sealing import unseal
 
 __all__ = ["LEVELS", "DecisionView", "Reader"]
 
@@ -47,6 +49,8 @@ LEVELS = ("opened", "accepted", "included", "witnessed", "anchored")
 """How far an entry can come. Anchored is what a final attestation covers and, where the
 policy asks for witnesses, its quorum cosigned."""
 
+_MAX_AMENDMENTS = 1000
+"""Of one decision that are told, the newest."""
 _CANDIDATES = 64
 """Cosigned checkpoints looked at for one that meets the policy's quorum."""
 
@@ -140,9 +144,10 @@ class Reader:
         return tuple(self.entry_at(index) for index in self._amending(decision))
 
     def _amending(self, decision: bytes) -> list[int]:
-        """Return the indices of later entries about a decision."""
-        row = self._store.by_id(aftermath_id(decision))
-        return [] if row is None or row.index is None else [row.index]
+        """Return the indices of the amendments of a decision, in order."""
+        query = Query(type=AMENDMENT, about=decision, limit=_MAX_AMENDMENTS)
+        found = (row.index for row in self._store.find(query))
+        return sorted(index for index in found if index is not None)
 
     def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
         """Return what the files of processes, living and dead, know of a decision."""
@@ -281,6 +286,24 @@ class Reader:
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
 
+    def read(self, id_: str) -> tuple[Content, Reading | None]:
+        """Unseal what was captured, and read it by its model protocol.
+
+        Returns:
+            The content, as `content` returns it; and what it says, which is advisory,
+            or None where no protocol that is built in has read it.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        content = self.content(id_)
+        entry = self.decision(id_).entry
+        return content, None if entry is None else read_content(
+            parse_entry(entry), content
+        )
+
     def _open(self, index: int, encoded: bytes) -> tuple[Content, list[Leaf]]:
         entry = parse_entry(encoded)
         stored = self._store.sealed(index)
@@ -354,7 +377,7 @@ def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
 def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
     """Return the leaves that open all that is kept, each byte of a large body once."""
     kept = [leaf.path for leaf in leaves if leaf.value is not None]
-    # Chunks follow from the body that they are cut from: beside it they add nothing.
+    # Pieces follow from the body that they are cut from: beside it they add nothing.
     whole = tuple(f"{side}#" for side in ("request", "response") if side in kept)
     return [path for path in kept if not path.startswith(whole)]
 

@@ -20,7 +20,8 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.core.record import format_id
-from auditlog.log.amendment import Aftermath, aftermath_entry
+from auditlog.log.amending import append_amendment
+from auditlog.log.amendment import Aftermath, Amendment, aftermath_entry
 from auditlog.log.anchor_file import KINDS, Configure
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
@@ -36,7 +37,7 @@ from auditlog.storage.acceptance import (
 )
 from auditlog.storage.journal import Journal
 
-__all__ = ["Runtime", "runtime_for"]
+__all__ = ["Runtime", "runtime_for", "stop_all"]
 
 _log = logging.getLogger("auditlog")
 
@@ -193,6 +194,18 @@ class Runtime:
             name = format_id(decision)
             _log.error("auditlog: of decision %s it is not recorded: %s", name, kind)
 
+    def append(self, amendment: Amendment) -> bytes:
+        """Make an amendment durable and return its id; waits for the disk.
+
+        Raises:
+            NotFoundError: there is no such decision.
+            ConfigurationError: it is no decision, or the keys cannot be used.
+            StorageError: it is unknown whether it is there.
+        """
+        id_ = append_amendment(self._log, amendment, self._now())
+        self._leader.wake()
+        return id_
+
     def healthy(self) -> bool:
         """Return whether decisions reach the disk, and there is room for one more."""
         return self._recorder.ready()
@@ -275,6 +288,11 @@ class _Runtimes:
         with self._lock:
             self._by_key.pop(_key(config), None)
 
+    def running(self) -> list[Runtime]:
+        """Return those of this process that were not stopped."""
+        with self._lock:
+            return list(self._by_key.values())
+
     def start_afresh(self) -> None:
         """Forget what a parent had: its threads are not here, its lock may be held."""
         self._lock = threading.Lock()
@@ -289,6 +307,12 @@ def runtime_for(config: Config) -> Runtime:
         StorageError: the disk does not do what it must.
     """
     return _RUNTIMES.get(config)
+
+
+def stop_all() -> None:
+    """Stop every runtime of this process, because the process ends."""
+    for runtime in _RUNTIMES.running():
+        runtime.stop()
 
 
 def _key(config: Config) -> tuple[int, Path]:

@@ -7,8 +7,9 @@ hashed while it passed, and its leaves come as hashes.
 import msgspec
 
 from auditlog.capture.body import Body
+from auditlog.capture.cutting import whole
 from auditlog.capture.splitting import open_body
-from auditlog.core.commitment import CHUNK, disclosure_hash, leaf_salt
+from auditlog.core.commitment import disclosure_hash, leaf_salt
 from auditlog.log.content import Part
 
 __all__ = ["HASHED", "Side", "closed_sides", "open_sides"]
@@ -25,9 +26,9 @@ class Side(msgspec.Struct, eq=False):
     raw: Part
     decoded: Part | None
     split: str
-    """``json``, ``chunks`` or ``none``."""
+    """``json``, ``sse``, ``ws``, ``chunks`` or ``none``."""
     leaves: list[tuple[str, bytes]]
-    """Members or chunks: path and value, or `HASHED` and hash."""
+    """Members or pieces: path and value, or `HASHED` and hash."""
 
 
 def open_sides(request: Body, response: Body, depth: int) -> tuple[Side, Side]:
@@ -45,9 +46,9 @@ def open_sides(request: Body, response: Body, depth: int) -> tuple[Side, Side]:
     first = 2
     for side in (asked, answered):
         first += side is not None and side.decoded is not None
-    asked = asked or _open_large("request", request, first)
+    asked = asked or _open_large("request", request, first, depth)
     first += len(asked.leaves)
-    return asked, answered or _open_large("response", response, first)
+    return asked, answered or _open_large("response", response, first, depth)
 
 
 def closed_sides(request: Body, response: Body) -> tuple[Side, Side]:
@@ -69,22 +70,23 @@ def _open_held(path: str, body: Body, depth: int) -> Side | None:
     if body.large is not None:
         return None
     value, coding = body.kept(), body.coding
-    decoded, members = open_body(path, value, body.media_type, coding, depth)
-    side = Side(Part(path, value, len(value)), None, "none", [])
-    if members is not None:
-        side.split, side.leaves = "json", members
+    decoded, split, leaves = open_body(
+        path, value, body.media_type, coding, depth, framed=body.framed
+    )
+    side = Side(Part(path, value, len(value)), None, split, leaves)
     if decoded is not None:
         name = f"{path}:decoded"
         side.decoded = Part(name, decoded, len(decoded), coding=coding)
     return side
 
 
-def _open_large(path: str, body: Body, first: int) -> Side:
+def _open_large(path: str, body: Body, first: int, depth: int) -> Side:
     """Return the side of a body that is not held; its leaves begin at `first`."""
-    hashes, value = body.chunk_hashes(first), body.kept()
+    split, hashes = body.piece_hashes(first, depth)
+    value = body.kept()
     raw = Part(path, value, body.size)
     if len(value) < body.size:
-        rest = b"".join(hashes[len(value) // CHUNK :])
-        raw = raw._replace(leaf_hash=body.leaf_hash(), chunk_hashes=rest)
-    split = "chunks" if hashes else "none"
+        kept = len(whole(split, value)[0]) if hashes else 0
+        rest = b"".join(hashes[kept:])
+        raw = raw._replace(leaf_hash=body.leaf_hash(), piece_hashes=rest)
     return Side(raw, None, split, [(HASHED, one) for one in hashes])

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from auditlog.capture.reading import Reading
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import format_id, format_time
@@ -18,6 +21,7 @@ __all__ = [
     "parse_leaf",
     "parse_moment",
     "parse_number",
+    "reading_json",
     "row_json",
 ]
 
@@ -129,6 +133,19 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
     }
 
 
+def reading_json(reading: Reading) -> dict[str, Any]:
+    """Return what content says by a model protocol; its members are `Reading`'s."""
+    known: dict[str, Any] = msgspec.to_builtins(reading)
+    return known
+
+
 def _amendment_json(entry: bytes) -> dict[str, Any]:
+    """Return what stands in clear, and whether there is sealed content besides."""
     event = json.loads(entry)
-    return {"id": event["id"], "time": event["time"], "kind": event["data"].get("kind")}
+    data = event["data"]
+    return {
+        "id": event["id"],
+        "time": event["time"],
+        "kind": data.get("kind"),
+        "sealed": "commitment" in data,
+    }

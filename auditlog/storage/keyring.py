@@ -24,7 +24,6 @@ from auditlog.core.errors import (
     StorageError,
     VerificationError,
 )
-from auditlog.core.sealing import unwrap_slot, wrap_slot
 from auditlog.storage.files import (
     check_private,
     close_own,
@@ -33,6 +32,7 @@ from auditlog.storage.files import (
     sync_directory,
     sync_file,
 )
+from auditlog.storage.sealing import unwrap_slot, wrap_slot
 
 __all__ = ["KeySlots", "Keyring"]
 

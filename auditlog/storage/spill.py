@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -96,23 +97,21 @@ class SpillFile:
             sealed, at = sealed[count:], at + count
         self._written += 1
 
-    def read(self) -> bytes:
-        """Return what was kept, after the last `add`; may be called again.
+    def read(self) -> Iterator[bytes]:
+        """Yield what was kept, in order, after the last `add`; may be called again.
 
         Waits for the disk, but not for ever.
         """
         if not self._writer.wait_for(self):
             self.failed = True
-        blocks = []
         for number in range(self._written):
             block = self._read_block(number)
             if block is None:
                 self.failed = True
-                break
-            blocks.append(block)
+                return
+            yield block
         if not (self._refused or self.failed):
-            blocks.append(bytes(self._tail))
-        return b"".join(blocks)
+            yield bytes(self._tail)
 
     def _read_block(self, number: int) -> bytes | None:
         assert self._file is not None

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 __all__ = [
+    "TRY_AGAIN_LATER",
     "App",
     "Message",
     "Receive",
@@ -21,6 +22,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+TRY_AGAIN_LATER = 1013
+"""Code by which a WebSocket is closed that cannot be served now (IANA registry)."""
 
 _UNSEEN_BODIES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 _TYPE_SIZE = len(b"content-type")
@@ -76,12 +80,22 @@ def settle_extensions(scope: Scope) -> bool:
     return "http.response.trailers" in extensions
 
 
-async def refuse(send: Send) -> None:
-    """Answer 503 with problem details (RFC 9457)."""
+async def refuse(scope: Scope, send: Send) -> None:
+    """Answer 503 with problem details (RFC 9457).
+
+    A WebSocket whose server cannot send an answer instead of the handshake is closed
+    before it is accepted; the client gets 403 then.
+    """
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        kind = "websocket.http.response"
+        if kind not in (scope.get("extensions") or ()):
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+            return
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(_REFUSAL)).encode()),
         (b"retry-after", b"1"),
     ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": _REFUSAL})
+    await send({"type": f"{kind}.start", "status": 503, "headers": headers})
+    await send({"type": f"{kind}.body", "body": _REFUSAL})

@@ -50,10 +50,12 @@ class Latecomer:
             ending = "incomplete"
         except Exception:
             ending = "error"
+            if self._responder is not None:
+                self._responder.opened.fail()
             raise
         finally:
             if self._responder is not None:
-                self._responder.end(ending)
+                self._responder.opened.finish(ending)
 
     async def receive(self) -> Message:
         """Pass on a message of the server."""

@@ -11,33 +11,44 @@ that both may happen before a fork. Each process starts its runtime when the ser
 sends ``lifespan.startup``, or at the first captured request where it sends none.
 
 Messages pass as they are, in order, each in the call in which it came. Two things
-differ: ``http.response.start`` is a copy with one header more, and under
-``durability="sync"`` the message that completes an answer waits until its decision is
-on disk. Under ``on_failure="open"`` no fault of ours reaches client or application;
-under ``closed`` a request is refused with 503 while decisions cannot be recorded.
+differ: the message that opens an answer (``http.response.start``, or
+``websocket.accept``) is a copy with one header more, and under ``durability="sync"``
+the message that completes an answer waits until its decision is on disk. Under
+``on_failure="open"`` no fault of ours reaches client or application; under ``closed`` a
+request is refused with 503 while decisions cannot be recorded, and a WebSocket is
+closed. What a WebSocket's decisions are says `auditlog/docs/websockets.md`.
 """
 
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
+from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.reading import ModelProtocol
 from auditlog.capture.routers import Route
 from auditlog.capture.routes import NOT_DECISIONS, Routes
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
 from auditlog.models.identity import Model
+from auditlog.options import Options
 from auditlog.storage.spill import SpillDirectory
 from auditlog.web.asgi import App, Receive, Scope, Send, refuse, settle_extensions
 from auditlog.web.late import Latecomer
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.models import ModelSource, ModelSources, header_name
-from auditlog.web.options import Options
+from auditlog.web.opened import Arrival
 from auditlog.web.process import Process, Recording
-from auditlog.web.responder import Faults, Responder, Rules, open_decision
+from auditlog.web.request import open_request
+from auditlog.web.responder import Responder
+from auditlog.web.rules import Faults, Rules
+from auditlog.web.session import open_session
 
 __all__ = ["AuditMiddleware", "ModelSource"]
+
+_CALLS = frozenset({"http", "websocket"})
 
 _log = logging.getLogger("auditlog")
 
@@ -54,6 +65,7 @@ class AuditMiddleware:
             the scope when an answer ends. What a handler said by `Decision.set_model`
             wins; where a callable returns None, the next source stands in: the option
             `model_header`, then `route_models`, then ``AUDITLOG_MODEL``.
+        protocols: of your own, asked before those that are built in.
         options: fields of `auditlog.config.Config`, by name.
 
     Raises:
@@ -66,6 +78,7 @@ class AuditMiddleware:
         *,
         runtime: Recording | None = None,
         model: str | Model | ModelSource | None = None,
+        protocols: Sequence[ModelProtocol] = (),
         **options: Unpack[Options],
     ) -> None:
         text = model if isinstance(model, str) else None
@@ -82,6 +95,7 @@ class AuditMiddleware:
             faults=self._faults,
             models=ModelSources(model, config, self._faults.say),
             header=header_name("header", config.header),
+            protocols=Protocols(config.protocol, config.route_protocols, protocols),
             limit=config.max_stored_bytes,
             depth=config.depth,
             spills=SpillDirectory(config.dir, config.max_spilled_bytes),
@@ -94,7 +108,7 @@ class AuditMiddleware:
         """Answer one ASGI scope."""
         kind = scope["type"]
         outer = scope.get(SCOPE_KEY)
-        if kind == "http" and not getattr(outer, "recorded", outer):
+        if kind in _CALLS and not getattr(outer, "recorded", outer):
             await self._answer(scope, receive, send)
         elif kind == "lifespan" and self.config.enabled:
             lifespan = Lifespan(self.app, self._process, send, closed=self._closed)
@@ -117,21 +131,23 @@ class AuditMiddleware:
         if responder is not None:
             await responder.run()
         elif self._closed and self.config.enabled:
-            await refuse(send)
+            await refuse(scope, send)
         else:
             await self._unrecorded(scope, receive, send)
 
-    def _is_wanted(self, scope: Scope) -> bool:
-        method = scope["method"]
-        return method in self._methods if self._methods else method not in NOT_DECISIONS
-
     def _route(self, scope: Scope) -> Route | None:
-        """Decide whether a request is a decision, before the application runs."""
+        """Decide whether a call is a decision, before the application runs."""
         try:
             return self._routes.find(scope)
         except Exception as error:  # noqa: BLE001 - foreign routes raise what they like
             self._faults.say("the route of a request could not be found", error)
             return Route(None)
+
+    def _is_wanted(self, scope: Scope) -> bool:
+        if scope["type"] == "websocket":
+            return self.config.websocket != "off"
+        method = scope["method"]
+        return method in self._methods if self._methods else method not in NOT_DECISIONS
 
     def _open(
         self,
@@ -147,9 +163,11 @@ class AuditMiddleware:
         try:
             if self._closed and not runtime.healthy():
                 return None
-            return open_decision(
-                self._rules, runtime, scope, receive, send, template, _now()
-            )
+            call = Arrival(self._rules, runtime, scope, template, _now())
+            if scope["type"] == "http":
+                return open_request(call, receive, send)
+            each = self.config.websocket == "message"
+            return open_session(call, receive, send, each=each, clock=_now)
         except Exception:  # noqa: BLE001 - decided by on_failure
             self._process.forget()
             _log.exception("auditlog: a decision could not be opened")
@@ -172,7 +190,8 @@ class AuditMiddleware:
         runtime = self._process.runtime or await self._process.obtain()
         responder = self._open(runtime, scope, receive, send, route.template)
         if responder is not None:
-            responder.begin()
+            scope[SCOPE_KEY] = responder.opened.decision
+            _CURRENT.set(responder.opened.decision)
         elif self._closed:
             raise AuditLogError(
                 "expected a request to be recorded, but decisions cannot be at the "

@@ -11,13 +11,14 @@ from collections import deque
 
 from auditlog.core.errors import AuditLogError, StorageError
 
-__all__ = ["Waiters"]
+__all__ = ["Waiter", "Waiters"]
 
 _log = logging.getLogger("auditlog")
 
 _HOLD_SECONDS = 10.0
 
 Waiter = asyncio.Future[AuditLogError | None]
+"""Gets None when a decision is accepted, else why it is not; never an exception."""
 
 
 class Waiters:

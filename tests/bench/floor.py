@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from auditlog.capture.exchange import Exchange
 from auditlog.core.commitment import members
 from auditlog.core.note import Signer
-from auditlog.core.sealing import padme_length
 from auditlog.storage import SpoolItem
+from auditlog.storage.sealing import padme_length
 from auditlog.storage.sqlite import SqliteStore
 
 __all__ = ["Ready", "bare_floor", "batches_of", "make_ready"]
@@ -53,7 +53,7 @@ def make_ready(exchange: Exchange, item: SpoolItem, depth: int) -> Ready:
     named = list(zip(("request", "response"), bodies, strict=True))
     for prefix, body in zip(("request", "response"), bodies, strict=True):
         named += members(prefix, body, depth) or []
-    named.append(("context/target", exchange.target))
+    named.append(("context/target", exchange.target or b""))
     leaves = tuple(
         (len(path).to_bytes(2) + path.encode(), value) for path, value in named
     )

@@ -69,7 +69,7 @@ def test_each_route_is_named_with_the_reason() -> None:
     assert found["/audit/checkpoint"] == [(False, "GET", "auditlog's own")]
     assert found["/files/{path}"] == [(False, "*", "static files")]
     assert found["/tenants/{tenant}/x/{n}"] == [(True, "POST", "matched")]
-    assert found["/ws"] == [(False, "", "WebSocket")]
+    assert found["/ws"] == [(True, "", "WebSocket: each session is a decision")]
     assert found["/any"] == [(True, "*", "matched; not GET, HEAD, OPTIONS")]
     opaque = "mounted application: its own routes are not visible"
     assert found["/raw/{path}"] == [(True, "*", f"{opaque}; not GET, HEAD, OPTIONS")]
@@ -147,6 +147,25 @@ def test_without_a_router_every_path_is_captured() -> None:
     (row,) = survey(raw, include=["/score"])
     assert (row.template, row.methods, row.captured) == ("", ("*",), True)
     assert row.why.startswith("no router that is known")
+
+
+@pytest.mark.parametrize(
+    ("options", "captured", "why"),
+    [
+        ({}, True, "WebSocket: each session is a decision"),
+        ({"websocket": "message"}, True, "WebSocket: each message is a decision"),
+        ({"websocket": "off"}, False, "option websocket is off"),
+        ({"exclude": ["/w*"]}, False, "excluded by option"),
+        ({"websocket": "off", "include": ["/x"]}, False, "not among those to include"),
+        ({"methods": ["PUT"]}, True, "WebSocket: each session is a decision"),
+    ],
+    ids=str,
+)
+def test_what_becomes_of_a_websocket_is_said(
+    options: dict[str, Any], captured: bool, why: str
+) -> None:
+    (row,) = _by_template(application(), **options)["/ws"]
+    assert (row.captured, row.why, row.methods) == (captured, why, ())
 
 
 def test_a_host_has_no_template_of_its_own() -> None:

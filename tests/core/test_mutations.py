@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from auditlog.core.checkpoint import Policy, parse_policy
+from auditlog.core.commitment import members
 from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.merkle import leaf_hash, nodes_of, tree_root
 from auditlog.core.note import COSIGNATURE_ED25519
+from auditlog.core.pieces import BINARY, TEXT, frame, split_body
 from auditlog.core.record import parse_entry
 from auditlog.core.verify import Verdict, verify_receipt
 from tests.receipts import Decision, MemoryLog, make_decision
@@ -69,9 +71,22 @@ class World:
         assert all("2026-11-18" in one for one in verdict.witnesses)
 
 
+STREAM = b"data: 1\n\ndata: 2\r\n\r\n"
+SESSION = frame(0, TEXT, b"hello") + frame(2, BINARY, b"\0")
+RESPONSES = {3: ("sse", STREAM), 6: ("ws", SESSION)}
+
+
 def _decision(number: int) -> Decision:
     request = b'{"age": %d, "income": [1, %d], "name": "Ada"}' % (number, number)
-    return make_decision(number, request, b'{"decision":"approve"}')
+    split, response = RESPONSES.get(number, ("json", b'{"decision":"approve"}'))
+    leaves = [
+        *(members("request", request, 1) or ()),
+        *(split_body(split, "response", response, 1) or ()),
+        ("context/target", b"/score"),
+    ]
+    return make_decision(
+        number, request, response, leaves=leaves, split={"response": split}
+    )
 
 
 @pytest.fixture(scope="module")

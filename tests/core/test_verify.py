@@ -20,6 +20,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44, make_signer
+from auditlog.core.pieces import TEXT, frame, split_body
 from auditlog.core.proof import format_tlog_proof, parse_tlog_proof
 from auditlog.core.receipt import (
     Anchor,
@@ -458,7 +459,7 @@ def test_another_disclosure_is_refused() -> None:
         ),
         (
             {"commitment": {"depth": 0, "v": 1}},
-            "expected no split into members at depth 0, got json",
+            "expected no members at depth 0, got json",
         ),
     ],
     ids=range(13),
@@ -666,20 +667,164 @@ def test_a_body_that_was_not_split_has_no_members() -> None:
     refused(decision, "response#0", match=match)
 
 
-def test_a_streamed_body_is_not_split_again_and_the_verdict_says_so() -> None:
+STREAM = b"data: 1\n\ndata: 2\r\n\r\ndata: 3"
+FRAMES = b"".join(frame(2 * n, TEXT, b"turn %d" % n) for n in range(3))
+NUMBERED = [("sse", STREAM), ("ws", FRAMES)]
+
+
+def pieces(split: str, *leaves: tuple[str, bytes], body: bytes) -> Decision:
+    """A decision with a response that is split so, and these leaves of it."""
+    found = members("request", REQUEST, 1) or []
+    return make_decision(
+        response=body, leaves=[*found, *leaves], split={"response": split}
+    )
+
+
+def honest(split: str, body: bytes) -> list[tuple[str, bytes]]:
+    found = split_body(split, "response", body, 1)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(("split", "body"), NUMBERED)
+def test_one_piece_of_a_stream_or_session_can_be_disclosed(
+    split: str, body: bytes
+) -> None:
+    decision = pieces(split, *honest(split, body), body=body)
+    log = log_of(decision)
+    verdict = verify_receipt(log.receipt(decision, "response#1"), log.policy())
+    expected = {"sse": b"data: 2\r\n\r\n", "ws": b"turn 1"}[split]
+    assert verdict.disclosed == (("response#1", expected),)
+    assert verdict.not_proven[-1] == "anything about the 7 undisclosed leaves"
+
+
+@pytest.mark.parametrize(("split", "body"), NUMBERED)
+def test_a_stream_or_session_is_cut_again(split: str, body: bytes) -> None:
+    decision = pieces(split, *honest(split, body), body=body)
+    log = log_of(decision)
+    data = log.receipt(decision, "response", "response#0", "response#2")
+    verdict = verify_receipt(data, log.policy())
+    detail = "2 of 3, as they stand in the response"
+    assert Check("members", detail) in verdict.checks
+    data = log.receipt(decision, "request", "response", full=True)
+    verdict = verify_receipt(data, log.policy())
+    assert names(verdict.checks)[-1] == "full opening"
+
+
+@pytest.mark.parametrize(("split", "body"), NUMBERED)
+def test_a_piece_of_another_body_or_place_is_refused(split: str, body: bytes) -> None:
+    found = honest(split, body)
+    (_, first), (_, second), (_, third) = found
+    swapped = [("response#0", second), ("response#1", first), found[2]]
+    match = "expected 'response#0' as it stands in the response, got another value"
+    refused(pieces(split, *swapped, body=body), "response", "response#0", match=match)
+    match = "expected the members of both bodies, got other leaves"
+    liars = [swapped, [*found[:2], ("response#2", third + b"!")]]
+    for leaves in liars:
+        liar = pieces(split, *leaves, body=body)
+        refused(liar, "request", "response", full=True, match=match)
+    match = "expected 'response#3' as it stands in the response, got another value"
+    more = pieces(split, *found, ("response#3", b""), body=body)
+    refused(more, "response", "response#3", match=match)
+
+
+@pytest.mark.parametrize(("split", "body"), NUMBERED)
+def test_a_body_with_a_piece_left_out_is_refused(split: str, body: bytes) -> None:
+    found = honest(split, body)
+    places = "expected pieces of the response at the places that their numbers give"
+    fewer = pieces(split, found[0], found[2], body=body)
+    refused(fewer, "response#0", "response#2", match=places)
+    refused(fewer, "response", "response#0", "response#2", match=places)
+    match = "expected members at the places that a disclosed body gives them"
+    refused(fewer, "request", "response", "response#0", match=match)
+    refused(fewer, "request", "response", full=True, match=match)
+
+
+def test_pieces_stand_where_their_numbers_say_though_no_body_is_disclosed() -> None:
+    found = honest("sse", STREAM)
+    swapped = pieces("sse", found[0], found[2], found[1], body=STREAM)
+    match = "expected pieces of the response at the places that their numbers give them"
+    refused(swapped, "response#1", "response#2", match=match)
+    early = make_decision(leaves=[("response#1", b"x")], split={"response": "sse"})
+    refused(early, "response#1", match=match)
+
+
+@pytest.mark.parametrize(
+    ("split", "body"),
+    [
+        ("ws", STREAM),
+        ("ws", FRAMES[:-1]),
+        ("ws", FRAMES + FRAMES),
+        ("json", STREAM),
+        ("sse", b""),
+    ],
+)
+def test_a_body_that_is_not_what_its_split_says_is_refused(
+    split: str, body: bytes
+) -> None:
+    decision = pieces(split, ("response#0", b"turn 0"), body=body)
+    match = f"expected members in response, split as {split}, got none"
+    refused(decision, "response", match=match)
+
+
+@pytest.mark.parametrize(
+    ("split", "path"),
+    [
+        ("sse", "response/0"),
+        ("ws", "response/0"),
+        ("sse", "response#0/data"),
+        ("ws", "response#0/a"),
+        ("none", "response#0"),
+        ("json", "response#0"),
+    ],
+)
+def test_a_path_that_a_split_does_not_give_is_refused(split: str, path: str) -> None:
+    match = f"expected no '{path}' of a response split as {split}, got 1 bytes"
+    refused(pieces(split, (path, b"1"), body=STREAM), path, match=match)
+
+
+def test_a_session_is_no_event_stream() -> None:
+    # Frames can be text: then they would be one block of a stream.
+    decision = pieces("sse", *honest("ws", FRAMES), body=FRAMES)
+    match = "expected 'response#1' as it stands in the response, got another value"
+    refused(decision, "response", "response#1", match=match)
+
+
+def test_the_blocks_of_a_compressed_stream_are_those_of_its_decoded_form() -> None:
+    found = honest("sse", STREAM)
+    leaves = [("response:decoded", STREAM), *(members("request", REQUEST, 1) or ())]
+    coded = gzip.compress(STREAM, mtime=0)
     decision = make_decision(
-        response=b"data: 1\n\n",
-        leaves=[*(members("request", REQUEST, 1) or ()), ("response#0", b"data: 1")],
-        split={"response": "sse"},
+        response=coded, leaves=[*leaves, *found], split={"response": "sse"}
     )
     log = log_of(decision)
-    data = log.receipt(decision, "request", "response", "response#0", full=True)
+    paths = [path for path, _ in decision.leaves]
+    verdict = verify_receipt(log.receipt(decision, *paths, full=True), log.policy())
+    assert names(verdict.checks)[-1] == "full opening"
+    # Without the decoded form it cannot be told: no alarm, and no claim.
+    data = log.receipt(decision, "response", "response#1")
     verdict = verify_receipt(data, log.policy())
-    assert names(verdict.checks)[-1] == "secret"
     assert verdict.not_proven[-1] == (
         "that what is disclosed of the response stands in its disclosed body, which "
         "was not split again (sse)"
     )
+    liar = make_decision(
+        response=coded,
+        leaves=[*leaves, *honest("sse", STREAM[1:])],
+        split={"response": "sse"},
+    )
+    match = "expected 'response#0' as it stands in the response, got another value"
+    refused(liar, "response:decoded", "response#0", match=match)
+
+
+def test_frames_are_those_of_what_was_sent_whatever_it_is_said_to_decode_to() -> None:
+    leaves = [("response:decoded", FRAMES), *honest("ws", FRAMES)]
+    liar = make_decision(
+        response=frame(0, TEXT, b"other"), leaves=leaves, split={"response": "ws"}
+    )
+    match = "expected 'response#0' as it stands in the response, got another value"
+    paths = ("response", "response:decoded", "response#0")
+    refused(liar, *paths, match=match)
 
 
 LARGE = bytes(range(251)) * 4500
@@ -747,7 +892,7 @@ def test_what_is_no_chunk_of_a_body_of_this_size_is_refused(
 def test_chunks_keep_their_places() -> None:
     pairs = chunks("request", LARGE)
     pairs[3], pairs[4] = pairs[4], pairs[3]
-    match = "expected members at the places that a disclosed body gives"
+    match = "expected pieces of the request at the places that their numbers give them"
     refused(cut(*pairs), "request", "request#3", "request#4", match=match)
 
 

@@ -38,6 +38,18 @@ async def endless() -> StreamingResponse:
     return StreamingResponse(blocks(), media_type="application/octet-stream")
 
 
+@app.post("/stream")
+async def stream(events: int) -> StreamingResponse:
+    """Answer with so many events."""
+
+    async def blocks() -> AsyncIterator[bytes]:
+        for number in range(events):
+            yield b": %b\r\n\r\ndata: %d\r" % (b"ping" * 500, number)
+            yield b"\n\r\n"
+
+    return StreamingResponse(blocks(), media_type="text/event-stream")
+
+
 @app.post("/predict")
 async def predict(request: Request) -> dict[str, object]:
     """Read everything, answer JSON."""

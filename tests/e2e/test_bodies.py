@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from auditlog.core.pieces import blocks
 from auditlog.core.record import Entry, parse_entry
 from auditlog.log.content import Content
 from auditlog.log.directory import open_log
@@ -94,6 +95,22 @@ def test_one_chunk_of_a_large_upload_is_disclosed_and_verified_offline(
     disclosed["value"] = disclosed["value"][:-8] + "AAAAAAA="
     file.write_text(json.dumps(receipt))
     assert auditlog("verify", file, "--policy", directory / "policy").status in {10, 16}
+
+
+def test_one_event_of_a_long_stream_is_disclosed_and_verified_offline(
+    served: tuple[Server, Path], tmp_path: Path
+) -> None:
+    server, directory = served
+    id_, answer = post(server, "/stream?events=700", b"")
+    found = blocks(answer)
+    assert (len(answer) > 1 << 20, len(found)) == (True, 1400)
+    entry, content = recorded(directory, id_)
+    assert (entry.data["response"]["split"], content.response) == ("sse", answer)
+    verdict = shown(directory, id_, tmp_path, "response#1201")
+    assert opened(verdict) == {"response#1201": b"data: 600\r\n\r\n"}
+    verdict = shown(directory, id_, tmp_path, "response", "response#2")
+    details = [check["detail"] for check in verdict["checks"]]
+    assert "1 of 1400, as they stand in the response" in details
 
 
 def test_all_of_a_large_upload_is_disclosed_and_verified_offline(

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
 from auditlog.core.record import Entry, parse_entry
-from auditlog.core.sealing import padme_length
 from auditlog.log.content import Content, Part, pack, unpack, verify_content
 from auditlog.log.description import Describer
+from auditlog.storage.sealing import padme_length
 from tests.log.builders import ORIGIN, exchange
 
 COMPRESSOR = zstandard.ZstdCompressor(level=1)

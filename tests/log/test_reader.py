@@ -1,6 +1,7 @@
 """Reading a log: what is known, how far it has come, and what proves it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from auditlog.core.errors import (
 )
 from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from auditlog.core.note import split_unverified_note
+from auditlog.core.pieces import TEXT, frame, messages
+from auditlog.core.receipt import Disclosure, format_receipt, parse_receipt
 from auditlog.core.record import format_id, parse_id
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
@@ -198,6 +201,78 @@ def test_a_chunk_that_is_not_kept_cannot_be_opened(tmp_path: Path) -> None:
             reader.receipt(id_, disclose=["request#18"])
         report = check_log(log)
     assert (report.problems, report.unchecked) == ((), ())
+
+
+EVENTS = [b"data: %d\r\n\r\n" % number for number in range(2000)]
+MESSAGES = [frame(number, TEXT, b"%d" % number) for number in range(2000)]
+
+
+@pytest.fixture(params=[2000, 1 << 20], ids=["capped", "whole"])
+def streamed(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Reader, str, str, bool]]:
+    """A log with an event stream as request and messages as response.
+
+    Its reader, its policy, the id of the decision, and whether all of it is kept.
+    """
+    config = config_of(tmp_path / "audit")
+    runtime, one = Runtime(config), exchange(0)
+    known = {"limit": request.param, "spills": SpillDirectory(config.dir, 1 << 30)}
+    one.request = Body(one.secret, 0, media_type="text/event-stream", **known)
+    one.response = Body(one.secret, 1, before=one.request, framed=True, **known)
+    for event, message in zip(EVENTS, MESSAGES, strict=True):
+        one.request.feed(event)
+        one.response.feed(message)
+    one.request.state = one.response.state = "complete"
+    one.sequence = runtime.open(one.id, one.time)
+    runtime.submit(one)
+    runtime.stop()
+    with open_log(config.dir) as log:
+        whole = request.param > 2000
+        yield Reader(log), log.paths.policy.read_text(), format_id(one.id), whole
+
+
+def test_one_event_and_one_message_can_be_shown(
+    streamed: tuple[Reader, str, str, bool],
+) -> None:
+    reader, policy, id_, _ = streamed
+    receipt = reader.receipt(id_, disclose=["response#3", "request#7"])
+    verdict = verify_receipt(receipt, policy)
+    assert verdict.disclosed == (("request#7", EVENTS[7]), ("response#3", b"3"))
+    # With the next ones in their places, or under their names, it is a lie.
+    index, path, salt, value = parse_receipt(receipt).disclosures[1]
+    lies = [
+        (index, path, salt, b"4"),
+        (index + 1, path, salt, value),
+        (index, "response#4", salt, value),
+        (index, "request#3", salt, value),
+    ]
+    for lie in lies:
+        forged = replace(parse_receipt(receipt), disclosures=(Disclosure(*lie),))
+        with pytest.raises(VerificationError, match="expected"):
+            verify_receipt(format_receipt(forged), policy)
+
+
+def test_streams_and_sessions_are_opened_as_far_as_they_are_kept(
+    streamed: tuple[Reader, str, str, bool],
+) -> None:
+    reader, policy, id_, whole = streamed
+    verdict = verify_receipt(reader.receipt(id_, open_all=True), policy)
+    disclosed = dict(verdict.disclosed)
+    if whole:
+        assert disclosed["request"] == b"".join(EVENTS)
+        assert disclosed["response"] == b"".join(MESSAGES)
+        assert verdict.checks[-1].name == "full opening"
+        receipt = reader.receipt(id_, disclose=["response", "response#1999"])
+        details = [check.detail for check in verify_receipt(receipt, policy).checks]
+        assert "1 of 2000, as they stand in the response" in details
+    else:
+        kept = [path for path in disclosed if path.startswith("response#")]
+        first = messages(b"".join(MESSAGES)[:2000], cut=True)
+        assert kept == [f"response#{number}" for number in range(len(first))]
+        for path in ("response#1999", "response"):
+            with pytest.raises(NotFoundError, match=f"first bytes of '{path}' were"):
+                reader.receipt(id_, disclose=[path])
 
 
 def test_a_path_that_was_not_captured_is_named(reader: Reader, ids: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.capture.body import Body
+from auditlog.capture.cutting import whole
 from auditlog.capture.decoding import decode
-from auditlog.core.commitment import MAX_BODY, chunks, commit, is_json, members
-from auditlog.core.errors import MalformedError
+from auditlog.core.commitment import MAX_BODY, chunks, commit
+from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.opening import content_of
+from auditlog.core.pieces import BINARY, TEXT, frame, split_body
 from auditlog.core.record import Entry, format_entry, parse_entry
 from auditlog.log.content import Content, pack, unpack, verify_content
 from auditlog.log.description import Describer
+from auditlog.storage.spill import SpillDirectory
 from tests.log.builders import ORIGIN, exchange
 
 SECRET = bytes(range(32))
@@ -61,9 +65,9 @@ def by_definition(
             leaves.append((f"{side}:decoded", decoded))
     for side, (raw, decoded, media_type) in sides:
         body = raw if decoded is None else decoded
-        json = media_type is not None and is_json(media_type)
-        found = members(side, body, depth) if json else None
-        splits.append("none" if found is None else "json")
+        split = SPLITS.get(media_type)
+        found = split_body(split, side, body, depth) if split and depth else None
+        splits.append("none" if found is None or split is None else split)
         if found is None and len(raw) > MAX_BODY:
             found, splits[-1] = chunks(side, raw), "chunks"
         leaves += found or []
@@ -78,6 +82,15 @@ def holds(entry: Entry, content: Content) -> list[str]:
     return [leaf.path for leaf in verify_content(entry, again)]
 
 
+FRAMED = "frames"
+"""Stands for the media type of a session's messages, which have none."""
+SPLITS: dict[str | None, str] = {
+    "application/json": "json",
+    "text/event-stream": "sse",
+    FRAMED: "ws",
+}
+STREAM = b": hi\n\ndata: 1\r\n\r\ndata: \xc3"
+SESSION = [frame(0, TEXT, b"hello"), frame(3, BINARY, b""), frame(4, TEXT, b"bye")]
 BODIES = [
     (JSON, None, "application/json"),
     (JSON, None, "text/plain"),
@@ -86,6 +99,12 @@ BODIES = [
     (gzip.compress(b"text"), b"text", "text/plain"),
     (LARGE, None, "image/png"),
     (b'"' + b"a" * MIB + b'"', None, "application/json"),
+    (STREAM, None, "text/event-stream"),
+    (gzip.compress(STREAM), STREAM, "text/event-stream"),
+    (b"", None, "text/event-stream"),
+    (b"\xff\n\n", None, "text/event-stream"),
+    (b"".join(SESSION), None, FRAMED),
+    (b"", None, FRAMED),
 ]
 NUMBERS = range(len(BODIES))
 
@@ -101,6 +120,8 @@ def test_an_entry_commits_to_what_the_definition_says(
     for leaf, (raw, decoded, media_type) in enumerate(bodies):
         coding = None if decoded is None else "gzip"
         known: dict[str, Any] = {"media_type": media_type, "coding": coding}
+        if media_type == FRAMED:
+            known |= {"media_type": None, "framed": True}
         if fed:
             known |= {"before": fed[0], "depth": depth}
         fed.append(body_of(leaf, raw, **known))
@@ -257,3 +278,98 @@ def test_a_response_that_could_not_wait_is_not_split() -> None:
     assert holds(entry, content) == [
         *("request", "response", "request/age", "request/name", "context/target")
     ]
+
+
+LONG_STREAM = b"".join(b"data: %d%b\r\n\r\n" % (n, b"x" * 500) for n in range(2500))
+LONG_SESSION = [frame(n, TEXT, b"%d" % n + b"y" * 500) for n in range(2500)]
+
+
+def by_pieces(
+    split: str, asked: bytes, answered: bytes, depth: int = 1
+) -> tuple[bytes, list[str]]:
+    """Commit to two bodies that are split alike, as `FORMATS.md` §3 says."""
+    leaves = [
+        leaf
+        for side, body in (("request", asked), ("response", answered))
+        for leaf in split_body(split, side, body, depth) or ()
+    ]
+    leaves.append(("context/target", b"/score?lang=en"))
+    digest = commit(SECRET, asked, answered, leaves).digest
+    return digest, [path for path, _ in leaves]
+
+
+@pytest.mark.parametrize("limit", [0, 1000, MIB, 2 * MIB])
+@pytest.mark.parametrize("split", ["sse", "ws"])
+def test_streams_and_sessions_of_any_size_are_what_the_definition_says(
+    limit: int, split: str, tmp_path: Path
+) -> None:
+    known: dict[str, Any] = {"media_type": None, "framed": True}
+    parts = LONG_SESSION
+    if split == "sse":
+        known = {"media_type": "text/event-stream"}
+        parts = [LONG_STREAM[at : at + 997] for at in range(0, len(LONG_STREAM), 997)]
+    spills = SpillDirectory(tmp_path, 1 << 30)
+    asked = Body(SECRET, 0, limit, spills=spills, **known)
+    answered = Body(SECRET, 1, limit, before=asked, spills=spills, **known)
+    for body, some in ((asked, parts[:300]), (answered, parts)):
+        for part in some:
+            body.feed(part)
+        body.state = "complete"
+    entry, content = describe(asked, answered)
+    raw = b"".join(parts)
+    digest, paths = by_pieces(split, b"".join(parts[:300]), raw)
+    assert entry.data["request"]["split"] == entry.data["response"]["split"] == split
+    assert content_of(entry).digest == digest
+    assert holds(entry, content) == ["request", "response", *paths]
+    # Every piece that is kept whole can be shown.
+    values = {leaf.path: leaf.value for leaf in verify_content(entry, content)}
+    shown = [values[path] for path in paths if path.startswith("response#")]
+    kept, _ = whole(split, raw[:limit])
+    every = [value for _, value in split_body(split, "", raw, 1) or ()]
+    assert shown == (every if limit > len(raw) else kept + [None] * (2500 - len(kept)))
+    assert content.response == raw[:limit]
+
+
+@pytest.mark.parametrize("split", ["sse", "ws"])
+def test_streams_and_sessions_have_no_pieces_at_depth_0(split: str) -> None:
+    known = {"media_type": "text/event-stream", "framed": split == "ws"}
+    raw = LONG_STREAM if split == "sse" else b"".join(LONG_SESSION)
+    asked = body_of(0, b"".join(SESSION), **known)
+    answered = body_of(1, raw, limit=1000, before=asked, depth=0, **known)
+    entry, content = describe(asked, answered, depth=0)
+    assert entry.data["request"]["split"] == "none"
+    # Sent messages would have to be read again, and there is no disk.
+    assert entry.data["response"]["split"] == {"sse": "chunks", "ws": "none"}[split]
+    holds(entry, content)
+
+
+def test_what_a_session_sent_is_committed_to_though_a_disk_did_not_take_it() -> None:
+    asked = Body(SECRET, 0, MIB, framed=True)
+    answered = Body(SECRET, 1, MIB, before=asked, framed=True)
+    for one in LONG_SESSION:
+        asked.feed(one)
+        answered.feed(one)
+    entry, content = describe(asked, answered)
+    assert entry.data["request"]["split"] == "ws"
+    assert entry.data["response"]["split"] == "none"
+    assert "response#0" not in holds(entry, content)
+
+
+@pytest.mark.parametrize("split", ["sse", "ws"])
+def test_a_changed_piece_is_not_what_was_committed_to(split: str) -> None:
+    known: dict[str, Any] = {"media_type": "text/event-stream", "framed": split == "ws"}
+    asked = Body(SECRET, 0, 1200, **known)
+    for one in LONG_SESSION if split == "ws" else [LONG_STREAM]:
+        asked.feed(one)
+    entry, content = describe(asked, body_of(1, JSON))
+    raw, *others = content.parts
+    hashes = raw.piece_hashes
+    lies = [
+        raw._replace(value=raw.value.replace(b"1", b"2", 1)),
+        raw._replace(value=raw.value[:-1000]),
+        raw._replace(piece_hashes=hashes[:-32]),
+        raw._replace(piece_hashes=hashes[32:64] + hashes[:32] + hashes[64:]),
+    ]
+    for lie in lies:
+        with pytest.raises(VerificationError, match="does not match the commitment"):
+            verify_content(entry, Content(content.secret, (lie, *others)))

@@ -16,8 +16,8 @@ from auditlog.core.errors import (
     NotFoundError,
     StorageError,
 )
-from auditlog.core.sealing import unwrap_slot
 from auditlog.storage.keyring import Keyring
+from auditlog.storage.sealing import unwrap_slot
 from auditlog.storage.sqlite import SqliteStore
 from tests.fakes import MemoryStore
 from tests.storage.processes import start, wait_all

@@ -20,6 +20,10 @@ DATA = b"private " * 50_000
 """400,000 bytes: six blocks and a rest."""
 
 
+def read(spill: SpillFile) -> bytes:
+    return b"".join(spill.read())
+
+
 def open_in(directory: Path, capacity: int = 1 << 30) -> SpillFile:
     return SpillDirectory(directory, capacity).open()
 
@@ -46,8 +50,8 @@ def test_what_is_added_is_read(tmp_path: Path, step: int) -> None:
     spill, data = open_in(tmp_path), DATA if step > 1 else DATA[: 2 * BLOCK + 3]
     for at in range(0, len(data), step):
         spill.add(data[at : at + step])
-    assert spill.read() == data
-    assert spill.read() == data, "it may be read again"
+    assert read(spill) == data
+    assert read(spill) == data, "it may be read again"
 
 
 def test_a_body_in_one_message_is_cut_where_it_is(tmp_path: Path) -> None:
@@ -55,20 +59,20 @@ def test_a_body_in_one_message_is_cut_where_it_is(tmp_path: Path) -> None:
     buffer = spill._tail
     spill.add(data)
     assert spill._tail is buffer, "a copy of the rest for each block: 27 s for 64 MiB"
-    assert spill.read() == data
+    assert read(spill) == data
 
 
 def test_less_than_a_block_touches_no_disk(tmp_path: Path) -> None:
     spill = open_in(tmp_path / "missing")
     spill.add(DATA[: BLOCK - 1])
-    assert spill.read() == DATA[: BLOCK - 1]
-    assert open_in(tmp_path).read() == b""
+    assert read(spill) == DATA[: BLOCK - 1]
+    assert read(open_in(tmp_path)) == b""
 
 
 def test_nothing_is_on_disk_in_clear_or_under_a_name(tmp_path: Path) -> None:
     spill = open_in(tmp_path)
     spill.add(DATA)
-    spill.read()
+    read(spill)
     assert list(tmp_path.iterdir()) == []
     (file,) = open_files(tmp_path)
     stored = file.read_bytes()
@@ -84,7 +88,7 @@ def test_each_spill_has_a_key_of_its_own(tmp_path: Path) -> None:
     spills = [directory.open() for _ in range(2)]
     for spill in spills:
         spill.add(bytes(BLOCK))
-        assert spill.read() == bytes(BLOCK)
+        assert read(spill) == bytes(BLOCK)
     first, second = [file.read_bytes() for file in open_files(tmp_path)]
     assert first != second
 
@@ -92,7 +96,7 @@ def test_each_spill_has_a_key_of_its_own(tmp_path: Path) -> None:
 def test_a_spill_that_is_forgotten_is_gone(tmp_path: Path) -> None:
     spill = open_in(tmp_path)
     spill.add(DATA)
-    spill.read()
+    read(spill)
     del spill
     gc.collect()
     wait_until(lambda: open_files(tmp_path) == [])
@@ -105,7 +109,7 @@ def test_many_spills_are_kept_apart(tmp_path: Path) -> None:
         for number, spill in enumerate(spills):
             spill.add(bytes([number]) + DATA[at + 1 : at + 10_000])
     for number, spill in enumerate(spills):
-        whole = spill.read()
+        whole = read(spill)
         assert len(whole) == len(DATA)
         assert set(whole[::10_000]) == {number}
 
@@ -120,9 +124,9 @@ def test_a_full_disk_keeps_what_fitted(
         spills = [directory.open() for _ in range(2)]
         for spill in spills:
             spill.add(DATA)
-            assert spill.read() == DATA[: 3 * BLOCK]
+            assert read(spill) == DATA[: 3 * BLOCK]
             spill.add(DATA)
-            assert spill.read() == DATA[: 3 * BLOCK], "there is no gap"
+            assert read(spill) == DATA[: 3 * BLOCK], "there is no gap"
         assert len(caplog.messages) == 1
         assert caplog.messages[0] == (
             "auditlog: the disk does not take all of a large body: the stored copy "
@@ -135,7 +139,7 @@ def test_a_full_disk_keeps_what_fitted(
 def test_a_directory_that_takes_no_file_keeps_nothing(tmp_path: Path) -> None:
     spill = open_in(tmp_path / "missing")
     spill.add(DATA)
-    assert spill.read() == b""
+    assert read(spill) == b""
 
 
 def test_no_more_than_the_capacity_is_on_disk(tmp_path: Path) -> None:
@@ -143,14 +147,14 @@ def test_no_more_than_the_capacity_is_on_disk(tmp_path: Path) -> None:
     first, second = directory.open(), directory.open()
     first.add(DATA)
     second.add(DATA)
-    assert first.read() == DATA
-    assert second.read() == DATA[: 2 * BLOCK]
+    assert read(first) == DATA
+    assert read(second) == DATA[: 2 * BLOCK]
     # What is gone from the disk makes room again.
     del first
     gc.collect()
     third = directory.open()
     third.add(DATA)
-    wait_until(lambda: len(third.read()) == len(DATA))
+    wait_until(lambda: len(read(third)) == len(DATA))
 
 
 class SlowFile(SpillFile):
@@ -170,7 +174,7 @@ def test_a_slow_disk_is_not_waited_for(tmp_path: Path) -> None:
         spill.add(bytes(BLOCK))
     SlowFile.gate.set()
     # What waited in memory was written: 16 MiB, in order, without a gap.
-    assert spill.read() == bytes(256 * BLOCK)
+    assert read(spill) == bytes(256 * BLOCK)
 
 
 def test_a_disk_that_hangs_costs_the_copy_and_a_while(
@@ -181,7 +185,7 @@ def test_a_disk_that_hangs_costs_the_copy_and_a_while(
     spill = SlowFile(SpillDirectory(tmp_path, 1 << 30)._writer)
     spill.add(DATA)
     try:
-        assert spill.read() == b""
+        assert read(spill) == b""
     finally:
         SlowFile.gate.set()
 
@@ -189,14 +193,14 @@ def test_a_disk_that_hangs_costs_the_copy_and_a_while(
 def test_damage_on_disk_shortens_the_copy(tmp_path: Path) -> None:
     spill = open_in(tmp_path)
     spill.add(DATA)
-    spill.read()
+    read(spill)
     (file,) = open_files(tmp_path)
     with file.open("r+b") as stored:
         stored.seek(2 * SEALED + 7)
         byte = stored.read(1)
         stored.seek(-1, os.SEEK_CUR)
         stored.write(bytes([byte[0] ^ 1]))
-    assert spill.read() == DATA[: 2 * BLOCK]
+    assert read(spill) == DATA[: 2 * BLOCK]
 
 
 def test_a_forked_child_spills_by_itself(tmp_path: Path) -> None:
@@ -208,11 +212,11 @@ def test_a_forked_child_spills_by_itself(tmp_path: Path) -> None:
         nonlocal inherited
         spill = directory.open()
         spill.add(DATA)
-        assert spill.read() == DATA
+        assert read(spill) == DATA
         del inherited  # does not touch the locks of the parent
 
     forked(work)
-    assert inherited.read() == DATA
+    assert read(inherited) == DATA
 
 
 def test_the_thread_ends_when_there_is_nothing_to_do(
@@ -224,7 +228,7 @@ def test_the_thread_ends_when_there_is_nothing_to_do(
     for _ in range(2):
         spill = directory.open()
         spill.add(DATA)
-        assert spill.read() == DATA
+        assert read(spill) == DATA
         wait_until(lambda: set(threading.enumerate()) <= before)
 
 
@@ -240,6 +244,6 @@ def test_without_a_thread_nothing_is_kept_and_nothing_raised(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_more_threads)
         first.add(DATA)
-    assert first.read() == b""
+    assert read(first) == b""
     second.add(DATA)
-    assert second.read() == DATA, "the next one is tried again"
+    assert read(second) == DATA, "the next one is tried again"

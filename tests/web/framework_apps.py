@@ -12,7 +12,7 @@ from typing import Any
 
 import auditlog
 
-__all__ = ["FRAMEWORKS", "TEMPLATES", "make"]
+__all__ = ["CHATS", "FRAMEWORKS", "TEMPLATES", "make", "make_chat"]
 
 FRAMEWORKS = ("fastapi", "starlette", "litestar", "quart", "django")
 
@@ -24,6 +24,9 @@ TEMPLATES = {
     "django": "/score/<int:key>",
 }
 """How each framework writes the template of the scoring route."""
+
+CHATS = {"litestar": "/chat/{room}", "quart": "/chat/<int:room>"}
+"""Other routers that know WebSockets, and the template of the chat."""
 
 _URLS = "tests_framework_urls"
 
@@ -143,3 +146,34 @@ def _django() -> Any:
             LOGGING_CONFIG=None,
         )
     return import_module("django.core.asgi").get_asgi_application()
+
+
+def make_chat(name: str) -> Any:
+    """Return a service that answers one message of a WebSocket."""
+    return {"litestar": _litestar_chat, "quart": _quart_chat}[name]()
+
+
+def _litestar_chat() -> Any:
+    litestar: Any = import_module("litestar")
+
+    async def chat(socket: Any) -> None:
+        await socket.accept()
+        auditlog.current().set_model("parrot")
+        await socket.send_text(await socket.receive_text())
+        await socket.close()
+
+    chat.__annotations__["socket"] = litestar.WebSocket
+    return litestar.Litestar([litestar.websocket("/chat/{room:int}")(chat)])
+
+
+def _quart_chat() -> Any:
+    quart: Any = import_module("quart")
+    app = quart.Quart("app")
+
+    @app.websocket("/chat/<int:room>")  # type: ignore[untyped-decorator]
+    async def chat(room: int) -> None:
+        await quart.websocket.accept()
+        auditlog.current().set_model("parrot")
+        await quart.websocket.send(await quart.websocket.receive())
+
+    return app

@@ -11,9 +11,10 @@ from auditlog.capture.routes import Routes
 from auditlog.core.errors import ConfigurationError
 from auditlog.models.identity import Model
 from auditlog.web.middleware import AuditMiddleware
+from tests.web import websocket_driver
 from tests.web.asgi_driver import http_scope
 from tests.web.fake_runtime import FakeRuntime
-from tests.web.framework_apps import FRAMEWORKS, TEMPLATES, make
+from tests.web.framework_apps import CHATS, FRAMEWORKS, TEMPLATES, make, make_chat
 from tests.web.test_middleware_apps import ask
 
 AUTHORITATIVE = ("fastapi", "starlette", "litestar", "quart")
@@ -205,3 +206,36 @@ def test_install_refuses_wrong_options_before_it_changes_anything(name: str) -> 
     with pytest.raises(ConfigurationError, match="did you mean 'durability'"):
         auditlog.install(app, durabilty="sync")  # type: ignore[call-arg]
     assert ask(app, "/missing").status_code == 404
+
+
+HANDSHAKE = [
+    (b"host", b"localhost"),
+    (b"connection", b"upgrade"),
+    (b"upgrade", b"websocket"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
+]
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_one_line_records_the_websockets_of_other_frameworks(
+    runtime: FakeRuntime, name: str
+) -> None:
+    app = AuditMiddleware(make_chat(name), runtime=runtime)
+    for path in ("/chat/7", "/chat/x", "/elsewhere"):
+        client = websocket_driver.client(websocket_driver.heard("hello"))
+        websocket_driver.session(app, client, path=path, headers=HANDSHAKE)
+    seen = runtime.only()
+    assert seen.exchange.route == CHATS[name]
+    assert seen.exchange.model == Model("parrot")
+    assert seen.exchange.outcome == "completed"
+    assert seen.response.endswith(b"hello")
+
+
+def test_django_serves_no_websocket_so_there_is_no_decision(
+    runtime: FakeRuntime,
+) -> None:
+    app = AuditMiddleware(make("django"), runtime=runtime)
+    with pytest.raises(ValueError, match="Django can only handle"):
+        websocket_driver.session(app, websocket_driver.client(), path="/score/7")
+    assert runtime.opened == {}

@@ -417,7 +417,7 @@ def test_a_fault_of_ours_at_the_end_loses_what_was_said_and_nothing_else(
     def broken(*_: object) -> None:
         raise LookupError("ours")
 
-    monkeypatch.setattr("auditlog.web.responder.fill", broken)
+    monkeypatch.setattr("auditlog.web.opened.fill", broken)
     app = AuditMiddleware(speaking(lambda one: say(one, "x")), runtime=runtime)
     for _ in range(2):
         assert call(app).body() == b'{"y":1}'

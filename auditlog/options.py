@@ -19,9 +19,12 @@ class Options(TypedDict, total=False):
     route_models: Mapping[str, str] | None
     model_header: str | None
     models: Sequence[str] | None
+    protocol: str | None
+    route_protocols: Mapping[str, str] | None
     include: Sequence[str] | None
     exclude: Sequence[str] | None
     methods: Sequence[str] | None
+    websocket: Literal["session", "message", "off"] | None
     durability: Literal["sync", "spool"] | None
     on_failure: Literal["open", "closed"] | None
     depth: int | None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
-from auditlog.core.sealing import (
+from auditlog.storage.sealing import (
     MAX_PLAINTEXT,
     SLOT_SIZE,
     padme_length,
@@ -232,3 +232,116 @@ def test_what_is_sealed_and_unsealed_ends_below_two_gib() -> None:
     sealed.claim += 1
     with pytest.raises(MalformedError, match="of 49 bytes to 2 GiB, got 2147483681 b"):
         unseal(KEY, KEY_ID, LEAF, sealed)
+
+
+H, ID = b"h" * 32, b"i" * 16
+REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
+    (
+        lambda: seal(H, H, H, H, b""),
+        MalformedError,
+        "expected a key id of 16 bytes, got 32",
+    ),
+    (
+        lambda: seal(b"1", H, H, H, b""),
+        MalformedError,
+        "expected a key of 32 bytes, got 1",
+    ),
+    (
+        lambda: seal(H, ID, b"1", H, b""),
+        MalformedError,
+        "expected a leaf hash of 32 bytes, got 1",
+    ),
+    (
+        lambda: seal(H, ID, H, b"1", b""),
+        MalformedError,
+        "expected r of 32 bytes, got 1",
+    ),
+    (
+        lambda: unseal(H, ID, H, bytes(48)),
+        MalformedError,
+        "expected sealed content of 49 bytes to 2 GiB, got 48 bytes",
+    ),
+    (
+        lambda: unseal(H, ID, H, bytes(49)),
+        MalformedError,
+        "expected version 1 of sealed bytes, got 0",
+    ),
+    (
+        lambda: unseal(H, ID, H, b"\1" + bytes(48)),
+        VerificationError,
+        (
+            "expected content sealed under this key for this entry, got content of "
+            "another key or entry, or changed bytes"
+        ),
+    ),
+    (
+        lambda: wrap_slot(b"1", H, ID, 0, bytes(12)),
+        MalformedError,
+        "expected a key-encryption key of 32 bytes, got 1",
+    ),
+    (
+        lambda: wrap_slot(H, b"1", ID, 0, bytes(12)),
+        MalformedError,
+        "expected a key of 32 bytes, got 1",
+    ),
+    (
+        lambda: wrap_slot(H, H, ID, 0, b"1"),
+        MalformedError,
+        "expected a nonce of 12 bytes, got 1",
+    ),
+    (
+        lambda: wrap_slot(H, H, b"1", 0, bytes(12)),
+        MalformedError,
+        "expected a key id of 16 bytes, got 1",
+    ),
+    (
+        lambda: wrap_slot(H, H, ID, -1, bytes(12)),
+        MalformedError,
+        "expected a slot number that fits in 64 bits",
+    ),
+    (
+        lambda: wrap_slot(H, H, ID, 1 << 64, bytes(12)),
+        MalformedError,
+        "expected a slot number that fits in 64 bits",
+    ),
+    (
+        lambda: unwrap_slot(H, b"1", ID, 0),
+        MalformedError,
+        "expected a keyring slot of 64 bytes, got 1",
+    ),
+    (
+        lambda: unwrap_slot(H, bytes(64), ID, 0),
+        MalformedError,
+        "expected version 1 of sealed bytes, got 0",
+    ),
+    (
+        lambda: unwrap_slot(H, b"\1" * 64, ID, 0),
+        MalformedError,
+        "expected zeros at the end of a keyring slot",
+    ),
+    (
+        lambda: unwrap_slot(H, b"\1" + bytes(63), ID, 0),
+        VerificationError,
+        (
+            "expected a key wrapped for this slot, got one of another "
+            "key-encryption key, id or slot, or changed bytes"
+        ),
+    ),
+    (
+        lambda: unwrap_slot(b"1", b"\1" + bytes(63), ID, 0),
+        MalformedError,
+        "expected a key-encryption key of 32 bytes, got 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), REFUSALS, ids=range(len(REFUSALS))
+)
+def test_a_refusal_says_what_was_expected_and_what_came(
+    call: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    assert str(caught.value) == message

@@ -1,0 +1,163 @@
+"""KServe v1, which is what TensorFlow Serving speaks, and v2, Open Inference.
+
+    POST /v1/models/<name>[/versions/<v>|/labels/<l>]:predict|:explain
+        {"instances": [row, …]}  →  {"predictions": [row, …]}
+    POST /v2/models/<name>[/versions/<v>]/infer
+        {"id": …, "inputs": [{"name", "shape": [rows, …], "datatype", "data"}, …]}
+            →  {"id", "model_name", "model_version", "outputs": [tensor, …]}
+
+An error is ``{"error": "<message>"}``. A v2 body may be followed by the tensors in
+binary, in the order in which they stand and of the sizes that they state; where the
+JSON ends is said by a header that is not seen here, and found by reading it.
+"""
+
+import json
+import re
+from urllib.parse import unquote
+
+import msgspec
+
+from auditlog.capture.protocols.scoring import (
+    Members,
+    body_of,
+    count,
+    ending,
+    is_readable,
+    members,
+    named,
+    text,
+)
+from auditlog.capture.reading import Completeness, Reading, Traffic
+
+__all__ = ["KServeV1", "KServeV2"]
+
+_V1 = re.compile(
+    r"/v1/models/(?P<name>[^/:]{1,256})"
+    r"(?:/(?:versions|labels)/(?P<version>[^/:]{1,256}))?:(?P<verb>predict|explain)/?\Z"
+)
+_V2 = re.compile(
+    r"/v2/models/(?P<name>[^/]{1,256})(?:/versions/(?P<version>[^/]{1,256}))?/infer/?\Z"
+)
+_BINARY = "application/octet-stream"
+_MAX_ROWS = (1 << 53) - 1
+_JSON = json.JSONDecoder()
+
+
+class _Parameters(msgspec.Struct):
+    binary_data_size: int = 0
+
+
+class _Tensor(msgspec.Struct):
+    shape: list[int] = []
+    parameters: _Parameters | None = None
+
+
+_TENSORS = msgspec.json.Decoder(list[_Tensor])
+
+
+class KServeV1:
+    """Reads calls of the v1 protocol, and of TensorFlow Serving's REST interface."""
+
+    name = "kserve.v1"
+
+    def claims(self, traffic: Traffic) -> bool:
+        """Return whether the path says so, and the answer is JSON."""
+        return _V1.search(traffic.path) is not None and is_readable(traffic)
+
+    def read(self, traffic: Traffic) -> Reading | None:
+        """Return the model that was asked, the number of rows, and how it ended."""
+        if not is_readable(traffic):
+            return None
+        asked = _V1.search(traffic.path)
+        request = members(traffic.request) or {}
+        answer = members(body_of(traffic))
+        rows = count(request.get("instances"))
+        return Reading(
+            protocol=self.name,
+            operation="predict" if asked is None else asked["verb"],
+            completeness=_ending(traffic, answer),
+            requested_model=_asked_model(asked),
+            items=_columns(request.get("inputs")) if rows is None else rows,
+            partial=traffic.capped,
+        )
+
+
+class KServeV2:
+    """Reads inferences of the v2 protocol, also with tensors in binary."""
+
+    name = "kserve.v2"
+
+    def claims(self, traffic: Traffic) -> bool:
+        """Return whether the path says so, and the answer is JSON or binary."""
+        return _V2.search(traffic.path) is not None and is_readable(traffic, _BINARY)
+
+    def read(self, traffic: Traffic) -> Reading | None:
+        """Return the model that was asked and that answered, rows, and the ending."""
+        if not is_readable(traffic, _BINARY):
+            return None
+        request, _ = _split(traffic.request)
+        answer, rest = _split(body_of(traffic))
+        said = answer or {}
+        return Reading(
+            protocol=self.name,
+            operation="predict",
+            completeness=_ending(traffic, answer, rest),
+            requested_model=_asked_model(_V2.search(traffic.path)),
+            answered_model=named(
+                text(said.get("model_name")), text(said.get("model_version"))
+            ),
+            response_id=text(said.get("id")),
+            items=_rows((request or {}).get("inputs")),
+            partial=traffic.capped,
+        )
+
+
+def _asked_model(asked: re.Match[str] | None) -> str | None:
+    if asked is None:
+        return None
+    version = asked["version"]
+    return named(unquote(asked["name"]), unquote(version) if version else None)
+
+
+def _columns(inputs: msgspec.Raw | None) -> int | None:
+    # TensorFlow Serving also takes columns: one list of values for each input.
+    if inputs is None:
+        return None
+    rows = count(inputs)
+    columns = {} if rows is not None else members(bytes(inputs)) or {}
+    return next(map(count, columns.values()), rows)
+
+
+def _rows(inputs: msgspec.Raw | None) -> int | None:
+    """Return the first dimension of the first tensor that has one."""
+    shapes = [tensor.shape for tensor in _tensors(inputs) if tensor.shape]
+    return shapes[0][0] if shapes and 0 <= shapes[0][0] <= _MAX_ROWS else None
+
+
+def _tensors(value: msgspec.Raw | None) -> list[_Tensor]:
+    try:
+        return [] if value is None else _TENSORS.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
+def _split(body: bytes) -> tuple[Members | None, int]:
+    """Return the members of the JSON that a body begins with, and how much follows."""
+    whole = members(body)
+    if whole is not None or b'"binary_data' not in body:
+        return whole, 0
+    try:
+        # Bytes are characters here, so that the end of one is the end of the other.
+        start = len(body) - len(body.lstrip())
+        _, end = _JSON.raw_decode(body.decode("latin-1"), start)
+    except (ValueError, RecursionError):
+        return None, 0
+    return members(body[:end]), len(body) - end
+
+
+def _ending(traffic: Traffic, answer: Members | None, rest: int = 0) -> Completeness:
+    if answer is None or traffic.capped:
+        return ending(traffic, whole=answer is not None)
+    tensors = _tensors(answer.get("outputs"))
+    sizes = [one.parameters.binary_data_size for one in tensors if one.parameters]
+    return ending(traffic, whole=sum(sizes) <= rest, failed="error" in answer)

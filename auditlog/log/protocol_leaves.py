@@ -1,0 +1,206 @@
+"""What a model protocol read of an exchange, put under its commitment.
+
+========================  ==========================================================
+``context/protocol``      ``name``, ``gen_ai.operation.name``, ``streamed``, ``items``,
+                          ``gen_ai.request.*``
+``context/usage``         ``gen_ai.usage.*``
+``context/outcome``       ``completeness``, ``error.type``,
+                          ``gen_ai.response.finish_reasons``
+``context/model``         ``gen_ai.request.model``, ``gen_ai.response.model``,
+                          ``gen_ai.response.id``
+========================  ==========================================================
+
+What the application said itself wins. An answer that ended well by HTTP and badly by
+its own protocol changes the outcome of the decision: to ``error`` with an error in it,
+to ``incomplete`` where the mark is missing that ends it. The answer itself is not
+stored twice: `read_content` reads it again from what is stored.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from auditlog.capture.exchange import Body, Exchange
+from auditlog.capture.media import NO_MEDIA_TYPE, OTHER
+from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.reading import Reading, Traffic
+from auditlog.core.errors import AuditLogError
+from auditlog.core.record import DECISION, Entry, canonical_json, parse_json
+from auditlog.log.content import Content, Part
+from auditlog.log.said import MAX_BYTES, NOTHING, json_value
+from auditlog.log.sides import Side
+
+__all__ = ["FAULTS", "read_content", "with_reading"]
+
+FAULTS = "auditlog.faults"
+"""Name of the annotation that says which hooks failed."""
+
+_UNSEEN = frozenset({"not_observed", "omitted"})
+_BAD_END = {"error_frame": "error", "no_terminator": "incomplete"}
+_CLIENT_ERROR = 400
+
+
+def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
+    """Return an exchange with what its protocol says of it, or as it is.
+
+    Args:
+        exchange: finished; it is not changed.
+        asked: its request, opened.
+        answered: its response, opened.
+    """
+    protocols = exchange.protocols
+    if protocols is None or not exchange.keep or not _is_legible(exchange, answered):
+        return exchange
+    traffic = Traffic(
+        path=_path(exchange.target or b""),
+        status=exchange.status,
+        request=_legible(exchange.request, asked),
+        request_type=exchange.request.media_type,
+        response=(answered.decoded or answered.raw).value,
+        response_type=exchange.response.media_type,
+        tail=exchange.response.tail(),
+        capped=exchange.response.capped,
+    )
+    reading, fault = protocols.read(traffic, exchange.route)
+    if reading is None and fault is None:
+        return exchange
+    return _told(exchange, reading, fault)
+
+
+def _is_legible(exchange: Exchange, answered: Side) -> bool:
+    """Return whether the bytes of the response are those that the model wrote."""
+    response = exchange.response
+    return response.state not in _UNSEEN and _in_clear(response, answered)
+
+
+def _in_clear(body: Body, side: Side) -> bool:
+    return body.coding is None or side.decoded is not None
+
+
+def _legible(body: Body, side: Side) -> bytes:
+    return (side.decoded or side.raw).value if _in_clear(body, side) else b""
+
+
+def _path(target: bytes) -> str:
+    return target.partition(b"?")[0].decode("latin-1")
+
+
+def _told(exchange: Exchange, reading: Reading | None, fault: str | None) -> Exchange:
+    leaves: dict[str, dict[str, Any]] = {}
+    outcome = exchange.outcome
+    if reading is not None:
+        leaves = _leaves(reading)
+        outcome = _outcome(exchange, reading)
+    try:
+        context = _merged(exchange.context, leaves)
+    except AuditLogError as error:
+        # More than a decision may say, or text that is none: the bytes still say it.
+        context = exchange.context
+        fault = f"protocol {reading.protocol}: {error}" if reading else fault
+    if fault is not None:
+        context = _with_fault(context, fault)
+    return msgspec.structs.replace(exchange, outcome=outcome, context=context)
+
+
+def _outcome(exchange: Exchange, reading: Reading) -> str:
+    """Return how the call ended; where HTTP says badly, its word counts."""
+    if exchange.outcome != "completed" or (exchange.status or 0) >= _CLIENT_ERROR:
+        return exchange.outcome
+    return _BAD_END.get(reading.completeness, exchange.outcome)
+
+
+def _leaves(reading: Reading) -> dict[str, dict[str, Any]]:
+    protocol = {
+        "name": reading.protocol,
+        "gen_ai.operation.name": reading.operation,
+        "streamed": reading.streamed,
+        "items": reading.items,
+        **reading.parameters,
+    }
+    reasons = reading.finish_reasons
+    outcome = {
+        "completeness": reading.completeness,
+        "error.type": reading.error_type,
+        "gen_ai.response.finish_reasons": reasons if any(reasons) else None,
+    }
+    model = {
+        "gen_ai.request.model": reading.requested_model,
+        "gen_ai.response.model": reading.answered_model,
+        "gen_ai.response.id": reading.response_id,
+    }
+    usage = dict(reading.usage)
+    return {"protocol": protocol, "usage": usage, "outcome": outcome, "model": model}
+
+
+def _merged(
+    context: Mapping[str, bytes], leaves: Mapping[str, Mapping[str, Any]]
+) -> dict[str, bytes]:
+    """Return context leaves with more members; those that are there stay.
+
+    Raises:
+        ConfigurationError: it is more than may be said about a decision.
+    """
+    facts = NOTHING
+    for leaf, members in leaves.items():
+        known = context.get(leaf)
+        said = {} if known is None else parse_json(known, limit=len(known))
+        more = {
+            name: json_value(name, value)
+            for name, value in members.items()
+            if value is not None and name not in said
+        }
+        facts = facts.plus(leaf, said, limit=_WITH_SAID)
+        facts = facts.plus(leaf, more, limit=_WITH_SAID)
+    return {**context, **facts.leaves()}
+
+
+def _with_fault(context: Mapping[str, bytes], fault: str) -> dict[str, bytes]:
+    known = context.get("annotations", b"{}")
+    said = parse_json(known, limit=len(known))
+    said[FAULTS] = [*said.get(FAULTS, ()), fault]
+    return {**context, "annotations": canonical_json(said)}
+
+
+_WITH_SAID = 32 * MAX_BYTES
+"""Bytes that the application's words and those of a protocol may have together."""
+
+
+def read_content(entry: Entry, content: Content) -> Reading | None:
+    """Return what stored content says, read again by the protocol that read it first.
+
+    Args:
+        entry: a decision.
+        content: what was captured of it.
+
+    Returns:
+        None where no protocol read it, or one that is not built in.
+    """
+    said = content.context.get("protocol")
+    if entry.type != DECISION or said is None:
+        return None
+    name = str(parse_json(said, limit=len(said)).get("name"))
+    if name not in Protocols.BUILT_IN:
+        return None
+    traffic = Traffic(
+        path=_path(content.context.get("target", b"")),
+        status=entry.data.get("http.response.status_code"),
+        request=_stored(content, "request").value,
+        request_type=_media_type(entry, content, "request"),
+        response=_stored(content, "response").value,
+        response_type=_media_type(entry, content, "response"),
+        capped=content.response_capped,
+    )
+    return Protocols(name).read(traffic, None).reading
+
+
+def _stored(content: Content, side: str) -> Part:
+    raw = content.parts[("request", "response").index(side)]
+    return content.decoded.get(side, raw)
+
+
+def _media_type(entry: Entry, content: Content, side: str) -> str | None:
+    name = entry.data[side]["mediaType"]
+    if name == OTHER:
+        return content.context.get(f"{side}.mediatype", b"").decode("latin-1")
+    return None if name == NO_MEDIA_TYPE else str(name)
