@@ -1,4 +1,7 @@
-"""The model service: FastAPI, two model versions, and one line for the audit log.
+"""The model service: FastAPI, some models, and one line for the audit log.
+
+Two versions of one model judge tumours, and a text model answers questions in the ways
+of OpenAI and Anthropic (`demo_service.text`).
 
 Run it with ``uvicorn demo_service.app:app``. Everything about the log comes from
 ``AUDITLOG_*`` variables; nothing in the handlers knows that they are recorded, except
@@ -7,7 +10,6 @@ that each says which model version decides.
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request
@@ -16,11 +18,17 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
 import auditlog
-from auditlog.core.errors import AuditLogError
 from auditlog.web.api import router
 from demo_service.models import NAME, Model, Prediction, load_data, train_models
+from demo_service.named import name_in_log
+from demo_service.text.answer import Clerk
+from demo_service.text.chat_completions import chat_completions
+from demo_service.text.messages import messages
+from demo_service.text.model import train_text_model
+from demo_service.text.responses import responses
+from demo_service.text.socket import chat
 
-__all__ = ["app", "create_service"]
+__all__ = ["app", "audited", "create_service"]
 
 _MAX_INSTANCES = 256
 
@@ -79,15 +87,22 @@ class Answers(BaseModel):
     predictions: list[Answer]
 
 
-def create_service() -> FastAPI:
-    """Train the models and return the service, without any audit log around it."""
+def create_service(clerk: Clerk | None = None) -> FastAPI:
+    """Train the models and return the service, without any audit log around it.
+
+    Args:
+        clerk: answers the questions to the text model; one with a real clock and real
+            random numbers where none is given.
+    """
     models = train_models()
+    clerk = clerk or Clerk(train_text_model())
     service = FastAPI(title="Breast cancer, second opinion", version="1.0")
     service.add_exception_handler(RequestValidationError, _refuse)
 
     @service.get("/healthz")
     def healthz() -> dict[str, str]:
-        return {model.version: model.digest for model in models.values()}
+        text = {clerk.model.name: clerk.model.digest}
+        return {model.version: model.digest for model in models.values()} | text
 
     @service.post("/predict")
     def predict(row: Row, version: Version = "2") -> Answer:
@@ -105,6 +120,17 @@ def create_service() -> FastAPI:
         events = _events(_chosen(models, version), rows.instances)
         return StreamingResponse(events, media_type="text/event-stream")
 
+    for routes in (chat_completions, responses, messages, chat):
+        service.include_router(routes(clerk))
+    return service
+
+
+def audited(service: FastAPI) -> FastAPI:
+    """Return the service with the audit log around it, and a place to ask the log."""
+    # The one line that logs every decision; and where auditors ask, which could as well
+    # be a process of its own, `auditlog serve`.
+    service.add_middleware(auditlog.AuditMiddleware)
+    service.include_router(router())
     return service
 
 
@@ -118,9 +144,7 @@ async def _refuse(_request: Request, error: Exception) -> JSONResponse:
 def _chosen(models: Mapping[str, Model], version: str) -> Model:
     """Return the model to use, having told the audit log which one it is."""
     model = models[version]
-    with suppress(AuditLogError):  # the service also runs with the log switched off
-        decision = auditlog.current()
-        decision.set_model(NAME, version=model.version, digest=model.digest)
+    name_in_log(NAME, model.version, model.digest)
     return model
 
 
@@ -137,8 +161,4 @@ def _events(model: Model, rows: list[dict[str, float]]) -> Iterator[str]:
     yield f"event: done\ndata: {json.dumps({'count': len(rows)})}\n\n"
 
 
-app = create_service()
-# The one line that logs every decision; and where auditors ask, which could as well be
-# a process of its own, `auditlog serve`.
-app.add_middleware(auditlog.AuditMiddleware)
-app.include_router(router())
+app = audited(create_service())

@@ -212,7 +212,7 @@ def _check_pieces(side: str, split: str, size: int, opened: _Opened) -> None:
             )
         if mark == "#":
             firsts.add(opened[path].index - int(name))
-    if len(firsts) > 1 or min(firsts, default=2) < 2:
+    if len(firsts) > 1 or any(first < 2 for first in firsts):
         raise VerificationError(
             f"expected pieces of the {side} at the places that their numbers give them"
         )

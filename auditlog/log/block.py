@@ -78,6 +78,7 @@ class DecisionBlock:
         self._config = config
         self._wait = wait
         self._closed = config.on_failure == "closed"
+        self._begun = False
         self._open: _Opened | None = None
         self._token: Token[Decision | None] | None = None
 
@@ -153,8 +154,11 @@ class DecisionBlock:
 
         Raises:
             ConfigurationError: the log cannot be used as it is.
-            AuditLogError: under ``closed``, nothing can be recorded now.
+            AuditLogError: it was entered before; or, under ``closed``, nothing can be
+                recorded now.
         """
+        if self._begun:
+            raise AuditLogError("expected a decision to be entered once, got twice")
         now = time.time_ns() // 1000
         id_ = new_id(now)
         try:
@@ -162,6 +166,7 @@ class DecisionBlock:
             if runtime is None:
                 return
             sequence = runtime.open(id_, now)
+            self._begun = True
         except StorageError as error:
             if self._closed:
                 raise

@@ -50,12 +50,10 @@ class Latecomer:
             ending = "incomplete"
         except Exception:
             ending = "error"
-            if self._responder is not None:
-                self._responder.opened.fail()
             raise
         finally:
             if self._responder is not None:
-                self._responder.opened.finish(ending)
+                self._responder.end(ending)
 
     async def receive(self) -> Message:
         """Pass on a message of the server."""

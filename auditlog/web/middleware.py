@@ -190,8 +190,7 @@ class AuditMiddleware:
         runtime = self._process.runtime or await self._process.obtain()
         responder = self._open(runtime, scope, receive, send, route.template)
         if responder is not None:
-            scope[SCOPE_KEY] = responder.opened.decision
-            _CURRENT.set(responder.opened.decision)
+            responder.begin()
         elif self._closed:
             raise AuditLogError(
                 "expected a request to be recorded, but decisions cannot be at the "

@@ -206,6 +206,38 @@ def test_the_entries_of_other_types_have_receipts_too() -> None:
         verify_receipt(format_receipt(replace(receipt, opening=opening)), log.policy())
 
 
+def amendment_of(decision: Decision, *without: str) -> Decision:
+    """Return an amendment with the content of a decision."""
+    entry = parse_entry(decision.entry)
+    kept = {name: entry.data[name] for name in {*entry.data} - {*without}}
+    amended = replace(entry, type="auditlog.amendment.v1", data=kept)
+    return replace(decision, entry=format_entry(amended))
+
+
+def test_an_amendment_opens_part_by_part_as_a_decision_does() -> None:
+    said = {"outcome": b'{"result":{"label":"paid"}}', "user": b'{"by":"Kim"}'}
+    amendment = amendment_of(make_decision(request=b"", response=b"", context=said))
+    log = log_of(amendment)
+    data = log.receipt(amendment, "context/outcome")
+    verdict = verify_receipt(data, log.policy())
+    assert verdict.entry_type == "auditlog.amendment.v1"
+    assert verdict.disclosed == (("context/outcome", said["outcome"]),)
+    assert b"Kim" not in data
+    receipt = parse_receipt(data)
+    lie = receipt.disclosures[0]._replace(value=b'{"result":{"label":"lost"}}')
+    with pytest.raises(VerificationError, match="expected"):
+        verify_receipt(
+            format_receipt(replace(receipt, disclosures=(lie,))), log.policy()
+        )
+
+
+def test_an_amendment_without_a_commitment_opens_nothing() -> None:
+    amendment = amendment_of(make_decision(), "commitment")
+    log = log_of(amendment)
+    with pytest.raises(MalformedError, match="expected a commitment with the fields"):
+        verify_receipt(log.receipt(amendment, "request"), log.policy())
+
+
 # --- every one-byte change is refused -------------------------------------------------
 
 
@@ -755,6 +787,7 @@ def test_pieces_stand_where_their_numbers_say_though_no_body_is_disclosed() -> N
         ("ws", STREAM),
         ("ws", FRAMES[:-1]),
         ("ws", FRAMES + FRAMES),
+        ("ws", b"\xff"),
         ("json", STREAM),
         ("sse", b""),
     ],
@@ -825,6 +858,18 @@ def test_frames_are_those_of_what_was_sent_whatever_it_is_said_to_decode_to() ->
     match = "expected 'response#0' as it stands in the response, got another value"
     paths = ("response", "response:decoded", "response#0")
     refused(liar, *paths, match=match)
+
+
+def test_at_depth_0_a_large_body_is_cut_all_the_same() -> None:
+    decision = make_decision(
+        request=LARGE,
+        depth=0,
+        leaves=chunks("request", LARGE),
+        split={"request": "chunks", "response": "none"},
+    )
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "request#3", "response", full=True)
+    assert names(verify_receipt(data, log.policy()).checks)[-1] == "full opening"
 
 
 LARGE = bytes(range(251)) * 4500

@@ -206,6 +206,33 @@ def test_the_template_writes_what_the_definition_writes(
     _describe(depth=depth, **fields)
 
 
+BEYOND_HTTP: dict[str, Any] = {
+    **dict.fromkeys(("method", "route", "target", "status")),
+    "operation": "nightly-scoring",
+}
+
+
+def test_beyond_http_an_entry_says_what_was_done_and_nothing_of_a_call() -> None:
+    entry, content = _describe(**BEYOND_HTTP)
+    assert entry.data["operation"] == "nightly-scoring"
+    assert not [name for name in entry.data if name.startswith("http.")]
+    assert content.context == {}
+    assert index_row(entry).route == "nightly-scoring"
+
+
+@given(TEXTS.filter(str.isprintable), TEXTS.filter(str.isprintable))
+def test_two_operations_are_not_taken_for_each_other(one: str, other: str) -> None:
+    describer = Describer(ORIGIN, EMITTER, depth=0)
+    for name in (one, other, one):
+        described = describer.describe(
+            exchange(7, **{**BEYOND_HTTP, "operation": name})
+        )
+        entry = parse_entry(described.entry)
+        assert (entry.data["operation"], described.row.route) == (name, name)
+        assert format_entry(entry) == described.entry
+        assert index_row(entry) == described.row
+
+
 def test_kinds_from_traffic_are_bounded() -> None:
     describer = Describer(ORIGIN, EMITTER, depth=0)
     for number in range(3000):
