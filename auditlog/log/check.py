@@ -28,7 +28,7 @@ from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
-from auditlog.log.model_entry import ModelCheck
+from auditlog.log.model_entry import MODEL, ModelCheck
 from auditlog.log.preparation import epoch_of, index_row
 from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
@@ -288,7 +288,7 @@ class _Check:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
         self._decisions += entry.type == DECISION
-        if entry.type in {DECISION, AMENDMENT} or "commitment" in entry.data:
+        if entry.type in {DECISION, AMENDMENT, MODEL}:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")
