@@ -22,13 +22,10 @@ from auditlog.web.api import router
 from demo_service.models import NAME, Model, Prediction, load_data, train_models
 from demo_service.named import name_in_log
 from demo_service.text.answer import Clerk
-from demo_service.text.chat_completions import chat_completions
-from demo_service.text.messages import messages
 from demo_service.text.model import train_text_model
-from demo_service.text.responses import responses
-from demo_service.text.socket import chat
+from demo_service.text.routes import add_text_model
 
-__all__ = ["app", "audited", "create_service"]
+__all__ = ["app", "create_service"]
 
 _MAX_INSTANCES = 256
 
@@ -87,15 +84,10 @@ class Answers(BaseModel):
     predictions: list[Answer]
 
 
-def create_service(clerk: Clerk | None = None) -> FastAPI:
-    """Train the models and return the service, without any audit log around it.
-
-    Args:
-        clerk: answers the questions to the text model; one with a real clock and real
-            random numbers where none is given.
-    """
+def create_service() -> FastAPI:
+    """Train the models and return the service, without any audit log around it."""
     models = train_models()
-    clerk = clerk or Clerk(train_text_model())
+    clerk = Clerk(train_text_model())
     service = FastAPI(title="Breast cancer, second opinion", version="1.0")
     service.add_exception_handler(RequestValidationError, _refuse)
 
@@ -120,17 +112,7 @@ def create_service(clerk: Clerk | None = None) -> FastAPI:
         events = _events(_chosen(models, version), rows.instances)
         return StreamingResponse(events, media_type="text/event-stream")
 
-    for routes in (chat_completions, responses, messages, chat):
-        service.include_router(routes(clerk))
-    return service
-
-
-def audited(service: FastAPI) -> FastAPI:
-    """Return the service with the audit log around it, and a place to ask the log."""
-    # The one line that logs every decision; and where auditors ask, which could as well
-    # be a process of its own, `auditlog serve`.
-    service.add_middleware(auditlog.AuditMiddleware)
-    service.include_router(router())
+    add_text_model(service, clerk)
     return service
 
 
@@ -161,4 +143,8 @@ def _events(model: Model, rows: list[dict[str, float]]) -> Iterator[str]:
     yield f"event: done\ndata: {json.dumps({'count': len(rows)})}\n\n"
 
 
-app = audited(create_service())
+app = create_service()
+# The one line that logs every decision; and where auditors ask, which could as well be
+# a process of its own, `auditlog serve`.
+app.add_middleware(auditlog.AuditMiddleware)
+app.include_router(router())

@@ -53,13 +53,13 @@ class Content(NamedTuple):
 
 
 def content_of(entry: Entry) -> Content:
-    """Return the commitment of a decision.
+    """Return the commitment of a decision, an amendment or a model.
 
     Raises:
-        VerificationError: the entry is no decision, so it has none.
+        VerificationError: the entry is none of them, so it has none.
         MalformedError: the fields are not those of a decision.
     """
-    if entry.type not in {DECISION, "auditlog.amendment.v1"}:
+    if entry.type not in {DECISION, "auditlog.amendment.v1", "auditlog.model.v1"}:
         raise VerificationError(f"expected a decision, got an entry of {entry.type}")
     kinds = {"depth": int, "digest": str, "v": int}
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)

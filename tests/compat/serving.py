@@ -17,12 +17,12 @@ import httpx
 from auditlog.cli import main
 from tests.e2e.processes import free_port, members, wait_until
 
-__all__ = ["ORIGIN", "Answer", "Served", "lines_of", "proved", "serve"]
+__all__ = ["ORIGIN", "Answer", "Served", "lines_of", "proved", "serve", "texts"]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "auditlog" / "docs" / "compatibility.md"
 ORIGIN = "log.example/compat"
-SECONDS = 120
+SECONDS = 300
 """For a start, on a machine that others use, of modules that nothing has compiled."""
 
 
@@ -170,6 +170,12 @@ def proved(log: Path, answers: list[Answer], errors: int = 0) -> list[dict[str, 
     assert (report["problems"], report["unchecked"]) == ([], [])
     assert {one["state"] for one in report["emitters"]} == {"stopped"}
     return decisions
+
+
+def texts(decisions: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return which protocol each decision speaks, and the text that it answered."""
+    readings = [one["reading"] for one in decisions]
+    return [(one["protocol"], one["answers"][0]["text"]) for one in readings]
 
 
 def _proved(log: Path, answer: Answer) -> dict[str, Any]:

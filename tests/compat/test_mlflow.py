@@ -40,6 +40,9 @@ def test_invocations_are_decisions_and_so_are_refusals(tmp_path: Path) -> None:
     assert {one["route"] for one in decisions} == {"/invocations"}
     assert {one["outcome"] for one in decisions} == {"completed"}
     assert {(one["model"], one["version"]) for one in decisions} == {("credit", "1")}
+    assert [decisions[0]["reading"][key] for key in ("protocol", "items")] == [
+        *("mlflow", 2)
+    ]
     data = [one["data"] for one in decisions]
     assert [one["request"]["split"] for one in data] == ["json", "none", "json"]
     assert [one["http.response.status_code"] for one in data] == [200, 200, 400]

@@ -29,7 +29,7 @@ from auditlog.core.receipt import (
     format_receipt,
     parse_receipt,
 )
-from auditlog.core.record import Entry, format_entry, parse_entry
+from auditlog.core.record import Entry, format_entry, format_id, parse_entry
 from auditlog.core.verify import (
     Check,
     compare_receipts,
@@ -385,8 +385,9 @@ def test_a_post_quantum_signature_can_be_demanded() -> None:
     with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
         verify_receipt(both.receipt(decision), log.policy(), require_pq=True)
     # Related entries are held to it too.
-    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})
-    at = both.add(format_entry(model))
+    decision = make_decision(data=ON_MODEL)
+    both = log_of(decision, types=(ED25519, ML_DSA_44))
+    at = both.add(format_entry(MODEL))
     weak = replace(both, types=(ED25519,))
     related = (Related("model", both.entries[at], weak.proof(at)),)
     data = both.receipt(decision, related=related)
@@ -1136,21 +1137,58 @@ def _amendment_of(log: MemoryLog, decision: Decision) -> tuple[bytes, bytes]:
     return entry, proof
 
 
-def test_related_entries_are_verified_like_the_main_one() -> None:
+ON_MODEL = {"model.entry": format_id(make_id(7)), "model.version": "3"}
+MODEL = Entry(
+    *(make_id(7), "auditlog.model.v1", ORIGIN, TIME),
+    {"model.name": "credit", "model.version": "3"},
+)
+
+
+@pytest.mark.parametrize(
+    ("decision", "model"),
+    [
+        ({"model.entry": format_id(make_id(8))}, {}),
+        ({"model.entry": None}, {}),
+        ({"model.version": "4"}, {}),
+        ({}, {"model.version": "4"}),
+        ({}, {"model.digest": "sha256:" + "0" * 64}),
+        ({}, {"model.name": "debit"}),
+    ],
+)
+def test_a_model_that_the_decision_does_not_name_is_refused(
+    decision: dict[str, str], model: dict[str, str]
+) -> None:
+    made = make_decision(data={**ON_MODEL, **decision})
+    log = log_of(made)
+    at = log.add(format_entry(replace(MODEL, data={**MODEL.data, **model})))
+    related = (Related("model", log.entries[at], log.proof(at)),)
+    with pytest.raises(
+        VerificationError, match=r"^expected the model of the decision, got another$"
+    ):
+        verify_receipt(log.receipt(made, related=related), log.policy())
+
+
+def test_a_related_entry_that_nothing_ties_to_the_decision_is_said_to_be_one() -> None:
     decision = make_decision()
     log = log_of(decision)
-    fields = {"name": "credit", "version": "3"}
-    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, fields)
-    at = log.add(format_entry(model))
+    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
+    related = (Related("key", log.entries[at], log.proof(at)),)
+    verdict = verify_receipt(log.receipt(decision, related=related), log.policy())
+    point = "that the related entries, though in the log, concern this one"
+    assert verdict.not_proven[-1] == point
+
+
+def test_related_entries_are_verified_like_the_main_one() -> None:
+    decision = make_decision(data=ON_MODEL)
+    log = log_of(decision)
+    at = log.add(format_entry(MODEL))
     policy = log.policy()
     good = Related("model", log.entries[at], log.proof(at))
     verdict = verify_receipt(log.receipt(decision, related=(good,)), policy)
     assert verdict.checks[-1].name == "related"
     assert verdict.checks[-1].detail.startswith("model 01a1ee56-")
-    point = "that the related entries, though in the log, concern this one"
-    assert verdict.not_proven[-1] == point
     other = MemoryLog("other.example", types=(ED25519,))
-    other.add(format_entry(replace(model, source="other.example")))
+    other.add(format_entry(replace(MODEL, source="other.example")))
     elsewhere = Related("model", other.entries[0], other.proof(0))
     for related, match in (
         (good._replace(rel="key"), "a related entry of auditlog.key.v1, got one of"),
@@ -1170,11 +1208,10 @@ def test_related_entries_are_verified_like_the_main_one() -> None:
 
 
 def test_a_fork_within_one_receipt_is_found() -> None:
-    decision = make_decision()
+    decision = make_decision(data=ON_MODEL)
     log, fork = log_of(decision), log_of(make_decision(5))
-    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})
     for each in (log, fork):
-        each.add(format_entry(model))
+        each.add(format_entry(MODEL))
     related = Related("model", fork.entries[4], fork.proof(4))
     data = log.receipt(decision, related=(related,))
     with pytest.raises(

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from auditlog.capture.exchange import Body
 from auditlog.core.errors import MalformedError
-from auditlog.core.record import Entry, format_entry, parse_entry
+from auditlog.core.record import Entry, format_entry, format_id, parse_entry
 from auditlog.log.content import Content, verify_content
 from auditlog.log.description import Describer
+from auditlog.log.model_entry import model_entry_id
 from auditlog.log.preparation import index_row
 from auditlog.models.identity import Model
 from tests.log.builders import ORIGIN, exchange
@@ -37,7 +38,7 @@ def _describe(
 
 
 def test_an_entry_says_this_and_nothing_else() -> None:
-    entry, _ = _describe()
+    entry, _ = _describe(model=Model("credit", "3"))
     event = json.loads(format_entry(entry))
     assert set(event) == {
         *("data", "id", "source", "specversion", "subject", "time", "type")
@@ -53,6 +54,7 @@ def test_an_entry_says_this_and_nothing_else() -> None:
         "http.request.method": "POST",
         "http.response.status_code": 200,
         "http.route": "/score",
+        "model.entry": format_id(model_entry_id(Model("credit", "3"))),
         "model.name": "credit",
         "model.version": "3",
         "outcome": "completed",

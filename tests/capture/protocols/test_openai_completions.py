@@ -168,6 +168,15 @@ def test_an_id_drawn_for_each_part_does_not_begin_a_call() -> None:
     assert only(reading_of(stream(*parts))).tool_calls == [call]
 
 
+def test_a_call_may_begin_with_its_id_alone() -> None:
+    parts = [
+        chunk(delta(tool_calls=[{"index": 0, "id": "a", "type": "function"}])),
+        chunk(delta(tool_calls=[tool(name="f", arguments="{}")])),
+    ]
+    call = ToolCall(id="a", name="f", arguments="{}")
+    assert only(reading_of(stream(*parts))).tool_calls == [call]
+
+
 def test_the_function_call_of_before_there_were_tools_is_read() -> None:
     parts = [
         chunk(delta(function_call={"name": "score", "arguments": ""})),
@@ -372,6 +381,7 @@ def test_fields_of_odd_types_are_left_out_and_the_rest_is_read() -> None:
     odd = chunk(
         {"index": "0", "delta": {"content": "a", "role": 7, "refusal": []}},
         {"index": 1, "delta": {"content": {"text": "b"}}},
+        {"index": 1, "delta": {"content": 7}},
         id=7,
         usage={"prompt_tokens": "many", "completion_tokens": 3.0},
     )

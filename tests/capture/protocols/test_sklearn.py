@@ -100,10 +100,13 @@ def test_a_mere_likeness_is_not_read(request_body: Any, response: Any) -> None:
         {"capped": True},
         {"response": b'{"prediction": 1'},
         {"response": b""},
+        {"request": b'{"features": [1'},
     ],
 )
 def test_what_is_not_whole_is_left_to_http(fields: dict[str, Any]) -> None:
     assert reading_of({"features": ROW}, {"prediction": 1}, **fields) is None
+    chosen = traffic({"features": ROW}, {"prediction": 1}, **fields)
+    assert SklearnJson().read(chosen) is None
 
 
 def test_an_answer_cut_at_any_byte_is_not_read() -> None:

@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from demo_service.app import create_service
+from demo_service.text.answer import Clerk
+from demo_service.text.model import train_text_model
+from demo_service.text.routes import add_text_model
 
 SAID = [{"role": "user", "content": "Why?"}]
 CHAT = {"model": "credit-letters", "messages": SAID}
@@ -23,7 +26,9 @@ SECRET = "the applicant's own words"
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    return TestClient(create_service())
+    service = FastAPI()
+    add_text_model(service, Clerk(train_text_model()))
+    return TestClient(service)
 
 
 @pytest.mark.parametrize("api", PATHS)

@@ -1,10 +1,11 @@
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from demo_service.app import create_service
 from demo_service.text.answer import Clerk
 from demo_service.text.model import train_text_model
+from demo_service.text.routes import add_text_model
 from demo_service.text.socket import END_OF_ANSWER
 
 CLERK = Clerk(train_text_model(), token=lambda size: "07" * size)
@@ -12,7 +13,9 @@ CLERK = Clerk(train_text_model(), token=lambda size: "07" * size)
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    return TestClient(create_service(CLERK))
+    service = FastAPI()
+    add_text_model(service, CLERK)
+    return TestClient(service)
 
 
 def answer(socket: WebSocketTestSession, question: str) -> list[str]:
