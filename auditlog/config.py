@@ -5,6 +5,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,12 +66,14 @@ class Config:
     on_failure: Literal["open", "closed"] = "open"
     """``open`` never hurts the service; ``closed`` releases nothing unlogged."""
     depth: int = 1
-    """How many JSON levels can be disclosed one by one, 0 to 8."""
+    """How many JSON levels can be disclosed one by one, 0 to 8; with 0, no event of a
+    stream and no message of a session can be either."""
     max_stored_bytes: int = 1 << 20
     """Bytes of each body that are kept; the commitment covers all of it. Those over
     1 MiB wait in an encrypted file without a name, in the log's directory."""
     max_spilled_bytes: int = 1 << 30
-    """Bytes that may wait there, in each process; beyond, less of a body is kept."""
+    """Bytes that may wait there, in each process; beyond, less of a body is kept, and
+    messages sent in a session over 1 MiB cannot be disclosed one by one."""
     keep_rejected: bool = False
     """Keep bodies also where the answer is 401, 403, 422 or 429: the model has not
     run. The commitment covers them in any case."""
@@ -94,7 +97,7 @@ class Config:
         Raises:
             ConfigurationError: naming the option, what it takes and what came.
         """
-        for name, kind in typing.get_type_hints(type(self)).items():
+        for name, kind in _hints().items():
             _check_choice(name, kind, getattr(self, name))
         _check_range("depth", self.depth, 0, 8)
         # Both bodies are one value in the database, whose limit is 10^9 bytes.
@@ -117,7 +120,7 @@ def load_config(
     Raises:
         ConfigurationError: an unknown option, or a value that does not fit.
     """
-    hints = typing.get_type_hints(Config)
+    hints = _hints()
     values: dict[str, Any] = {}
     for variable, text in (os.environ if env is None else env).items():
         if variable.startswith(_PREFIX) and variable not in _NOT_OPTIONS:
@@ -129,6 +132,11 @@ def load_config(
         if value is not None:
             values[name] = _from_value(name, hints[name], value)
     return Config(**values)
+
+
+@cache  # each decision beyond HTTP reads its options
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
 
 
 def _check_known(name: str, what: str) -> None:

@@ -8,10 +8,11 @@
         assert decisions[0].model == "credit"
         assert decisions[0].json("response") == {"label": "approved"}
 
-Every middleware of this process records into a log of its own in a temporary directory
-for as long as the block lasts: a real one, with everything sealed and signed. Then it
-is removed, and what was captured stays in memory. The options of the application apply,
-but for the directory, the name, and the witnesses, who are not asked.
+Every middleware of this process, and whatever calls `auditlog.record` and its like,
+records into a log of its own in a temporary directory for as long as the block lasts: a
+real one, with everything sealed and signed. Then it is removed, and what was captured
+stays in memory. The options of the application apply, but for the directory, the name,
+and the witnesses, who are not asked.
 """
 
 import json
@@ -31,11 +32,30 @@ from auditlog.log.runtime import Runtime, runtime_for
 from auditlog.log.transcript import transcript
 from auditlog.web.process import stand_in
 
-__all__ = ["CapturedDecision", "Decisions", "capture"]
+__all__ = ["CapturedAmendment", "CapturedDecision", "Decisions", "capture"]
 
 _ORIGIN = "auditlog.invalid/testing"
 _FLUSH_SECONDS = 10.0
 _CHUNK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedAmendment:
+    """What was said later about a decision, with its content opened."""
+
+    id: str
+    kind: str
+    """Such as ``human_review``, or what the middleware says: ``answer_withheld``."""
+    context: dict[str, bytes] = field(repr=False)
+    """What goes under ``context/``, by name; nothing where the middleware says it."""
+
+    def json(self, name: str) -> Any:
+        """Return a context as JSON, such as ``user`` or ``outcome``.
+
+        Raises:
+            KeyError: nothing of this name was said.
+        """
+        return json.loads(self.context[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,7 @@ class CapturedDecision:
     outcome: str
     """How the call ended."""
     method: str | None
+    """None beyond HTTP, and so are route and status."""
     route: str | None
     """Template, such as ``/score/{id}``."""
     status: int | None
@@ -59,6 +80,10 @@ class CapturedDecision:
     """What goes under ``context/``, by name."""
     entry: dict[str, Any] = field(repr=False)
     """What stands in clear: `data` of the entry."""
+    operation: str | None = None
+    """Name that code gave, beyond HTTP."""
+    amendments: tuple[CapturedAmendment, ...] = ()
+    """What was said later, in order."""
 
     @property
     def messages(self) -> list[tuple[str, str | bytes]]:
@@ -178,4 +203,15 @@ def _decision(entry: Entry, reader: Reader) -> CapturedDecision:
         response=b"" if content is None else content.response,
         context={} if content is None else dict(content.context),
         entry=data,
+        operation=data.get("operation"),
+        amendments=tuple(_amendments(id_, reader)),
     )
+
+
+def _amendments(id_: str, reader: Reader) -> Iterator[CapturedAmendment]:
+    for encoded in reader.decision(id_).amendments:
+        entry = parse_entry(encoded)
+        name, kind = format_id(entry.id), entry.data["kind"]
+        sealed = "commitment" in entry.data
+        context = dict(reader.content(name).context) if sealed else {}
+        yield CapturedAmendment(name, kind, context)

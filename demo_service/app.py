@@ -1,4 +1,7 @@
-"""The model service: FastAPI, two model versions, and one line for the audit log.
+"""The model service: FastAPI, some models, and one line for the audit log.
+
+Two versions of one model judge tumours, and a text model answers questions in the ways
+of OpenAI and Anthropic (`demo_service.text`).
 
 Run it with ``uvicorn demo_service.app:app``. Everything about the log comes from
 ``AUDITLOG_*`` variables; nothing in the handlers knows that they are recorded, except
@@ -7,7 +10,6 @@ that each says which model version decides.
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request
@@ -16,9 +18,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
 import auditlog
-from auditlog.core.errors import AuditLogError
 from auditlog.web.api import router
 from demo_service.models import NAME, Model, Prediction, load_data, train_models
+from demo_service.named import name_in_log
+from demo_service.text.answer import Clerk
+from demo_service.text.model import train_text_model
+from demo_service.text.routes import add_text_model
 
 __all__ = ["app", "create_service"]
 
@@ -82,12 +87,14 @@ class Answers(BaseModel):
 def create_service() -> FastAPI:
     """Train the models and return the service, without any audit log around it."""
     models = train_models()
+    clerk = Clerk(train_text_model())
     service = FastAPI(title="Breast cancer, second opinion", version="1.0")
     service.add_exception_handler(RequestValidationError, _refuse)
 
     @service.get("/healthz")
     def healthz() -> dict[str, str]:
-        return {model.version: model.digest for model in models.values()}
+        text = {clerk.model.name: clerk.model.digest}
+        return {model.version: model.digest for model in models.values()} | text
 
     @service.post("/predict")
     def predict(row: Row, version: Version = "2") -> Answer:
@@ -105,6 +112,7 @@ def create_service() -> FastAPI:
         events = _events(_chosen(models, version), rows.instances)
         return StreamingResponse(events, media_type="text/event-stream")
 
+    add_text_model(service, clerk)
     return service
 
 
@@ -118,9 +126,7 @@ async def _refuse(_request: Request, error: Exception) -> JSONResponse:
 def _chosen(models: Mapping[str, Model], version: str) -> Model:
     """Return the model to use, having told the audit log which one it is."""
     model = models[version]
-    with suppress(AuditLogError):  # the service also runs with the log switched off
-        decision = auditlog.current()
-        decision.set_model(NAME, version=model.version, digest=model.digest)
+    name_in_log(NAME, model.version, model.digest)
     return model
 
 

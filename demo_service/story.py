@@ -24,6 +24,7 @@ from demo_service.deployment import (
     start_stranger,
     start_witnesses,
 )
+from demo_service.letter import Letter, ask_for_letter
 from demo_service.models import load_data
 from demo_service.offline import build_verifier, damaged_copies, verify
 from demo_service.outside import (
@@ -64,6 +65,8 @@ class Story:
         self._receipts = output / "receipts"
         self._patient: Decision | None = None
         """Whose decision the operator wants to be another, or never to have been."""
+        self._letter: Letter | None = None
+        """What the text model wrote, of which one word will be shown."""
 
     def play(self) -> None:
         """Play all acts.
@@ -93,6 +96,12 @@ class Story:
         assert self._patient is not None
         return self._patient.id
 
+    @property
+    def letter(self) -> Letter:
+        """What the text model wrote."""
+        assert self._letter is not None
+        return self._letter
+
     # --- 1, 2: the service and its log ------------------------------------------------
 
     def _set_up(self) -> tuple[Deployment, Outside]:
@@ -116,9 +125,10 @@ class Story:
 
     def _decide(self, made: Deployment) -> tuple[list[Decision], Reply]:
         self._screen.act(
-            "A FastAPI service with two scikit-learn models, logged by one line"
+            "A FastAPI service: two scikit-learn models, a text model, and one line"
         )
         start_service(self._processes, made)
+        self._letter = ask_for_letter(made.service_url)
         calls = make_calls(load_data().test_rows(), _DECISIONS)
         decisions = send(made.service_url, calls)
         # And one call to the service that the operator runs with the log switched off.
@@ -126,6 +136,9 @@ class Story:
         kinds = Counter(one.call.kind for one in decisions)
         counts = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS)
         self._screen.row("decisions", f"{len(decisions)} over both versions: {counts}")
+        count = len(self.letter.events)
+        text = f"one more: the text model wrote it, word by word, in {count} events"
+        self._screen.row("a letter", text)
         return decisions, bypassed
 
     def _wait_for_entries(
@@ -183,10 +196,15 @@ class Story:
             receipt = made.get(f"/api/v1/decisions/{one.id}/receipt").body
             (self._receipts / f"{name}{_SUFFIX}").write_bytes(receipt)
         self._patient = _someone(decisions)
-        path = str(self._receipts / f"patient{_SUFFIX}")
-        told = ["--dir", str(made.log), "--disclose", _LABEL, "--output", path]
-        run(["-m", "auditlog", "receipt", self.patient, *told])
-        self._screen.row("receipts", f"{1 + len(chosen)}; the patient's opens {_LABEL}")
+        self._disclose(made, "patient", self.patient, _LABEL)
+        self._disclose(made, "letter", self.letter.id, self.letter.path)
+        self._screen.row("receipts", f"{2 + len(chosen)}; the patient's opens {_LABEL}")
+
+    def _disclose(self, made: Deployment, name: str, id_: str, path: str) -> None:
+        """Write a receipt that opens one part of a decision."""
+        output = str(self._receipts / f"{name}{_SUFFIX}")
+        told = ["--dir", str(made.log), "--disclose", path, "--output", output]
+        run(["-m", "auditlog", "receipt", id_, *told])
 
     def _stop(self, names: Sequence[str]) -> None:
         for name in names:
@@ -225,6 +243,9 @@ class Story:
         text = f"{len(said)} of {len(said)} receipts hold, by {verifier.name} alone"
         self._screen.row("verified", text)
         self._screen.row("the patient", _told(patient))
+        word = self.letter.opened(said[f"letter{_SUFFIX}"])
+        text = f'{self.letter.path} of the letter is "{word}"; no other event is opened'
+        self._screen.row("one event", text)
         self._screen.row("existed", _existed(patient, outside))
         first, *others = patient["not_proven"]
         text = f"{first.partition(':')[0]}, and {len(others)} other points"

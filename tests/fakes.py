@@ -302,5 +302,6 @@ def _matches(row: IndexRow, query: Query) -> bool:
             query.route in (None, row.route),
             query.outcome in (None, row.outcome),
             query.type in (None, row.type),
+            query.about in (None, row.about),
         )
     )

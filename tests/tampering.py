@@ -68,7 +68,7 @@ _OF_ROWS = ("deleted", "duplicated")
 _BUNDLE = 256
 _NOUNS = {
     "entry_index": "index row",
-    "spool": "(?:entr(?:y|ies)|index row)",
+    "spool": "(?:entr(?:y|ies)|(?:index|vault) row)",
     "vault": "vault row",
 }
 """Tables whose rows a check may name as a range."""
@@ -128,7 +128,7 @@ def _drop_unsigned(directory: Path) -> None:
 
 
 def _record(directory: Path, count: int, time: int) -> None:
-    runtime = Runtime(config_of(directory, checkpoint_decisions=25))
+    runtime, recorded = Runtime(config_of(directory, checkpoint_decisions=25)), []
     for number in range(count):
         one = exchange(
             0,
@@ -140,6 +140,9 @@ def _record(directory: Path, count: int, time: int) -> None:
         )
         one.sequence = runtime.open(one.id, one.time)
         runtime.submit(one)
+        recorded.append(one.id)
+    for id_ in recorded[::3]:
+        runtime.amend(id_, "error_after_response")
     runtime.stop()
 
 

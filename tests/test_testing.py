@@ -176,6 +176,29 @@ def test_a_failing_assertion_shows_what_there_is_but_no_content(app: FastAPI) ->
     assert "Ada" not in repr(decisions)
 
 
+def test_what_is_recorded_beyond_http_is_captured_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITLOG_DIR", str(tmp_path / "audit"))
+    with auditlog.testing.capture() as decisions:
+        told = auditlog.record("nightly", input={"row": 1}, output=0.5, model="m@1")
+        with auditlog.decision("outer") as outer:
+            pass
+        later = auditlog.amend(told, "outcome", by="crm", label="repaid")
+    one, other = decisions
+    assert (one.id, one.operation, one.model) == (told, "nightly", "m")
+    assert (one.method, one.route, one.status) == (None, None, None)
+    assert (one.json("request"), one.json("response")) == ({"row": 1}, 0.5)
+    assert (other.id, other.response, other.amendments) == (outer.id, b"", ())
+    (amendment,) = one.amendments
+    assert (amendment.id, amendment.kind) == (later, "outcome")
+    assert amendment.json("outcome") == {"result": {"label": "repaid"}}
+    assert "crm" not in repr(decisions)
+    with pytest.raises(KeyError, match="reason"):
+        amendment.json("reason")
+    assert not (tmp_path / "audit").exists()
+
+
 @pytest.mark.parametrize("websocket", ["session", "message"])
 def test_what_was_said_on_a_websocket_is_read_in_its_order(
     tmp_path: Path, websocket: Literal["session", "message"]

@@ -20,12 +20,14 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """Number given by the emitter before the application was called."""
     time: int
     """Arrival, microseconds since the epoch."""
-    method: str
-    """As sent by the client."""
-    route: str | None
+    method: str | None = None
+    """As sent by the client; None beyond HTTP."""
+    route: str | None = None
     """Route template from the application's router; None without a router."""
-    target: bytes
-    """Raw path and query, as sent by the client."""
+    target: bytes | None = None
+    """Raw path and query, as sent by the client; None beyond HTTP."""
+    operation: str | None = None
+    """Name that code gives to a decision beyond HTTP; None for a call over HTTP."""
     request: Body
     response: Body
     status: int | None = None

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from auditlog import __version__
 from auditlog.cli.output import Output, write_failure
+from auditlog.log.amendment import AmendmentKind
 
 __all__ = ["Command", "parse"]
 
@@ -121,12 +122,14 @@ def _parser(machine: bool) -> _Parser:
     verbs = _Verbs(parser)
     _add_operation(verbs)
     _add_reading(verbs)
+    _add_amending(verbs)
     _add_inspection(verbs)
     _add_monitor(verbs)
     for name, add in (
         ("key", _add_key),
         ("token", _add_token),
         ("anchor", _add_anchor),
+        ("model", _add_model),
     ):
         group = verbs.group(name, _GROUPS[name])
         add(_Verbs(group))
@@ -138,6 +141,7 @@ def _parser(machine: bool) -> _Parser:
 _GROUPS = {
     "anchor": "have checkpoints fixed in time by others (anchors.toml)",
     "key": "show the public keys of the log",
+    "model": "say what a model's files are, as the log names them",
     "token": "make, list and revoke tokens for the reading interface",
     "witness": "run a witness, which cosigns the checkpoints of logs",
 }
@@ -241,6 +245,28 @@ def _add_reading(verbs: _Verbs) -> None:
     verbs.group("verify", "check receipts offline (see auditlog verify --help)")
 
 
+def _add_amending(verbs: _Verbs) -> None:
+    amend = verbs.add(
+        "amend", "amending:amend", "add what became known of a decision later"
+    )
+    amend.add_argument("id", metavar="ID", help="the decision-id of the answer")
+    amend.add_argument(
+        "--kind", required=True, choices=get_args(AmendmentKind), help="in clear"
+    )
+    sealed = "sealed, and disclosed by itself"
+    amend.add_argument("--by", metavar="NAME", help=f"who says so; {sealed}")
+    amend.add_argument("--reason", metavar="TEXT", help=f"why; {sealed}")
+    amend.add_argument("--label", metavar="L", help="what holds now, or came true")
+    amend.add_argument("--score", metavar="N", help="likewise, a decimal number")
+    amend.add_argument(
+        "--attribute",
+        metavar="NAME=TEXT",
+        action="append",
+        default=[],
+        help="anything else; may be repeated",
+    )
+
+
 def _add_monitor(verbs: _Verbs) -> None:
     monitor = verbs.add(
         "monitor",
@@ -300,6 +326,15 @@ def _add_monitor(verbs: _Verbs) -> None:
     often.add_argument("--once", action="store_true", help="look once, and say by exit")
     often.add_argument(
         "--interval", type=_wait, default=60.0, metavar="S", help="default 60"
+    )
+
+
+def _add_model(verbs: _Verbs) -> None:
+    digest = verbs.add(
+        "digest", "modelling:digest", "print digest and format of a file or directory"
+    )
+    digest.add_argument(
+        "path", metavar="PATH", type=Path, help="nothing in it is run or unpickled"
     )
 
 

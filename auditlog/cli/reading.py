@@ -101,19 +101,38 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
     data: dict[str, Any] = known["data"] or {}
     return [
         *((name, known.get(name)) for name in ("id", "level", "index", "time")),
+        ("kind", data.get("kind")),
+        ("about", data.get("decision")),
+        ("operation", data.get("operation")),
         ("method", data.get("http.request.method")),
-        ("route", known.get("route")),
+        ("route", data.get("http.route")),
         ("status", data.get("http.response.status_code")),
         ("outcome", known.get("outcome")),
-        *(("afterwards", one["kind"]) for one in known["amendments"]),
+        *(("afterwards", _afterwards(one)) for one in known["amendments"]),
         ("model", known.get("model")),
         ("version", known.get("version")),
         ("digest", data.get("model.digest")),
+        *_model_fields(known["ranOn"]),
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
         ("leaf", known["leaf"]),
     ]
+
+
+def _model_fields(model: dict[str, Any] | None) -> list[tuple[str, object]]:
+    """Return what the log says of a model beside its name, version and digest."""
+    if model is None:
+        return []
+    details = model["details"].items()
+    first = ("model entry", f"{model['id']} of {model['time']}")
+    return [first, *((f"model {name}", text) for name, text in details)]
+
+
+def _afterwards(amendment: dict[str, Any]) -> str:
+    """Return the kind, with the id under which there is more to be read."""
+    kind = str(amendment["kind"])
+    return f"{kind} {amendment['id']}" if amendment["sealed"] else kind
 
 
 def _body_line(body: dict[str, str] | None) -> str | None:

@@ -20,6 +20,7 @@ from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
@@ -27,6 +28,7 @@ from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
+from auditlog.log.model_entry import MODEL, ModelCheck
 from auditlog.log.preparation import epoch_of, index_row
 from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
@@ -106,6 +108,7 @@ class _Check:
         self._edge: Edge = ()
         self._tiles: dict[str, bytes] = {}
         self._completeness = Completeness()
+        self._models = ModelCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -276,6 +279,7 @@ class _Check:
         try:
             self._completeness.note(index, entry)
             self._attested.note(index, entry)
+            self._models.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")
@@ -283,8 +287,8 @@ class _Check:
         if row != expected:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
-        if entry.type == DECISION:
-            self._decisions += 1
+        self._decisions += entry.type == DECISION
+        if entry.type in {DECISION, AMENDMENT, MODEL}:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")
@@ -298,7 +302,7 @@ class _Check:
     ) -> None:
         if "commitment" not in entry.data:
             if stored is not None:
-                self._problem_at("vault row", index, "the decision has no commitment")
+                self._problem_at("vault row", index, "the entry has no commitment")
             return
         if stored is None:
             self._problem_at("vault row", index, "the stored content is missing")

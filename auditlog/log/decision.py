@@ -32,7 +32,7 @@ import msgspec
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.batch import Batch, Item, Numbering
 from auditlog.log.identity import new_id
-from auditlog.log.said import NOTHING, Facts, json_value, number, texts, words
+from auditlog.log.said import NOTHING, Facts, annotations, result, words
 from auditlog.models.identity import Model
 
 __all__ = [
@@ -63,13 +63,11 @@ _log = logging.getLogger("auditlog")
 
 _ACTIONS = ("approved", "overridden", "escalated")
 _KIND = re.compile(r"[a-z][a-z0-9._-]{0,63}")
-_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_RESERVED = "auditlog."
 BATCH = "auditlog.batch"
 """Name of the annotation that says to which batch a decision belongs."""
 _WITH_OURS = 1 << 17
 _NAME, _REASON, _ERROR = 256, 256, 1024
-_MAX_REASONS, _MAX_ATTEMPTS = 64, 64
+_MAX_ATTEMPTS = 64
 _TIME_BYTES = 6
 
 
@@ -133,20 +131,32 @@ class Decision(msgspec.Struct, eq=False):
         return (self._model or self._facts or self._batch) is not None
 
     def set_model(
-        self, name: str, *, version: str | None = None, digest: str | None = None
+        self,
+        name: str | Model,
+        *,
+        version: str | None = None,
+        digest: str | None = None,
     ) -> None:
         """Say which model decides; the last call wins over every other source.
 
         Args:
             name: 1 to 256 printable characters, from code or configuration and
-                never from the request: it stands in clear in the log.
+                never from the request: it stands in clear in the log. Or an identity,
+                such as `Model.from_path` gives; then nothing else.
             version: likewise.
             digest: of the model's artifact, ``sha256:`` and 64 lower-case hex digits.
 
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        self._model = Model(name, version, digest)
+        if not isinstance(name, Model):
+            self._model = Model(name, version, digest)
+        elif version is None is digest:
+            self._model = name
+        else:
+            raise ConfigurationError(
+                "expected a Model alone, or a name with version and digest"
+            )
 
     def set_subject(self, value: str, *, kind: str = "person") -> None:
         """Say whom or what the decision is about; the last call wins.
@@ -219,17 +229,7 @@ class Decision(msgspec.Struct, eq=False):
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        result: dict[str, Any] = {}
-        if label is not None:
-            result["label"] = _label(label)
-        if score is not None:
-            result["score"] = number("a score", score)
-        if threshold is not None:
-            result["threshold"] = number("a threshold", threshold)
-        given = texts("reasons", reasons, _MAX_REASONS, _ERROR)
-        if given:
-            result["reasons"] = given
-        self._put("outcome", result=result or None)
+        self._put("outcome", result=result(label, score, threshold, reasons))
 
     def set_human(self, *, reviewer: str, action: HumanAction) -> None:
         """Say what a person did about the result; the last call wins.
@@ -260,16 +260,7 @@ class Decision(msgspec.Struct, eq=False):
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        for name in attributes:
-            if not _ATTRIBUTE.fullmatch(name) or name.startswith(_RESERVED):
-                raise ConfigurationError(
-                    "expected names of attributes as up to 64 ASCII letters, digits, "
-                    "dots, underscores and hyphens, not beginning with 'auditlog.'"
-                )
-        self._put(
-            "annotations",
-            **{name: json_value(name, value) for name, value in attributes.items()},
-        )
+        self._put("annotations", **annotations(attributes))
 
     def attempt(
         self, *, model: str, provider: str | None = None, error: str | None = None
@@ -394,17 +385,6 @@ class Decision(msgspec.Struct, eq=False):
         return f"Decision(id={self.id!r}, model={self._model!r})"
 
 
-def _label(value: object) -> str | int | bool:
-    plain = json_value("a label", value)
-    if isinstance(plain, str):
-        return words("a label", plain, _ERROR)
-    if isinstance(plain, int):
-        return plain
-    raise ConfigurationError(
-        "expected a label as text, number or bool, got another kind"
-    )
-
-
 _LOCK = threading.Lock()
 """One for all decisions: it is held for microseconds, and seldom."""
 
@@ -420,20 +400,23 @@ _CURRENT: ContextVar[Decision | None] = ContextVar("auditlog.decision", default=
 
 
 def current() -> Decision:
-    """Return the decision of the request that is being answered.
+    """Return the decision that is being made: of a request, or of a block.
 
-    Works in ``async def`` and ``def`` handlers, in dependencies and behind any other
-    middleware. In a thread that you start yourself, pass the decision on. Of a request
-    that is not captured it gives one that is not `recorded`.
+    Works in ``async def`` and ``def`` handlers, in dependencies, behind any other
+    middleware, and in the innermost block of `auditlog.decision`. In a thread that you
+    start yourself, pass the decision on. Of a request that is not captured it gives one
+    that is not `recorded`.
 
     Raises:
-        AuditLogError: called outside a request that passed `AuditMiddleware`.
+        AuditLogError: called outside a request that passed `AuditMiddleware`, and
+            outside a block of `auditlog.decision`.
     """
     decision = _CURRENT.get()
     if decision is None:
         raise AuditLogError(
-            "expected to be inside a request that passed AuditMiddleware, but there is "
-            "none here: is the middleware installed?"
+            "expected to be inside a request that passed AuditMiddleware, or inside a "
+            "block of auditlog.decision, but there is none here: is the middleware "
+            "installed?"
         )
     return decision
 

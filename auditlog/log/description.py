@@ -12,9 +12,10 @@ from auditlog.capture.exchange import Exchange
 from auditlog.capture.media import OTHER, media_type_name, method_name
 from auditlog.core.commitment import MAX_PATH, commitment_digest, salt_stream
 from auditlog.core.errors import MalformedError
-from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
+from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json, format_id
 from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
+from auditlog.log.model_entry import identity, model_entry_id
 from auditlog.log.protocol_leaves import with_reading
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.models.identity import Model
@@ -67,6 +68,11 @@ class Describer:
         declared = frozenset(models)
         self._models = declared | {Model.parse(text).name for text in declared}
         self._kinds: dict[tuple[object, ...], _Kind] = {}
+        self._entries: dict[Model, str] = {}
+        """Id of the entry about each model that was named."""
+        self.unwritten: dict[bytes, Model] = {}
+        """Models that were named, of which nobody said yet that their entry, with this
+        id, is in the log; whoever brings it there removes them."""
 
     def describe(self, exchange: Exchange, subject: bytes | None = None) -> Described:
         """Return the entry of an exchange, and the content its commitment covers.
@@ -124,6 +130,7 @@ class Describer:
 
     def _kind(self, exchange: Exchange, asked: str, answered: str) -> _Kind:
         key = (
+            exchange.operation,
             exchange.method,
             exchange.route,
             exchange.status,
@@ -141,27 +148,20 @@ class Describer:
 
     def _new_kind(self, exchange: Exchange, asked: str, answered: str) -> _Kind:
         hidden: dict[str, bytes] = {}
-        method = method_name(exchange.method)
-        if method == OTHER:
-            hidden["request.method"] = exchange.method.encode("utf-8", "replace")
         model = self._name_model(exchange.model, hidden)
-        route = exchange.route or _UNROUTED
         common: dict[str, Any] = {
             "emitter": base64.b64encode(self._emitter).decode(),
-            "http.request.method": method,
-            "http.route": route,
-            **{f"model.{name}": value for name, value in model.items()},
+            **_describe_call(exchange, hidden),
+            **model,
             "outcome": exchange.outcome,
             "request": _describe_body("request", exchange.request, asked, hidden),
             "response": _describe_body("response", exchange.response, answered, hidden),
         }
-        if exchange.status is not None:
-            common["http.response.status_code"] = exchange.status
         return _Kind(
             EntryTemplate(self.origin, self._depth, common),
-            route,
-            model.get("name"),
-            model.get("version"),
+            exchange.operation or exchange.route or _UNROUTED,
+            model.get("model.name"),
+            model.get("model.version"),
             tuple(hidden.items()),
         )
 
@@ -170,12 +170,39 @@ class Describer:
     ) -> dict[str, str]:
         if model is None:
             return {}
-        named = {"name": model.name, "version": model.version, "digest": model.digest}
-        given = {key: value for key, value in named.items() if value is not None}
+        given = identity(model)
         if self._models and model.name not in self._models:
-            hidden["model"] = canonical_json(given)
-            return {"name": OTHER}
-        return given
+            bare = {key.removeprefix("model."): given[key] for key in given}
+            hidden["model"] = canonical_json(bare)
+            return {"model.name": OTHER}
+        # What is not declared says so little that no entry tells more.
+        return given if model.name == OTHER else given | self._entry_of(model)
+
+    def _entry_of(self, model: Model) -> dict[str, str]:
+        if model not in self._entries:
+            if len(self._entries) >= _MAX_KINDS:
+                self._entries.clear()
+            id_ = model_entry_id(model)
+            self.unwritten[id_] = model
+            self._entries[model] = format_id(id_)
+        return {"model.entry": self._entries[model]}
+
+
+def _describe_call(exchange: Exchange, hidden: dict[str, bytes]) -> dict[str, Any]:
+    """Return what was called: an operation that code names, or a route over HTTP."""
+    if exchange.operation is not None:
+        return {"operation": exchange.operation}
+    sent = exchange.method or ""
+    method = method_name(sent)
+    if method == OTHER:
+        hidden["request.method"] = sent.encode("utf-8", "replace")
+    called: dict[str, Any] = {
+        "http.request.method": method,
+        "http.route": exchange.route or _UNROUTED,
+    }
+    if exchange.status is not None:
+        called["http.response.status_code"] = exchange.status
+    return called
 
 
 def _describe_body(
@@ -190,7 +217,8 @@ def _describe_body(
 def _context(exchange: Exchange, hidden: tuple[tuple[str, bytes], ...]) -> list[Part]:
     # The middleware may know more about what is hidden.
     context = [*{**dict(hidden), **exchange.context}.items()]
-    context.append(("target", exchange.target))
+    if exchange.target is not None:
+        context.append(("target", exchange.target))
     if exchange.request.coding is not None:
         context.append(("request.encoding", _literal(exchange.request.coding)))
     if exchange.response.coding is not None:

@@ -4,16 +4,20 @@ import base64
 import os
 import struct
 import time
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zstandard
 
 from auditlog.capture.exchange import Exchange
+from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
-from auditlog.core.record import DECISION, Entry, format_entry
+from auditlog.core.record import DECISION, Entry, format_entry, parse_id
 from auditlog.log.content import WORTH_COMPRESSING, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
+from auditlog.log.model_entry import model_entry
+from auditlog.models.identity import Model
 from auditlog.storage import IndexRow, SpoolItem
 from auditlog.storage.sealing import seal
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EpochKeys", "Preparation", "epoch_of", "index_row", "plain_item"]
 
 _R_BYTES = 32
+_SECRET_BYTES = 32
 _DRAWN = struct.Struct(f"{_R_BYTES}s{SUBJECT_BYTES}s")
 """What is random in one item: r of its sealing, and a blinded subject."""
 _ZSTD_LEVEL = -1
@@ -85,6 +90,32 @@ class Preparation:
         sealed = seal(key, key_id, leaf_hash(entry), r, plaintext)
         return SpoolItem(entry, row, key_id, sealed)
 
+    @property
+    def unwritten(self) -> dict[bytes, Model]:
+        """See `Describer.unwritten`."""
+        return self._describer.unwritten
+
+    def prepare_model(self, model: Model, time: int) -> SpoolItem:
+        """Return the entry about a model, with what is sealed of it.
+
+        Args:
+            model: the model.
+            time: microseconds since the epoch.
+
+        Raises:
+            StorageError: there is no key to seal under now.
+        """
+        secret = os.urandom(_SECRET_BYTES)
+        entry, content = model_entry(model, self._describer.origin, time, secret)
+        item = plain_item(entry)
+        if content is None:
+            return item
+        key_id, key = self._keys.epoch_key(epoch_of(time))
+        plaintext = pack(content, self._compressor)
+        leaf, r = leaf_hash(item.entry), os.urandom(_R_BYTES)
+        sealed = seal(key, key_id, leaf, r, plaintext)
+        return item._replace(key_id=key_id, sealed=sealed)
+
 
 def plain_item(entry: Entry) -> SpoolItem:
     """Return the spool item of an entry without content."""
@@ -92,10 +123,16 @@ def plain_item(entry: Entry) -> SpoolItem:
 
 
 def index_row(entry: Entry) -> IndexRow:
-    """Return what the index holds of an entry."""
+    """Return what the index holds of an entry.
+
+    Raises:
+        KeyError: a decision lacks what each has.
+        MalformedError: the decision that it is about has no id.
+    """
     data = entry.data
     if entry.type != DECISION:
-        return IndexRow(None, entry.id, entry.type, entry.time)
+        about = _decision_of(data)
+        return IndexRow(None, entry.id, entry.type, entry.time, about=about)
     return IndexRow(
         None,
         entry.id,
@@ -103,11 +140,21 @@ def index_row(entry: Entry) -> IndexRow:
         entry.time,
         base64.b64decode(data["emitter"]),
         data["sequence"],
-        data.get("http.route"),
+        data.get("http.route", data.get("operation")),
         data.get("model.name"),
         data.get("model.version"),
         data["outcome"],
     )
+
+
+def _decision_of(data: Mapping[str, Any]) -> bytes | None:
+    """Return the id of the decision that an entry names; None if it names none."""
+    named = data.get("decision")
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise MalformedError("expected the id of a decision as text")
+    return parse_id(named)
 
 
 def epoch_of(time_us: int) -> str:

@@ -2,7 +2,7 @@
 
 ========================  ==========================================================
 ``context/protocol``      ``name``, ``gen_ai.operation.name``, ``streamed``, ``items``,
-                          ``gen_ai.request.*``
+                          ``gen_ai.request.*``, what the answer says of its making
 ``context/usage``         ``gen_ai.usage.*``
 ``context/outcome``       ``completeness``, ``error.type``,
                           ``gen_ai.response.finish_reasons``
@@ -53,7 +53,7 @@ def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
     if protocols is None or not exchange.keep or not _is_legible(exchange, answered):
         return exchange
     traffic = Traffic(
-        path=_path(exchange.target),
+        path=_path(exchange.target or b""),
         status=exchange.status,
         request=_legible(exchange.request, asked),
         request_type=exchange.request.media_type,
@@ -117,6 +117,7 @@ def _leaves(reading: Reading) -> dict[str, dict[str, Any]]:
         "streamed": reading.streamed,
         "items": reading.items,
         **reading.parameters,
+        **reading.attributes,
     }
     reasons = reading.finish_reasons
     outcome = {

@@ -30,7 +30,7 @@ from auditlog.core.tiles import (
     parse_tile_path,
     tile_path,
 )
-from auditlog.log.amendment import aftermath_id
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
@@ -49,6 +49,8 @@ LEVELS = ("opened", "accepted", "included", "witnessed", "anchored")
 """How far an entry can come. Anchored is what a final attestation covers and, where the
 policy asks for witnesses, its quorum cosigned."""
 
+_MAX_AMENDMENTS = 1000
+"""Of one decision that are told, the newest."""
 _CANDIDATES = 64
 """Cosigned checkpoints looked at for one that meets the policy's quorum."""
 
@@ -64,6 +66,8 @@ class DecisionView(NamedTuple):
     """One of `LEVELS`."""
     amendments: tuple[bytes, ...] = ()
     """Later entries about it, canonical bytes."""
+    model: bytes | None = None
+    """The entry about the model that it ran on, canonical bytes."""
 
 
 class Reader:
@@ -136,15 +140,24 @@ class Reader:
         if row is None or row.index is None:
             return self._on_its_way(id_, raw)
         entry, level = self.entry_at(row.index), self._level(row.index)
-        return DecisionView(id_, row, entry, level, self._amendments(raw))
+        at = self._model_at(entry)
+        model = None if at is None else self.entry_at(at)
+        return DecisionView(id_, row, entry, level, self._amendments(raw), model)
+
+    def _model_at(self, entry: bytes) -> int | None:
+        """Return the index of the entry about the model that a decision ran on."""
+        named = parse_entry(entry).data.get("model.entry")
+        row = None if named is None else self._store.by_id(parse_id(named))
+        return None if row is None else row.index
 
     def _amendments(self, decision: bytes) -> tuple[bytes, ...]:
         return tuple(self.entry_at(index) for index in self._amending(decision))
 
     def _amending(self, decision: bytes) -> list[int]:
-        """Return the indices of later entries about a decision."""
-        row = self._store.by_id(aftermath_id(decision))
-        return [] if row is None or row.index is None else [row.index]
+        """Return the indices of the amendments of a decision, in order."""
+        query = Query(type=AMENDMENT, about=decision, limit=_MAX_AMENDMENTS)
+        found = (row.index for row in self._store.find(query))
+        return sorted(index for index in found if index is not None)
 
     def _on_its_way(self, id_: str, raw: bytes) -> DecisionView:
         """Return what the files of processes, living and dead, know of a decision."""
@@ -222,7 +235,8 @@ class Reader:
         """Return the self-contained proof file of one entry (`FORMATS.md` §7).
 
         It tells what each anchor gave first for a checkpoint that covers the entry,
-        and later entries about it, as soon as they are as well proven as it is.
+        the entry about the model that a decision ran on, and later entries about the
+        decision, as soon as they are as well proven as it is.
 
         Args:
             id_: which entry.
@@ -244,7 +258,10 @@ class Reader:
             entry=view.entry,
             proof=issued_proof(self._store, view.row.index, size, note),
             anchors=tuple(self._attested.anchors(view.row.index, renew)),
-            related=tuple(self._related(view.row.id, witnessed)),
+            related=(
+                *self._models(view.entry, size, note),
+                *self._related(view.row.id, witnessed),
+            ),
         )
         if disclose or open_all:
             content, leaves = self._open(view.row.index, view.entry)
@@ -256,6 +273,13 @@ class Reader:
                 secret=content.secret if open_all else None,
             )
         return format_receipt(receipt)
+
+    def _models(self, entry: bytes, size: int, note: bytes) -> Iterator[Related]:
+        """Yield the model that a decision ran on; its entry is the older one."""
+        index = self._model_at(entry)
+        if index is not None and index < size:
+            proof = issued_proof(self._store, index, size, note)
+            yield Related("model", self.entry_at(index), proof)
 
     def _related(self, decision: bytes, witnessed: bool) -> Iterator[Related]:
         """Yield what is told along; only what stands as firm as the decision itself.

@@ -79,8 +79,8 @@ class Recorder:
         Args:
             storing: makes things durable; from now on it belongs to the thread.
             emitter: whose numbers the exchanges carry.
-            gather: wait a moment for company before each append (``spool``), or
-                append at once (``sync``).
+            gather: wait a moment for company before each append (``spool``) for which
+                nobody waits, or append at once (``sync``).
             capacity: how many exchanges may wait; more are admitted as a gap.
             capacity_bytes: how many bytes of bodies may wait.
         """
@@ -97,6 +97,8 @@ class Recorder:
         self._waiting_bytes = 0
         self._dropped: dict[str, Ranges] = {}
         """Numbers without a decision, by reason; in the log after what waits."""
+        self._hurried = False
+        """Whether somebody waits for something that waits here."""
         self._full = False
         self._stopping = False
         self._flushing = 0
@@ -133,6 +135,7 @@ class Recorder:
             if has_room and not stopped:
                 self._waiting.append(submitted)
                 self._waiting_bytes += submitted.held_bytes
+                self._hurried |= on_accepted is not None
                 self._rouse()
         if overload:
             _log.error("auditlog: too many decisions wait for the disk: gaps from here")
@@ -250,9 +253,11 @@ class Recorder:
         """
         while not self._begin():
             self._sleep()
-        if self._gather and 0 < len(self._waiting) < _BATCH:
+        gather = self._gather and not self._hurried
+        if gather and 0 < len(self._waiting) < _BATCH:
             time.sleep(_GATHER_SECONDS)
         with self._lock:
+            self._hurried = False
             return self._next_batch()
 
     def _begin(self) -> bool:
@@ -323,7 +328,7 @@ class Recorder:
 
     def _store(self, taken: Sequence[_Waiting]) -> bool:
         """Try until it works, or until we stop; return whether it worked."""
-        ready: list[Ready] = []
+        ready: Sequence[Ready] = ()
         attempt = 0
         while True:
             try:
@@ -340,9 +345,10 @@ class Recorder:
                 self.failure = None
                 return True
 
-    def _prepared(self, taken: Sequence[_Waiting]) -> list[Ready]:
+    def _prepared(self, taken: Sequence[_Waiting]) -> Sequence[Ready]:
         self._storing.begin(len(taken))
-        return [self._storing.prepare(one) for one in taken]
+        ready = [self._storing.prepare(one) for one in taken]
+        return self._storing.with_models(ready)
 
     def _make_durable(self, ready: Sequence[Ready]) -> None:
         """Accept ahead of the store while the store works and is not far behind."""

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
@@ -20,7 +21,8 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.core.record import format_id
-from auditlog.log.amendment import Aftermath, aftermath_entry
+from auditlog.log.amending import append_amendment
+from auditlog.log.amendment import Aftermath, Amendment, aftermath_entry
 from auditlog.log.anchor_file import KINDS, Configure
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
@@ -36,7 +38,7 @@ from auditlog.storage.acceptance import (
 )
 from auditlog.storage.journal import Journal
 
-__all__ = ["Runtime", "runtime_for"]
+__all__ = ["Runtime", "running_configs", "runtime_for", "stop_all"]
 
 _log = logging.getLogger("auditlog")
 
@@ -137,6 +139,11 @@ class Runtime:
             _log.warning("auditlog: decisions go to the store directly: %s", error)
             return None
 
+    @property
+    def config(self) -> Config:
+        """The options with which it was started."""
+        return self._config
+
     def require(self, config: Config) -> None:
         """Refuse to serve a second application of this process with other options.
 
@@ -192,6 +199,18 @@ class Runtime:
         if not self._recorder.amend(entry):
             name = format_id(decision)
             _log.error("auditlog: of decision %s it is not recorded: %s", name, kind)
+
+    def append(self, amendment: Amendment) -> bytes:
+        """Make an amendment durable and return its id; waits for the disk.
+
+        Raises:
+            NotFoundError: there is no such decision.
+            ConfigurationError: it is no decision, or the keys cannot be used.
+            StorageError: it is unknown whether it is there.
+        """
+        id_ = append_amendment(self._log, amendment, self._now())
+        self._leader.wake()
+        return id_
 
     def healthy(self) -> bool:
         """Return whether decisions reach the disk, and there is room for one more."""
@@ -267,13 +286,20 @@ class _Runtimes:
         with self._lock:
             runtime = self._by_key.get(key)
             if runtime is None:
-                runtime = self._by_key[key] = Runtime(config)
+                # A script, or a notebook, may go to another directory meanwhile.
+                here = replace(config, dir=config.dir.absolute())
+                runtime = self._by_key[key] = Runtime(here)
             runtime.require(config)
             return runtime
 
     def forget(self, config: Config) -> None:
         with self._lock:
             self._by_key.pop(_key(config), None)
+
+    def running(self) -> list[Runtime]:
+        """Return those of this process that were not stopped."""
+        with self._lock:
+            return list(self._by_key.values())
 
     def start_afresh(self) -> None:
         """Forget what a parent had: its threads are not here, its lock may be held."""
@@ -289,6 +315,21 @@ def runtime_for(config: Config) -> Runtime:
         StorageError: the disk does not do what it must.
     """
     return _RUNTIMES.get(config)
+
+
+def stop_all() -> None:
+    """Stop every runtime of this process, because the process ends; never raises."""
+    for runtime in _RUNTIMES.running():
+        try:
+            runtime.stop()
+        except Exception:  # noqa: BLE001 - there may be others, and nobody to tell
+            # Such as an interpreter that starts no thread any more, to ask an anchor.
+            _log.exception("auditlog: a log did not stop cleanly")
+
+
+def running_configs() -> list[Config]:
+    """Return the options of all logs that this process records into."""
+    return [runtime.config for runtime in _RUNTIMES.running()]
 
 
 def _key(config: Config) -> tuple[int, Path]:

@@ -9,6 +9,7 @@ same double, without exponent: ``0.87`` is ``"0.87"``, ``1e-7`` is ``"0.0000001"
 No message holds a value, for it may be personal.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -16,11 +17,24 @@ from typing import Any
 from auditlog.core.errors import ConfigurationError, MalformedError
 from auditlog.core.record import MAX_INTEGER, canonical_json, parse_json
 
-__all__ = ["MAX_BYTES", "NOTHING", "Facts", "json_value", "number", "texts", "words"]
+__all__ = [
+    "MAX_BYTES",
+    "NOTHING",
+    "Facts",
+    "annotations",
+    "json_value",
+    "number",
+    "result",
+    "texts",
+    "words",
+]
 
 MAX_BYTES = 1 << 16
 """Bytes of everything that may be said about one decision."""
 _MAX_DEPTH = 16
+_MAX_REASONS, _REASON = 64, 1024
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_RESERVED = "auditlog."
 _MAX_DIGITS = 4096
 
 
@@ -102,6 +116,63 @@ def words(what: str, value: object, longest: int) -> str:
         )
     # Of an enumeration or of NumPy, what it says rather than what it prints as.
     return str.__str__(value)
+
+
+def result(
+    label: object,
+    score: object,
+    threshold: object = None,
+    reasons: object = (),
+) -> dict[str, Any] | None:
+    """Return what a model or a person said, as JSON of ours; None if nothing.
+
+    Args:
+        label: class or verdict, a text of up to 1,024 characters, a number or bool.
+        score: a finite number.
+        threshold: what the score was compared with, likewise.
+        reasons: list or tuple of up to 64 reasons, each of up to 1,024 characters.
+
+    Raises:
+        ConfigurationError: one is not as described.
+    """
+    said: dict[str, Any] = {}
+    if label is not None:
+        said["label"] = _label(label)
+    if score is not None:
+        said["score"] = number("a score", score)
+    if threshold is not None:
+        said["threshold"] = number("a threshold", threshold)
+    given = texts("reasons", reasons, _MAX_REASONS, _REASON)
+    if given:
+        said["reasons"] = given
+    return said or None
+
+
+def _label(value: object) -> str | int | bool:
+    plain = json_value("a label", value)
+    if isinstance(plain, str):
+        return words("a label", plain, _REASON)
+    if isinstance(plain, int):
+        return plain
+    raise ConfigurationError(
+        "expected a label as text, number or bool, got another kind"
+    )
+
+
+def annotations(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes by name as JSON of ours; None as a value stays.
+
+    Raises:
+        ConfigurationError: a name has more than 64 ASCII letters, digits, ``.``, ``_``
+            and ``-``, or begins with ``auditlog.``; or a value is not JSON.
+    """
+    for name in attributes:
+        if not _ATTRIBUTE.fullmatch(name) or name.startswith(_RESERVED):
+            raise ConfigurationError(
+                "expected names of attributes as up to 64 ASCII letters, digits, "
+                "dots, underscores and hyphens, not beginning with 'auditlog.'"
+            )
+    return {name: json_value(name, value) for name, value in attributes.items()}
 
 
 def texts(what: str, values: object, most: int, longest: int) -> list[str]:

@@ -47,11 +47,14 @@ class IndexRow(NamedTuple):
     """16 bytes; None for entries that are not decisions."""
     sequence: int | None = None
     route: str | None = None
+    """Route template, or the operation of a decision beyond HTTP."""
     model: str | None = None
     """Model name."""
     version: str | None = None
     """Model version."""
     outcome: str | None = None
+    about: bytes | None = None
+    """Id of the decision that an entry of another type is about, 16 bytes."""
 
 
 class SpoolItem(NamedTuple):
@@ -258,6 +261,7 @@ class Query(NamedTuple):
     route: str | None = None
     outcome: str | None = None
     type: str | None = None
+    about: bytes | None = None
     before: int | None = None
     """Only entries with an index below this one: the cursor."""
     limit: int = 50

@@ -23,7 +23,6 @@ check to say, which reads every entry.
 
 import contextlib
 import os
-import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +50,7 @@ from auditlog.storage.sqlite_publication import (
     PUBLICATION_SCHEMA,
     PublicationTables,
 )
+from auditlog.storage.sqlite_upgrade import add_missing
 
 __all__ = ["MAX_BATCH_BYTES", "SqliteStore"]
 
@@ -133,7 +133,7 @@ class SqliteStore(EntryTables, PublicationTables, AccessTables):
             self.origin = self._read_origin()
             """The log's name, as given to `create`."""
             if not read_only:
-                self._add_missing()
+                add_missing(self._database, self.read)
         except BaseException:
             self.close()
             raise
@@ -169,20 +169,6 @@ class SqliteStore(EntryTables, PublicationTables, AccessTables):
                 "use the release that wrote it, or a newer one"
             )
         return meta["origin"]
-
-    def _add_missing(self) -> None:
-        """Make the one table, with its indices, that earlier stores do not have."""
-        query = "SELECT 1 FROM sqlite_schema WHERE name = 'attestations'"
-        if not self._database.fetch(query, (), (int,)):
-            with self._database.writing() as connection:
-                # Another process may just have made them.
-                made = re.sub(
-                    "CREATE (TABLE|INDEX)",
-                    r"CREATE \1 IF NOT EXISTS",
-                    ATTESTATIONS_SCHEMA,
-                )
-                for statement in made.split(";"):
-                    connection.execute(statement)
 
     def tidy(self) -> None:
         """Do, beside the writers, what they would else have to do now and then.

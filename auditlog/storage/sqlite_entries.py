@@ -16,21 +16,23 @@ from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
 from auditlog.storage import IndexRow, Query, SpoolItem
 from auditlog.storage.database import Database, Kinds, checked, first_of, insert
+from auditlog.storage.sqlite_upgrade import ABOUT_SCHEMA
 
 __all__ = ["ENTRIES_SCHEMA", "MAX_BATCH_BYTES", "EntryTables"]
 
 MAX_BATCH_BYTES = 1 << 26
 """Bytes of entries in one append: 1,024 entries of the largest size fit."""
 
-ENTRIES_SCHEMA = """
+ENTRIES_SCHEMA = f"""
 CREATE TABLE spool (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, entries BLOB NOT NULL);
 CREATE TABLE entry_index (
     idx INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, type TEXT NOT NULL,
     time INTEGER NOT NULL, emitter BLOB, sequence INTEGER, route TEXT, model TEXT,
-    version TEXT, outcome TEXT, UNIQUE (emitter, sequence));
+    version TEXT, outcome TEXT, about BLOB, UNIQUE (emitter, sequence));
 CREATE INDEX entry_index_time ON entry_index (time);
 CREATE INDEX entry_index_model ON entry_index (model);
+{ABOUT_SCHEMA};
 CREATE TABLE vault (
     idx INTEGER PRIMARY KEY, key_id BLOB NOT NULL, sealed BLOB NOT NULL)"""
 
@@ -40,7 +42,7 @@ _MAYBE_INT = (int, type(None))
 _MAYBE_STR = (str, type(None))
 _ROW: Kinds = (
     *(int, bytes, str, int, _MAYBE_BYTES, _MAYBE_INT),
-    *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR),
+    *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_BYTES),
 )
 
 
@@ -118,6 +120,7 @@ class EntryTables:
             "route = ?": query.route,
             "outcome = ?": query.outcome,
             "type = ?": query.type,
+            "about = ?": query.about,
             "idx < ?": query.before,
         }
         given = {sql: value for sql, value in conditions.items() if value is not None}

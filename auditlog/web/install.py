@@ -4,9 +4,9 @@ from typing import Any, Unpack
 
 from auditlog.core.errors import ConfigurationError
 from auditlog.models.identity import Model
+from auditlog.options import Options
 from auditlog.web.middleware import AuditMiddleware
 from auditlog.web.models import ModelSource
-from auditlog.web.options import Options
 
 __all__ = ["install"]
 

@@ -9,15 +9,16 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from fnmatch import translate
-from typing import Any, NamedTuple
+from typing import Any
 
 from auditlog.capture.media import OTHER
 from auditlog.config import Config
 from auditlog.core.errors import ConfigurationError
+from auditlog.log.telling import Named
 from auditlog.models.identity import Model
 from auditlog.web.asgi import Scope
 
-__all__ = ["ModelSource", "ModelSources", "Named", "header_name", "value_of"]
+__all__ = ["ModelSource", "ModelSources", "header_name", "value_of"]
 
 ModelSource = Callable[[Scope], "str | Model | None"]
 """Names the model of a request that ends: ``name``, ``name@version`` or an identity.
@@ -27,16 +28,6 @@ stands in clear."""
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]*")
 _MAX_KNOWN = 1024
-
-
-class Named(NamedTuple):
-    """A model, and what may not stand in clear of it."""
-
-    model: Model | None
-    literal: Model | None = None
-    """The whole identity where `model` says less; None where it says all."""
-    fault: str | None = None
-    """Which source failed, and how; None if none did."""
 
 
 class ModelSources:

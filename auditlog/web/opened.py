@@ -17,10 +17,10 @@ from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
 from auditlog.log.decision import Decision, Said
 from auditlog.log.identity import new_id
+from auditlog.log.telling import Named, fill
+from auditlog.log.together import submit_all
 from auditlog.web.asgi import Message, Scope, Send, target
-from auditlog.web.batch import submit_all
-from auditlog.web.context import fill
-from auditlog.web.models import Named, value_of
+from auditlog.web.models import value_of
 from auditlog.web.process import Recording
 from auditlog.web.rules import Rules
 from auditlog.web.tracing import OPENTELEMETRY, active_span, trace_leaf, traceparent

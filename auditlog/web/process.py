@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-from auditlog.capture.exchange import Exchange
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, StorageError
-from auditlog.log.amendment import Aftermath
+from auditlog.log import recording
+from auditlog.log.recording import OnAccepted, Recording, recording_for
 from auditlog.web.waiting import Waiters
 
 __all__ = [
@@ -37,34 +37,6 @@ _FIRST_SECONDS = 5.0
 """How long a request waits where no lifespan has started the runtime."""
 
 _T = TypeVar("_T")
-
-OnAccepted = Callable[[AuditLogError | None], None]
-"""Gets None when a decision is durable, else why it is not; runs on any thread."""
-
-
-class Recording(Protocol):
-    """What a middleware needs of a runtime; `auditlog.log.runtime` has one.
-
-    Every number given by `open` comes back in exactly one `submit`.
-    """
-
-    def open(self, id_: bytes, time_us: int) -> int:
-        """Number a decision before the application is called; takes microseconds."""
-
-    def submit(self, exchange: Exchange, on_accepted: OnAccepted | None = None) -> None:
-        """Take a finished exchange; never blocks."""
-
-    def amend(self, decision: bytes, kind: Aftermath) -> None:
-        """Say what followed a decision that was submitted, once; never blocks."""
-
-    def healthy(self) -> bool:
-        """Return whether decisions reach the disk, and there is room for one more."""
-
-    def flush(self, timeout: float) -> object:
-        """Wait until everything submitted is durable."""
-
-    def stop(self, timeout: float) -> object:
-        """Flush, and end all threads."""
 
 
 class InFlight(Protocol):
@@ -217,11 +189,7 @@ class Process:
         self.in_flight.clear()
 
     def _make(self) -> Recording:
-        # Imported late: it brings SQLite and threads, which must not exist at a fork.
-        from auditlog.log.runtime import runtime_for  # noqa: PLC0415
-
-        make = _STAND_INS[-1] if _STAND_INS else runtime_for
-        while (runtime := make(self._config)) is self._ending:
+        while (runtime := recording_for(self._config)) is self._ending:
             # A request that comes while the log stops is recorded by the next one.
             time.sleep(_POLL_SECONDS)
         return runtime
@@ -230,21 +198,17 @@ class Process:
 _PROCESSES: "weakref.WeakSet[Process]" = weakref.WeakSet()
 
 
-_STAND_INS: list[Callable[[Config], Recording]] = []
-
-
 @contextmanager
 def stand_in(make: Callable[[Config], Recording]) -> Iterator[None]:
-    """Let the middlewares of this process record elsewhere for a while: in tests.
+    """Let everything in this process be recorded elsewhere for a while: in tests.
 
-    Those that were given a runtime of their own keep it.
+    Middlewares that were given a runtime of their own keep it.
     """
-    _STAND_INS.append(make)
     try:
-        _forget_all()
-        yield
+        with recording.stand_in(make):
+            _forget_all()
+            yield
     finally:
-        _STAND_INS.remove(make)
         _forget_all()
 
 

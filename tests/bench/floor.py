@@ -53,7 +53,7 @@ def make_ready(exchange: Exchange, item: SpoolItem, depth: int) -> Ready:
     named = list(zip(("request", "response"), bodies, strict=True))
     for prefix, body in zip(("request", "response"), bodies, strict=True):
         named += members(prefix, body, depth) or []
-    named.append(("context/target", exchange.target))
+    named.append(("context/target", exchange.target or b""))
     leaves = tuple(
         (len(path).to_bytes(2) + path.encode(), value) for path, value in named
     )

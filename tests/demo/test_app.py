@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from demo_service.app import create_service
 from demo_service.models import load_data, train_models
+from demo_service.text.model import train_text_model
 
 ROWS = load_data().test_rows()
 
@@ -79,7 +80,8 @@ def test_a_stream_has_one_event_a_row_and_a_last_one(client: Client) -> None:
 
 def test_healthz_names_the_models_by_digest(client: Client) -> None:
     digests = {version: model.digest for version, model in train_models().items()}
-    assert client.get("/healthz").json() == digests
+    text = train_text_model()
+    assert client.get("/healthz").json() == digests | {text.name: text.digest}
 
 
 def without(name: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from demo_service.__main__ import main
 from demo_service.models import NAME, train_models
 from demo_service.processes import ROOT, wait_until
 from demo_service.screen import WIDTH
+from demo_service.text.model import train_text_model
 from tests.demo.conftest import Run, play
 
 needs_proc = pytest.mark.skipif(
@@ -91,6 +92,7 @@ def test_the_demo_leaves_what_the_reader_needs(demo: Run) -> None:
         "batch-v2.receipt.json",
         "json-v1.receipt.json",
         "json-v2.receipt.json",
+        "letter.receipt.json",
         "patient.receipt.json",
         "stream-v1.receipt.json",
         "stream-v2.receipt.json",
@@ -126,7 +128,7 @@ def commands(demo: Run) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "status", "words"),
     [
-        (0, 0, "7 of 7 files verified"),
+        (0, 0, "8 of 8 files verified"),
         (1, 0, '"label":"malignant"'),
         (2, 0, "final     checkpoint"),
         (3, 0, "all hold"),
@@ -157,19 +159,23 @@ def decisions(demo: Run) -> list[Entry]:
 
 def test_every_call_is_in_the_log_exactly_once(demo: Run) -> None:
     logged = decisions(demo)
-    assert len(logged) == 600
-    assert sorted(entry.data["sequence"] for entry in logged) == list(range(600))
+    assert len(logged) == 601  # with the letter
+    assert sorted(entry.data["sequence"] for entry in logged) == list(range(601))
     assert {entry.data["emitter"] for entry in logged} == {logged[0].data["emitter"]}
     assert {entry.data["outcome"] for entry in logged} == {"completed"}
     assert {entry.data["http.response.status_code"] for entry in logged} == {200}
 
 
 def test_every_decision_names_the_model_that_made_it(demo: Run) -> None:
-    models = train_models()
-    for entry in decisions(demo):
-        assert entry.data["model.name"] == NAME
-        version = entry.data["model.version"]
-        assert entry.data["model.digest"] == models[version].digest
+    text = train_text_model()
+    trained = {
+        (NAME, model.version, model.digest) for model in train_models().values()
+    } | {(text.name, text.version, text.digest)}
+    named = {
+        tuple(entry.data[f"model.{what}"] for what in ("name", "version", "digest"))
+        for entry in decisions(demo)
+    }
+    assert named == trained
 
 
 def test_single_batched_and_streamed_answers_are_complete(demo: Run) -> None:
@@ -181,6 +187,7 @@ def test_single_batched_and_streamed_answers_are_complete(demo: Run) -> None:
         ("/predict", "application/json", "complete"),
         ("/predict/batch", "application/json", "complete"),
         ("/predict/stream", "text/event-stream", "complete"),
+        ("/v1/chat/completions", "text/event-stream", "complete"),
     }
 
 

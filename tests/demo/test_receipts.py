@@ -16,8 +16,9 @@ from tests.demo.conftest import Run
 
 NAMES = [
     *("batch-v1", "batch-v2", "json-v1", "json-v2"),
-    *("patient", "stream-v1", "stream-v2"),
+    *("letter", "patient", "stream-v1", "stream-v2"),
 ]
+OPENED = {"letter", "patient"}
 
 
 def accepted(receipt: bytes, demo: Run) -> bool:
@@ -81,7 +82,18 @@ def test_the_patient_learns_the_label_and_nothing_else(demo: Run) -> None:
     assert "malignant" not in text  # only in base64, as the disclosed value
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "patient"])
+def test_one_event_of_a_streamed_letter_is_shown_and_no_other(demo: Run) -> None:
+    receipt = demo.receipts["letter.receipt.json"]
+    verdict = verify_receipt(receipt, demo.policy)
+    ((path, event),) = verdict.disclosed
+    assert path.startswith("response#")
+    assert event.startswith(b"data: {")
+    assert event.endswith(b"}\n\n")
+    assert b'"content":" declined"' in event
+    assert event.count(b"data: ") == 1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OPENED])
 def test_by_default_a_receipt_discloses_nothing(demo: Run, name: str) -> None:
     fields = json.loads(demo.receipts[f"{name}.receipt.json"])
     assert set(fields) == {"schema", "entry", "proof", "anchors"}

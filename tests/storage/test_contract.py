@@ -220,6 +220,9 @@ def test_the_first_row_of_another_type(store: Store) -> None:
         (Query(route="/batch"), [5]),
         (Query(outcome="failed", before=3), [2]),
         (Query(type="auditlog.gap.v1"), [0]),
+        (Query(about=b"d" * 16), [4, 0]),
+        (Query(about=b"d" * 16, type="auditlog.gap.v1"), [0]),
+        (Query(about=b"e" * 16), []),
         (Query(model="nobody"), []),
         (Query(model="' OR 1=1 --"), []),
     ],
@@ -229,11 +232,11 @@ def test_a_look_up_finds_newest_first(
 ) -> None:
     store.append(
         [
-            item(0, type="auditlog.gap.v1"),
+            item(0, type="auditlog.gap.v1", about=b"d" * 16),
             item(1),
             item(2, model="other", outcome="failed"),
             item(3, version="2"),
-            item(4, model="other"),
+            item(4, model="other", about=b"d" * 16),
             item(5, route="/batch", outcome="failed"),
         ]
     )

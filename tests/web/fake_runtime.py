@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import StorageError
+from auditlog.log.amendment import Amendment
+from auditlog.log.identity import new_id
 from auditlog.web.process import OnAccepted
 
 
@@ -33,6 +35,7 @@ class FakeRuntime:
         self.waiting: list[OnAccepted] = []
         self.calls: list[str] = []
         self.amended: dict[bytes, str] = {}
+        self.appended: list[Amendment] = []
         self.gated = gated
         self.is_healthy = True
         self.open_error: Exception | None = None
@@ -79,6 +82,13 @@ class FakeRuntime:
             self.amended[decision] = kind
         if self.amend_error is not None:
             raise self.amend_error
+
+    def append(self, amendment: Amendment) -> bytes:
+        with self._lock:
+            ids = {one.exchange.id for one in self.seen}
+            self._expect(amendment.decision in ids, "only what was submitted")
+            self.appended.append(amendment)
+        return new_id(time.time_ns() // 1000)
 
     def healthy(self) -> bool:
         return self.is_healthy

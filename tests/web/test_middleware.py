@@ -20,10 +20,10 @@ from auditlog.core.errors import (
 from auditlog.core.record import parse_id
 from auditlog.log.decision import current
 from auditlog.models.identity import Model
+from auditlog.options import Options
 from auditlog.web import waiting
 from auditlog.web.asgi import App, Message, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
-from auditlog.web.options import Options
 from tests.web.asgi_driver import (
     DISCONNECT,
     START,

@@ -127,20 +127,20 @@ class MessageDraft:
         """Take the message as it is at the start, or as a whole."""
         self._begun = True
         self.id, self.model = message.id, message.model
-        self._draft.role = message.role or "assistant"
+        self._draft.role = message.role
         for index, block in enumerate(message.content or ()):
-            self.open(index, block)
+            self.open(index, block, whole=True)
         self.stop(message.stop_reason, message.stop_details)
 
-    def open(self, index: int, block: _Block) -> None:
-        """Begin a block with what it holds."""
+    def open(self, index: int, block: _Block, *, whole: bool = False) -> None:
+        """Begin a block with what it holds; the empty input of a whole one is one."""
         self._begun = True
         self._draft.text.append(block.text or "")
         self._draft.reasoning.append(block.thinking or "")
         if block.type is not None and block.type.endswith("tool_use"):
             tool = self._draft.tool(index)
             tool.id, tool.name = block.id, block.name
-            if block.input:
+            if block.input or (whole and block.input is not None):
                 self._given.add(index)
                 tool.arguments.append(_json(block.input))
 

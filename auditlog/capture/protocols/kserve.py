@@ -61,11 +61,11 @@ class KServeV1:
     name = "kserve.v1"
 
     def claims(self, traffic: Traffic) -> bool:
-        """Return whether the path says so, and the answer is JSON."""
-        return _V1.search(traffic.path) is not None and is_readable(traffic)
+        """Return whether the path says so."""
+        return _V1.search(traffic.path) is not None
 
     def read(self, traffic: Traffic) -> Reading | None:
-        """Return the model that was asked, the number of rows, and how it ended."""
+        """Return model, number of rows, and ending; None if the answer is no JSON."""
         if not is_readable(traffic):
             return None
         asked = _V1.search(traffic.path)
@@ -88,11 +88,11 @@ class KServeV2:
     name = "kserve.v2"
 
     def claims(self, traffic: Traffic) -> bool:
-        """Return whether the path says so, and the answer is JSON or binary."""
-        return _V2.search(traffic.path) is not None and is_readable(traffic, _BINARY)
+        """Return whether the path says so."""
+        return _V2.search(traffic.path) is not None
 
     def read(self, traffic: Traffic) -> Reading | None:
-        """Return the model that was asked and that answered, rows, and the ending."""
+        """Return models, number of rows, and ending; None if it is another answer."""
         if not is_readable(traffic, _BINARY):
             return None
         request, _ = _split(traffic.request)

@@ -217,6 +217,24 @@ def test_a_stream_that_is_never_done_has_no_end() -> None:
     assert reading.answers == [Answer(role="assistant", text="It is")]
 
 
+def test_lines_that_say_less_take_nothing_back() -> None:
+    thought = {"message": {"thinking": "Hm."}}
+    reading = chat(lines(said(content="Hi"), thought, {"done": True}, {}))
+    assert reading is not None
+    assert (reading.completeness, reading.answered_model) == ("complete", "qwen3")
+    assert reading.answers == [Answer(role="assistant", text="Hi", reasoning="Hm.")]
+    silent = chat(lines({**STAMP, "message": {"role": "assistant"}, "done": False}))
+    assert silent is not None
+    assert silent.answers == [Answer(role="assistant")]
+
+
+def test_calls_to_more_tools_than_are_put_together_are_admitted() -> None:
+    reading = chat(lines(said(tool_calls=[CALL] * 1025), done()))
+    assert reading is not None
+    assert len(reading.answers[0].tool_calls) == 1024
+    assert reading.partial
+
+
 def test_a_line_that_is_no_json_is_admitted() -> None:
     reading = chat(lines(said(content="It")) + b"oops\n" + lines(done()))
     assert reading is not None

@@ -1,6 +1,7 @@
-"""What was said about a decision, put into its exchange when the answer ends."""
+"""What was said about a decision, put into its exchange when it ends."""
 
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,14 +11,23 @@ from auditlog.log.decision import BATCH, Decision, Said
 from auditlog.log.protocol_leaves import FAULTS
 from auditlog.log.said import NOTHING, Facts
 from auditlog.models.identity import Model
-from auditlog.web.models import Named
 
-__all__ = ["fill"]
+__all__ = ["Named", "fill"]
 
 _WELL = frozenset({"completed", "rejected"})
 _OURS = 1 << 20
 """Bytes that facts may have together with what we add."""
 _SECRET_BYTES = 32
+
+
+class Named(NamedTuple):
+    """A model, and what may not stand in clear of it."""
+
+    model: Model | None
+    literal: Model | None = None
+    """The whole identity where `model` says less; None where it says all."""
+    fault: str | None = None
+    """Which source failed, and how; None if none did."""
 
 
 def fill(exchange: Exchange, said: Said | None, named: Named) -> list[Exchange]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import AuditLogError
-from auditlog.web.process import OnAccepted, Recording
+from auditlog.log.recording import OnAccepted, Recording
 
 __all__ = ["submit_all"]
 

@@ -1,0 +1,118 @@
+"""An amendment, from what was said to what is durable in the log.
+
+It goes straight into the store, in whatever process: it has no number, and nobody
+recovers it. So it is there when `append_amendment` returns, and whoever gets an error
+may look for its id.
+"""
+
+import logging
+import os
+from base64 import b64encode
+
+import zstandard
+
+from auditlog.core.commitment import commit
+from auditlog.core.errors import ConfigurationError, ConflictError, StorageError
+from auditlog.core.merkle import leaf_hash
+from auditlog.core.record import DECISION, Entry, format_entry, format_id
+from auditlog.log.amendment import AMENDMENT, Amendment
+from auditlog.log.content import Content, Part, pack
+from auditlog.log.directory import LogDirectory
+from auditlog.log.identity import new_id
+from auditlog.log.preparation import EpochKeys, epoch_of, index_row
+from auditlog.log.reader import Reader
+from auditlog.storage import SpoolItem
+from auditlog.storage.sealing import seal
+
+__all__ = ["amendment_item", "append_amendment"]
+
+_log = logging.getLogger("auditlog")
+
+_SECRET_BYTES = _R_BYTES = 32
+_ATTEMPTS = 3
+_NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
+"""An amendment is nobody's request and no answer."""
+
+
+def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes:
+    """Make an amendment durable; return its id.
+
+    Args:
+        log: the opened log, not read-only.
+        amendment: about a decision that is in the log, or on its way.
+        now: microseconds since the epoch.
+
+    Raises:
+        NotFoundError: there is no such entry.
+        ConfigurationError: it is no decision, or the keys cannot be used.
+        StorageError: it is unknown whether it is there.
+    """
+    _check_decision(log, amendment.decision)
+    item = amendment_item(amendment, log.origin, log.keyring, now)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            log.store.append([item])
+        except StorageError as error:
+            if _is_stored(log, item):
+                break
+            # Nothing of it is there, so that trying again makes no second one.
+            if attempt == _ATTEMPTS or isinstance(error, ConflictError):
+                raise
+            _log.warning("auditlog: an amendment is tried again: %s", error)
+        else:
+            break
+    return item.row.id
+
+
+def _check_decision(log: LogDirectory, id_: bytes) -> None:
+    name = format_id(id_)
+    # One that was only opened, or accepted, is on its way from some process.
+    row = log.store.by_id(id_) or Reader(log).decision(name).row
+    if row is not None and row.type != DECISION:
+        raise ConfigurationError(
+            f"expected the id of a decision to amend, but {name} is of {row.type}"
+        )
+
+
+def _is_stored(log: LogDirectory, item: SpoolItem) -> bool:
+    row = log.store.by_id(item.row.id)
+    if row is None or row.index is None:
+        return False
+    return log.store.read(row.index, row.index + 1) == [item.entry]
+
+
+def amendment_item(
+    amendment: Amendment, origin: str, keys: EpochKeys, now: int
+) -> SpoolItem:
+    """Return the entry of an amendment with its sealed content.
+
+    Args:
+        amendment: what is said.
+        origin: the log's name.
+        keys: of the vault.
+        now: microseconds since the epoch.
+
+    Raises:
+        StorageError: there is no key to seal under now.
+    """
+    secret = os.urandom(_SECRET_BYTES)
+    leaves = [
+        (f"context/{name}", value)
+        for name, value in sorted(amendment.facts.leaves().items())
+    ]
+    digest = commit(secret, b"", b"", leaves).digest
+    data = {
+        "commitment": {"depth": 0, "digest": b64encode(digest).decode(), "v": 1},
+        "decision": format_id(amendment.decision),
+        "kind": amendment.kind,
+        "request": _NO_BODY,
+        "response": _NO_BODY,
+    }
+    entry = Entry(new_id(now), AMENDMENT, origin, now, data)
+    encoded = format_entry(entry)
+    values = [("request", b""), ("response", b""), *leaves]
+    parts = tuple(Part(path, value, len(value)) for path, value in values)
+    plaintext = pack(Content(secret, parts), zstandard.ZstdCompressor())
+    key_id, key = keys.epoch_key(epoch_of(now))
+    sealed = seal(key, key_id, leaf_hash(encoded), os.urandom(_R_BYTES), plaintext)
+    return SpoolItem(encoded, index_row(entry), key_id, sealed)

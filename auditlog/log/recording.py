@@ -1,0 +1,105 @@
+"""Where the decisions of this process go: what is needed of a runtime, and which it is.
+
+That is this process's own runtime for the log (`auditlog.log.runtime`), unless a test
+lets something else stand in for it.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from auditlog.capture.exchange import Exchange
+from auditlog.config import Config, load_config
+from auditlog.core.errors import AuditLogError
+from auditlog.log.amendment import Aftermath, Amendment
+
+__all__ = ["OnAccepted", "Recording", "config_for", "recording_for", "stand_in"]
+
+_DIR = "AUDITLOG_DIR"
+_RUNTIME = "auditlog.log.runtime"
+"""Looked at only where it was loaded, for with it come threads."""
+
+OnAccepted = Callable[[AuditLogError | None], None]
+"""Gets None when a decision is durable, else why it is not; runs on any thread."""
+
+
+class Recording(Protocol):
+    """What whoever captures decisions needs of a runtime.
+
+    Every number given by `open` comes back in exactly one `submit`.
+    """
+
+    def open(self, id_: bytes, time_us: int) -> int:
+        """Number a decision before the application is called; takes microseconds."""
+
+    def submit(self, exchange: Exchange, on_accepted: OnAccepted | None = None) -> None:
+        """Take a finished exchange; never blocks."""
+
+    def amend(self, decision: bytes, kind: Aftermath) -> None:
+        """Say what followed a decision that was submitted, once; never blocks."""
+
+    def append(self, amendment: Amendment) -> bytes:
+        """Make an amendment durable and return its id; waits for the disk.
+
+        Raises:
+            NotFoundError: there is no such decision.
+            StorageError: it is unknown whether it is there.
+        """
+
+    def healthy(self) -> bool:
+        """Return whether decisions reach the disk, and there is room for one more."""
+
+    def flush(self, timeout: float) -> object:
+        """Wait until everything submitted is durable."""
+
+    def stop(self, timeout: float) -> object:
+        """Flush, and end all threads."""
+
+
+def config_for(options: Mapping[str, Any]) -> Config:
+    """Return the configuration of whoever records beyond HTTP.
+
+    Where neither `options` nor the environment say which log, it is the one that this
+    process records into, if that is one: a handler writes where its request is written.
+    Which model decides is then not known: that of the routes is another matter.
+
+    Raises:
+        ConfigurationError: an unknown option, or a value that does not fit.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if not given and _DIR not in os.environ and _RUNTIME in sys.modules:
+        configs: list[Config] = sys.modules[_RUNTIME].running_configs()
+        if len(configs) == 1 and not _STAND_INS:
+            return replace(configs[0], model=None)
+    return load_config(options)
+
+
+def recording_for(config: Config) -> Recording:
+    """Return what records for the log of `config` in this process, starting it once.
+
+    Raises:
+        ConfigurationError: the log cannot be used as it is.
+        StorageError: the disk does not do what it must.
+    """
+    if _STAND_INS:
+        return _STAND_INS[-1](config)
+    # Imported late: it brings SQLite and threads, which must not exist at a fork.
+    from auditlog.log.runtime import runtime_for  # noqa: PLC0415
+
+    return runtime_for(config)
+
+
+_STAND_INS: list[Callable[[Config], Recording]] = []
+
+
+@contextmanager
+def stand_in(make: Callable[[Config], Recording]) -> Iterator[None]:
+    """Let everything in this process be recorded elsewhere for a while: in tests."""
+    _STAND_INS.append(make)
+    try:
+        yield
+    finally:
+        _STAND_INS.remove(make)

@@ -1,0 +1,66 @@
+"""Waiting until a decision is accepted, on a thread or a loop, but not for ever."""
+
+import asyncio
+import contextlib
+import threading
+
+from auditlog.core.errors import AuditLogError, StorageError
+
+__all__ = ["LoopWaiter", "Waiter", "in_asyncio"]
+
+_SECONDS = 10.0
+
+
+class Waiter:
+    """Waits on the thread that asks."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._error: AuditLogError | None = None
+
+    def tell(self, error: AuditLogError | None) -> None:
+        """Answer whoever waits, from any thread."""
+        self._error = error
+        self._told.set()
+
+    def answer(self) -> AuditLogError | None:
+        """Return what was told; an error too if nothing was, for ten seconds."""
+        return self._error if self._told.wait(_SECONDS) else _in_vain()
+
+
+class LoopWaiter:
+    """Waits on the running event loop, which goes on meanwhile."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[AuditLogError | None] = self._loop.create_future()
+
+    def tell(self, error: AuditLogError | None) -> None:
+        """Answer whoever waits, from any thread."""
+        # The loop may be closed, and with it whoever waited.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, error)
+
+    def _settle(self, error: AuditLogError | None) -> None:
+        if not self._future.done():
+            self._future.set_result(error)
+
+    async def answer(self) -> AuditLogError | None:
+        """Return what was told; an error too if nothing was, for ten seconds."""
+        try:
+            return await asyncio.wait_for(self._future, _SECONDS)
+        except TimeoutError:
+            return _in_vain()
+
+
+def in_asyncio() -> bool:
+    """Return whether an event loop of asyncio runs here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_vain() -> StorageError:
+    return StorageError(f"expected acceptance within {_SECONDS:.0f} s, got no answer")
