@@ -116,6 +116,13 @@ ENDS: dict[str, tuple[tuple[Any, ...], str, int | None, str, str]] = {
     "denied": ((CONNECT, close(1008)), "rejected", 403, "unread", "not_observed"),
     "denied at once": ((close(1008),), "rejected", 403, "unread", "not_observed"),
     "answered": (DENIED, "rejected", 401, "unread", "complete"),
+    "left after answer": (
+        (*DENIED, left(1006)),
+        "rejected",
+        401,
+        "unread",
+        "complete",
+    ),
     "answered 200": (
         (CONNECT, denial(200), denial_body(b"ok")),
         "rejected",

@@ -13,6 +13,7 @@ from opentelemetry.trace import get_tracer_provider
 from auditlog.web.asgi import App, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
 from auditlog.web.tracing import parse_traceparent
+from tests.web import websocket_driver
 from tests.web.asgi_driver import START, body, call, http_scope, script
 from tests.web.fake_runtime import FakeRuntime
 
@@ -103,6 +104,20 @@ def test_an_active_span_is_recorded_wherever_it_begins(
     assert found["source"] == "opentelemetry"
     assert len(found["traceId"]) == 32
     assert len(found["spanId"]) == 16
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_the_span_of_a_websocket_is_recorded_wherever_it_begins(
+    runtime: FakeRuntime, outside: bool
+) -> None:
+    app = script(websocket_driver.ACCEPT, websocket_driver.close())
+    if outside:
+        wrapped = within_a_span(AuditMiddleware(app, runtime=runtime))
+    else:
+        wrapped = AuditMiddleware(within_a_span(app), runtime=runtime)
+    websocket_driver.session(wrapped, websocket_driver.client())
+    assert "websocket.close" in runtime.only().exchange.context
+    assert trace(runtime)["source"] == "opentelemetry"
 
 
 def test_a_span_of_ours_says_more_than_the_client(runtime: FakeRuntime) -> None:

@@ -557,6 +557,10 @@ class Live:
         await _until(lambda: len(self.server.sent) >= count or self.task.done())
 
     async def end(self) -> BaseException | None:
+        async with asyncio.timeout(10):
+            return await self._end()
+
+    async def _end(self) -> BaseException | None:
         (error,) = await asyncio.gather(self.task, return_exceptions=True)
         return error
 
@@ -903,6 +907,18 @@ def test_subject_trace_and_model_work_as_for_requests(runtime: FakeRuntime) -> N
     assert seen.exchange.model == Model("voice", "7")
     assert leaf(seen, "subject") == {"id": "customer-7", "kind": "person"}
     assert leaf(seen, "trace")["source"] == "traceparent"
+
+
+def test_a_header_names_the_model_where_none_carries_the_id(
+    runtime: FakeRuntime,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**ACCEPT, "headers": [(b"x-model", b"voice")]})
+
+    options = {"model_header": "x-model", "models": ["voice"], "header": ""}
+    server = session(audited(app, runtime, **options), client())
+    assert server.sent[0]["headers"] == [(b"x-model", b"voice")]
+    assert runtime.only().exchange.model == Model("voice")
 
 
 def test_a_callable_names_the_model_of_a_session(runtime: FakeRuntime) -> None:
