@@ -95,7 +95,7 @@ ROWS = {
     ),
     "label of a key": (
         "UPDATE keys SET label = '1999-12-31'",
-        "vault row 1 to 150 sealed under epoch 1999-12-31, expected the key of epoch",
+        "vault row 2 to 151 sealed under epoch 1999-12-31, expected the key of epoch",
     ),
     "key that is not registered": (
         "UPDATE vault SET key_id = flip(key_id) WHERE idx = 5",
