@@ -8,7 +8,7 @@
 #   make bench      the benchmarks
 #   make mutants    mutants of the core that its tests let live: a quarter of an hour
 #   make fix        lets ruff mend what it can
-#   make lock       resolves requirements.txt anew (needs uv; ARGS="--upgrade")
+#   make lock       resolves what is pinned anew (needs uv; ARGS="--upgrade")
 #   make clean      removes .venv and everything made here, but no log
 
 PYTHON ?= python3
@@ -54,10 +54,12 @@ fix: $(STAMP)
 	$(RUN) -m ruff format
 
 # uv also records no address; it keeps the pins it finds unless told to upgrade.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	    --generate-hashes --no-annotate --no-header
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	    --generate-hashes --no-annotate --no-header --extra dev $(ARGS) \
-	    --output-file requirements.txt pyproject.toml
+	$(LOCK) --extra dev $(ARGS) --output-file requirements.txt pyproject.toml
+	for server in tests/compat/*.in; do \
+	    $(LOCK) $(ARGS) --output-file $${server%.in}.txt $$server || exit; done
 
 clean:
 	rm -rf $(VENV) dist demo-output mutants .mypy_cache .pytest_cache .ruff_cache \

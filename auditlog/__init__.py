@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from auditlog.log.decision import Decision, current, get_decision
     from auditlog.log.direct import amend, decision, record
+    from auditlog.log.recorded import recorded
+    from auditlog.models.identity import Model
     from auditlog.web.install import install
     from auditlog.web.middleware import AuditMiddleware
 
 __all__ = [
     "AuditMiddleware",
     "Decision",
+    "Model",
     "__version__",
     "amend",
     "current",
@@ -22,6 +25,7 @@ __all__ = [
     "get_decision",
     "install",
     "record",
+    "recorded",
 ]
 
 __version__ = "0.1.0"
@@ -29,12 +33,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "AuditMiddleware": "auditlog.web.middleware",
     "Decision": "auditlog.log.decision",
+    "Model": "auditlog.models.identity",
     "amend": "auditlog.log.direct",
     "current": "auditlog.log.decision",
     "decision": "auditlog.log.direct",
     "get_decision": "auditlog.log.decision",
     "install": "auditlog.web.install",
     "record": "auditlog.log.direct",
+    "recorded": "auditlog.log.recorded",
 }
 
 

@@ -66,12 +66,14 @@ class Config:
     on_failure: Literal["open", "closed"] = "open"
     """``open`` never hurts the service; ``closed`` releases nothing unlogged."""
     depth: int = 1
-    """How many JSON levels can be disclosed one by one, 0 to 8."""
+    """How many JSON levels can be disclosed one by one, 0 to 8; with 0, no event of a
+    stream and no message of a session can be either."""
     max_stored_bytes: int = 1 << 20
     """Bytes of each body that are kept; the commitment covers all of it. Those over
     1 MiB wait in an encrypted file without a name, in the log's directory."""
     max_spilled_bytes: int = 1 << 30
-    """Bytes that may wait there, in each process; beyond, less of a body is kept."""
+    """Bytes that may wait there, in each process; beyond, less of a body is kept, and
+    messages sent in a session over 1 MiB cannot be disclosed one by one."""
     keep_rejected: bool = False
     """Keep bodies also where the answer is 401, 403, 422 or 429: the model has not
     run. The commitment covers them in any case."""

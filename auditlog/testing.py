@@ -29,13 +29,33 @@ from auditlog.core.record import DECISION, Entry, format_id, parse_entry
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime, runtime_for
+from auditlog.log.transcript import transcript
 from auditlog.web.process import stand_in
 
-__all__ = ["CapturedDecision", "Decisions", "capture"]
+__all__ = ["CapturedAmendment", "CapturedDecision", "Decisions", "capture"]
 
 _ORIGIN = "auditlog.invalid/testing"
 _FLUSH_SECONDS = 10.0
 _CHUNK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedAmendment:
+    """What was said later about a decision, with its content opened."""
+
+    id: str
+    kind: str
+    """Such as ``human_review``, or what the middleware says: ``answer_withheld``."""
+    context: dict[str, bytes] = field(repr=False)
+    """What goes under ``context/``, by name; nothing where the middleware says it."""
+
+    def json(self, name: str) -> Any:
+        """Return a context as JSON, such as ``user`` or ``outcome``.
+
+        Raises:
+            KeyError: nothing of this name was said.
+        """
+        return json.loads(self.context[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,17 @@ class CapturedDecision:
     """What stands in clear: `data` of the entry."""
     operation: str | None = None
     """Name that code gave, beyond HTTP."""
+    amendments: tuple[CapturedAmendment, ...] = ()
+    """What was said later, in order."""
+
+    @property
+    def messages(self) -> list[tuple[str, str | bytes]]:
+        """What was said on a WebSocket: ``client`` or ``application``, and what.
+
+        Empty for a request.
+        """
+        lines = transcript(self.entry, self.request, self.response)
+        return [(line.by, line.payload) for line in lines]
 
     def json(self, part: str) -> Any:
         """Return a part as JSON: ``request``, ``response``, or the name of a context.
@@ -173,4 +204,14 @@ def _decision(entry: Entry, reader: Reader) -> CapturedDecision:
         context={} if content is None else dict(content.context),
         entry=data,
         operation=data.get("operation"),
+        amendments=tuple(_amendments(id_, reader)),
     )
+
+
+def _amendments(id_: str, reader: Reader) -> Iterator[CapturedAmendment]:
+    for encoded in reader.decision(id_).amendments:
+        entry = parse_entry(encoded)
+        name, kind = format_id(entry.id), entry.data["kind"]
+        sealed = "commitment" in entry.data
+        context = dict(reader.content(name).context) if sealed else {}
+        yield CapturedAmendment(name, kind, context)

@@ -4,15 +4,15 @@ import os
 from pathlib import Path
 
 from auditlog.config import load_config
-from auditlog.core.record import format_id
+from auditlog.core.record import DECISION, format_id
 from auditlog.log.description import Describer
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import runtime_for
 from auditlog.models.identity import Model
-from auditlog.storage import SpoolItem
+from auditlog.storage import Query, SpoolItem
 from tests.log.builders import exchange
 
-__all__ = ["ORIGIN", "fill_log", "record_unsigned"]
+__all__ = ["ORIGIN", "decision_at", "fill_log", "record_unsigned"]
 
 ORIGIN = "log.example/tests"
 _MODELS = (Model("credit", "3"), Model("credit", "4"))
@@ -43,6 +43,15 @@ def fill_log(directory: Path, count: int = 6, **fields: object) -> list[str]:
         ids.append(format_id(done.id))
     runtime.stop()
     return ids
+
+
+def decision_at(directory: Path, number: int) -> int:
+    """Return the index of decision `number`, from 0, of a log."""
+    with open_log(directory, read_only=True) as log:
+        rows = log.store.find(Query(type=DECISION, limit=1 << 20))
+    index = rows[-1 - number].index
+    assert index is not None
+    return index
 
 
 def record_unsigned(directory: Path) -> str:

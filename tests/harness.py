@@ -84,6 +84,7 @@ def _check(log: Log, tiles: Mapping[str, bytes], verifiers: Sequence[Verifier]) 
     )
     assert set(numbers.values()) <= {1}, "a number of an emitter stands twice"
     _check_numbers(events)
+    _check_models(events)
     _check_head(log, leaves)
     _check_tiles(tiles, levels, log.head[1])
     _check_checkpoints(verifiers, log, leaves)
@@ -94,6 +95,19 @@ def _event(entry: bytes) -> dict[str, Any]:
     parse_entry(entry)
     event: dict[str, Any] = json.loads(entry)
     return event
+
+
+def _check_models(events: Sequence[Mapping[str, Any]]) -> None:
+    """Require that each model was told of before a decision that names it."""
+    told: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        data = event["data"]
+        if event["type"] == "auditlog.model.v1":
+            told[event["id"]] = data
+        elif "model.entry" in data:
+            model = told[data["model.entry"]]
+            for key in ("model.name", "model.version", "model.digest"):
+                assert data.get(key) == model.get(key), "another model was told of"
 
 
 def _check_numbers(events: list[dict[str, Any]]) -> None:

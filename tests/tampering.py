@@ -68,7 +68,7 @@ _OF_ROWS = ("deleted", "duplicated")
 _BUNDLE = 256
 _NOUNS = {
     "entry_index": "index row",
-    "spool": "(?:entr(?:y|ies)|index row)",
+    "spool": "(?:entr(?:y|ies)|(?:index|vault) row)",
     "vault": "vault row",
 }
 """Tables whose rows a check may name as a range."""

@@ -338,7 +338,7 @@ def test_check_names_what_was_tampered_with(tmp_path: Path) -> None:
     database.close()
     done = auditlog("check", "--dir", directory)
     assert done.status == 10
-    assert "problem: vault row 1 to 2: " in done.out
+    assert "problem: vault row 3 to 4: " in done.out
     assert done.out.endswith("1 problem found\n")
     machine = auditlog("check", "--dir", directory, "--json")
     assert machine.status == 10

@@ -17,6 +17,10 @@ import auditlog
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCKS = ["requirements.txt", "tests/requirements-merkletools.txt"]
+SERVERS = [
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "tests" / "compat").glob("requirements-*.txt"))
+]
 TARGETS = ["demo", "test", "check", "verifier", "bench", "fix"]
 TOP_LEVEL = {
     *("auditlog", "demo_service", "tests", "pyproject.toml", "README.md", "Makefile"),
@@ -90,7 +94,7 @@ def test_the_changelog_starts_with_this_version() -> None:
     assert versions[0] == auditlog.__version__
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *SERVERS])
 def test_every_requirement_is_pinned_by_hash(lock: str) -> None:
     for pin, hashes in pins(lock).values():
         assert re.fullmatch(r"==[0-9][0-9a-z.+!]*", str(pin.specifier)), str(pin)
@@ -98,7 +102,7 @@ def test_every_requirement_is_pinned_by_hash(lock: str) -> None:
         assert hashes > 0, f"{pin} has no hash"
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, *SERVERS])
 def test_a_lock_names_no_index_and_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text("utf-8")
     assert "://" not in text

@@ -6,11 +6,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 
 import auditlog
@@ -184,10 +184,44 @@ def test_what_is_recorded_beyond_http_is_captured_too(
         told = auditlog.record("nightly", input={"row": 1}, output=0.5, model="m@1")
         with auditlog.decision("outer") as outer:
             pass
-        auditlog.amend(told, "outcome", label="repaid")
+        later = auditlog.amend(told, "outcome", by="crm", label="repaid")
     one, other = decisions
     assert (one.id, one.operation, one.model) == (told, "nightly", "m")
     assert (one.method, one.route, one.status) == (None, None, None)
     assert (one.json("request"), one.json("response")) == ({"row": 1}, 0.5)
-    assert (other.id, other.response) == (outer.id, b"")
+    assert (other.id, other.response, other.amendments) == (outer.id, b"", ())
+    (amendment,) = one.amendments
+    assert (amendment.id, amendment.kind) == (later, "outcome")
+    assert amendment.json("outcome") == {"result": {"label": "repaid"}}
+    assert "crm" not in repr(decisions)
+    with pytest.raises(KeyError, match="reason"):
+        amendment.json("reason")
     assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize("websocket", ["session", "message"])
+def test_what_was_said_on_a_websocket_is_read_in_its_order(
+    tmp_path: Path, websocket: Literal["session", "message"]
+) -> None:
+    app = _app(tmp_path / "audit", websocket=websocket)
+
+    @app.websocket("/chat")
+    async def chat(socket: WebSocket) -> None:
+        await socket.accept()
+        for _ in range(2):
+            await socket.send_bytes((await socket.receive_text()).encode())
+        await socket.close()
+
+    with auditlog.testing.capture() as decisions:
+        TestClient(app).post("/stream")
+        with TestClient(app).websocket_connect("/chat") as socket:
+            for text in ("hello", "you"):
+                socket.send_text(text)
+                assert socket.receive_bytes() == text.encode()
+    said: list[tuple[str, str | bytes]] = [
+        *(("client", "hello"), ("application", b"hello")),
+        *(("client", "you"), ("application", b"you")),
+    ]
+    request, *session = [one.messages for one in decisions]
+    assert request == []
+    assert session == ([said] if websocket == "session" else [said[:2], said[2:]])

@@ -61,6 +61,8 @@ class SessionTap(msgspec.Struct, eq=False):
     """Set if sending fails: the client is not there any more."""
     faulty: bool = False
     """Set when a message could not be read: then no body counts as complete."""
+    accepted: bool = False
+    """Whether the application has accepted the handshake."""
     asked: bool = False
     """Whether a message of the client has passed."""
     order: int = 0
@@ -77,6 +79,7 @@ class SessionTap(msgspec.Struct, eq=False):
         """Fill this exchange from now on, until `conclude`."""
         self._exchange = exchange
         self._turns, self._further_turns = [], 0
+        self.faulty = False
 
     def new_turn(self) -> None:
         """Begin a turn with the message that passed last, if it came from the client.
@@ -118,8 +121,7 @@ class SessionTap(msgspec.Struct, eq=False):
             if exchange is not None:
                 exchange.response.feed(_frame(order, message))
         elif kind == "websocket.accept":
-            self.status = self.status or self.accepts
-            self._subprotocol = message.get("subprotocol")
+            self._accept(message)
         elif kind == "websocket.close":
             self.ended = True
             self.status = self.status or _DENIED
@@ -128,6 +130,12 @@ class SessionTap(msgspec.Struct, eq=False):
             self.ended = self._deny(message)
         return self.ended
 
+    def _accept(self, message: Message) -> None:
+        if self.status is None:
+            self.accepted, self.status = True, self.accepts
+            chosen = message.get("subprotocol")
+            self._subprotocol = chosen if isinstance(chosen, str) else None
+
     def cut(self, code: int) -> None:
         """Know that the session was closed by auditlog itself."""
         self._close = self._close or _Close("auditlog", code, None)
@@ -135,7 +143,7 @@ class SessionTap(msgspec.Struct, eq=False):
     def _deny(self, message: Message) -> bool:
         """Look at a part of the answer that stands instead of a session."""
         exchange = self._exchange
-        if exchange is None or self.status == self.accepts:
+        if exchange is None or self.accepted:
             return False
         if self._denial is None:
             exchange.response.framed = False
@@ -166,15 +174,11 @@ class SessionTap(msgspec.Struct, eq=False):
         if close is None:
             return ending
         if close.by == "application":
-            return _outcome_of_close(close, accepted=self._is_accepted)
+            return _outcome_of_close(close, accepted=self.accepted)
         if close.by != "client":
             return "interrupted"
-        well = close.code in _WELL and self._is_accepted
+        well = close.code in _WELL and self.accepted
         return "completed" if well else "client_disconnected"
-
-    @property
-    def _is_accepted(self) -> bool:
-        return self.status == self.accepts
 
     def _outcome_of_denial(self, denial: Tap, ending: Ending) -> Outcome:
         left = self._close is not None and self._close.by == "client"
@@ -189,7 +193,7 @@ class SessionTap(msgspec.Struct, eq=False):
         close = self._close
         closed = close is not None and close.by == "application"
         whole = outcome == "completed" or (closed and not self.disconnected)
-        if self._is_accepted:
+        if self.accepted:
             response.state = "complete" if whole and not self.faulty else "partial"
             if request.size or response.state == "complete":
                 request.state = response.state

@@ -129,6 +129,7 @@ def _parser(machine: bool) -> _Parser:
         ("key", _add_key),
         ("token", _add_token),
         ("anchor", _add_anchor),
+        ("model", _add_model),
     ):
         group = verbs.group(name, _GROUPS[name])
         add(_Verbs(group))
@@ -140,6 +141,7 @@ def _parser(machine: bool) -> _Parser:
 _GROUPS = {
     "anchor": "have checkpoints fixed in time by others (anchors.toml)",
     "key": "show the public keys of the log",
+    "model": "say what a model's files are, as the log names them",
     "token": "make, list and revoke tokens for the reading interface",
     "witness": "run a witness, which cosigns the checkpoints of logs",
 }
@@ -324,6 +326,15 @@ def _add_monitor(verbs: _Verbs) -> None:
     often.add_argument("--once", action="store_true", help="look once, and say by exit")
     often.add_argument(
         "--interval", type=_wait, default=60.0, metavar="S", help="default 60"
+    )
+
+
+def _add_model(verbs: _Verbs) -> None:
+    digest = verbs.add(
+        "digest", "modelling:digest", "print digest and format of a file or directory"
+    )
+    digest.add_argument(
+        "path", metavar="PATH", type=Path, help="nothing in it is run or unpickled"
     )
 
 

@@ -16,6 +16,7 @@ from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
 from auditlog.log.reader import LEVELS, DecisionView, Reader
+from auditlog.log.transcript import Line, transcript
 from auditlog.log.views import (
     decision_json,
     page_json,
@@ -74,17 +75,22 @@ def show(options: argparse.Namespace, out: Output) -> int:
             content, reading = reader.read(options.id)
             now = time.time()
             record_access(log, options.id, what="content", channel="cli", now=now)
+    lines = [] if content is None else _said(view, content)
     if content is not None:
         out.warn("this unseals what was captured; that it was read is now in the log")
     if out.machine:
-        opened = {} if content is None else {"content": _content_json(content)}
+        opened: dict[str, Any] = {}
+        if content is not None:
+            opened["content"] = _content_json(content)
+        if lines:
+            opened["messages"] = [_line_json(line) for line in lines]
         if reading is not None:
             opened["reading"] = reading_json(reading)
         out.document(decision_json(view) | opened)
         return 0
     out.fields(_fields(view))
     if content is not None:
-        _print_content(content, out)
+        _print_content(content, lines, out)
     if reading is not None:
         _print_reading(reading, out)
     return 0
@@ -106,11 +112,21 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("model", known.get("model")),
         ("version", known.get("version")),
         ("digest", data.get("model.digest")),
+        *_model_fields(known["ranOn"]),
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
         ("leaf", known["leaf"]),
     ]
+
+
+def _model_fields(model: dict[str, Any] | None) -> list[tuple[str, object]]:
+    """Return what the log says of a model beside its name, version and digest."""
+    if model is None:
+        return []
+    details = model["details"].items()
+    first = ("model entry", f"{model['id']} of {model['time']}")
+    return [first, *((f"model {name}", text) for name, text in details)]
 
 
 def _afterwards(amendment: dict[str, Any]) -> str:
@@ -144,12 +160,31 @@ def _body_json(body: bytes, *, capped: bool = False) -> dict[str, Any]:
         return {"base64": base64.b64encode(body).decode(), "capped": capped}
 
 
-def _print_content(content: Content, out: Output) -> None:
+def _said(view: DecisionView, content: Content) -> list[Line]:
+    """Return what was said on a WebSocket; nothing of a request."""
+    data = decision_json(view)["data"]
+    return transcript(data, content.request, content.response)
+
+
+def _line_json(line: Line) -> dict[str, Any]:
+    known = {"order": line.order, "by": line.by, "path": line.path}
+    if isinstance(line.payload, str):
+        return known | {"text": line.payload}
+    return known | {"base64": base64.b64encode(line.payload).decode()}
+
+
+def _print_content(content: Content, lines: list[Line], out: Output) -> None:
     shown = _content_json(content)
     context = shown.pop("context")
+    if lines:
+        # Their frames are for machines.
+        bodies = {side: shown.pop(side) for side in ("request", "response")}
+        shown |= {f"{line.path}, {line.by}": _line_json(line) for line in lines}
+        for side in (side for side, body in bodies.items() if body["capped"]):
+            shown[side] = {"text": "", "capped": True}
     parts = shown | {f"context/{name}": value for name, value in context.items()}
     for path, value in parts.items():
-        capped = ", only its first bytes were kept" if value["capped"] else ""
+        capped = ", only its first bytes were kept" if value.get("capped") else ""
         kind = "" if "text" in value else ", not text, in base64"
         out.lines(["", f"--- {path}{kind}{capped}"])
         text: str = value.get("text", value.get("base64"))

@@ -216,21 +216,18 @@ def verify_consistency(
     check = _check_bytes if old_size == new_size else _check_hash
     check("old root", old_root)
     check("new root", new_root)
-    if old_size in (0, new_size):
-        if proof:
-            raise VerificationError(
-                f"expected no proof from {old_size} to {new_size}, "
-                f"got {len(proof)} hashes"
-            )
-        if old_size == 0:
-            _check_root("root of the empty tree is", old_root, EMPTY_ROOT)
-        if old_size == new_size:
-            _check_root("root at the same size is", new_root, old_root)
-        return
-    if not proof:
+    trivial = old_size in (0, new_size)
+    if trivial == bool(proof):
         raise VerificationError(
-            f"expected a proof from {old_size} to {new_size}, got none"
+            f"expected {'no' if trivial else 'a'} proof from {old_size} to {new_size}, "
+            f"got {len(proof)} hashes"
         )
+    if old_size == 0:
+        _check_root("root of the empty tree is", old_root, EMPTY_ROOT)
+    if old_size == new_size:
+        _check_root("root at the same size is", new_root, old_root)
+    if trivial:
+        return
     position, last = old_size - 1, new_size - 1
     while position & 1:  # climb to the largest old subtree that the last old leaf ends
         position, last = position >> 1, last >> 1

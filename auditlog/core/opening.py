@@ -22,7 +22,8 @@ from auditlog.core.record import DECISION, Entry, check_fields
 
 __all__ = ["Check", "Content", "content_of", "verify_opening"]
 
-_SPLITS = {"json": "/", "sse": "#", "ws": "#", "chunks": "#", "none": ""}
+# What follows the name of a side in the paths of its further leaves.
+_SPLITS = {"json": ":/", "sse": ":#", "ws": "#", "chunks": "#", "none": ":"}
 _STATES = {"complete", "unread", "partial", "not_observed", "omitted"}
 _RAW = ("request", "response")
 _PLACES: dict[str, tuple[int, ...]] = {"request": (0,), "response": (1,)}
@@ -52,13 +53,13 @@ class Content(NamedTuple):
 
 
 def content_of(entry: Entry) -> Content:
-    """Return the commitment of a decision.
+    """Return the commitment of a decision, or of another entry that has one.
 
     Raises:
-        VerificationError: the entry is no decision, so it has none.
+        VerificationError: the entry is no decision, and has none.
         MalformedError: the fields are not those of a decision.
     """
-    if entry.type not in {DECISION, "auditlog.amendment.v1"}:
+    if entry.type != DECISION and "commitment" not in entry.data:
         raise VerificationError(f"expected a decision, got an entry of {entry.type}")
     kinds = {"depth": int, "digest": str, "v": int}
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)
@@ -181,38 +182,38 @@ def _rank(path: str) -> tuple[int, str]:
 def _parts(side: str, content: Content, size: int, opened: _Opened) -> _Parts:
     """Return the members that a side must have; None if that cannot be told."""
     split = content.sides[side]["split"]
-    _check_pieces(side, split, size, opened)
-    # Frames and chunks are of what was sent, the others of the decoded body.
-    decoded = opened.get(f"{side}:decoded") if split in ("json", "sse") else None
-    body = decoded or opened.get(side)
+    _check_paths(side, split, size, opened)
+    body = opened.get(f"{side}:decoded") or opened.get(side)
     if split == "none":
         return []
     if body is None:
         return None
     found = split_body(split, side, body.value, content.depth)
     # A compressed body has none itself: they are those of its decoded one, not shown.
-    if found is None and (split == "ws" or decoded or is_text(body.value)):
+    if found is None and (split == "ws" or body.path != side or is_text(body.value)):
         raise VerificationError(
             f"expected members in {body.path}, split as {split}, got none"
         )
     return found
 
 
-def _check_pieces(side: str, split: str, size: int, opened: _Opened) -> None:
+def _check_paths(side: str, split: str, size: int, opened: _Opened) -> None:
     """Require what is disclosed inside a side to be such as its split gives."""
     lengths = {f"{side}#{at}": long for at, long in enumerate(chunk_sizes(size))}
     firsts = set()
-    for path in _inside(side, opened):
+    for path, (index, _, _, value) in opened.items():
+        if path == side or not path.startswith(side):
+            continue
         mark, name = path[len(side)], path[len(side) + 1 :]
-        length = len(opened[path].value)
-        odd = split == "chunks" and length != lengths.get(path)
-        if odd or mark != _SPLITS[split] or (mark == "#" and not name.isdecimal()):
+        odd = split == "chunks" and len(value) != lengths.get(path)
+        if odd or mark not in _SPLITS[split] or (mark == "#" and not name.isdecimal()):
             raise VerificationError(
-                f"expected no {path!r} of a {side} split as {split}, got {length} bytes"
+                f"expected no {path!r} of a {side} split as {split}, "
+                f"got {len(value)} bytes"
             )
         if mark == "#":
-            firsts.add(opened[path].index - int(name))
-    if len(firsts) > 1 or min(firsts, default=2) < 2:
+            firsts.add(index - int(name))
+    if len(firsts) > 1 or any(first < 2 for first in firsts):
         raise VerificationError(
             f"expected pieces of the {side} at the places that their numbers give them"
         )

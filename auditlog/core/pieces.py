@@ -57,7 +57,7 @@ def is_text(body: bytes) -> bool:
     Nothing that is compressed is, but for deflate that was made so.
     """
     try:
-        utf_8_decode(body, "strict", False)
+        utf_8_decode(body)  # of a stream that may go on
     except UnicodeDecodeError:
         return False
     return True
@@ -96,16 +96,17 @@ def messages(raw: bytes, *, cut: bool = False) -> list[Message]:
         MalformedError: these are not whole frames in growing order.
     """
     found: list[Message] = []
-    at, last = 0, -1
+    at = 0
     while at + FRAME_HEAD <= len(raw):
         order, kind, size = _HEAD.unpack_from(raw, at)
         start = at + FRAME_HEAD
         if start + size > len(raw):
             break
-        if kind not in (TEXT, BINARY) or order <= last:
+        grows = not found or order > found[-1].order
+        if kind not in (TEXT, BINARY) or not grows:
             raise MalformedError(f"expected frames in order, got another at byte {at}")
         found.append(Message(order, kind, raw[start : start + size]))
-        at, last = start + size, order
+        at = start + size
     if at < len(raw) and not cut:
         raise MalformedError(f"expected whole frames, got one cut at byte {at}")
     return found

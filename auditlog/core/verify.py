@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _AMENDMENT = "auditlog.amendment.v1"
+_IDENTITY = ("model.name", "model.version", "model.digest")
 OWN_TIME = "when it happened: the time in the entry is the operator's own"
 """What is not proven of the time, where no anchor holds."""
 
@@ -246,10 +247,18 @@ def _prove_related(
             raise VerificationError("expected a related entry of the same log")
         if expected == _AMENDMENT and found.entry.data.get("decision") != id_:
             raise VerificationError(f"expected amendments of {id_}, got one of another")
+        if item.rel == "model" and not _ran_on(main.entry, found.entry):
+            raise VerificationError("expected the model of the decision, got another")
     verdicts = [_verdict(found, policy, (), ()) for found in (main, *proven)]
     for contradiction in contradictions(verdicts):
         raise VerificationError(contradiction.what)
     return proven
+
+
+def _ran_on(decision: Entry, model: Entry) -> bool:
+    """Return whether a decision names this entry, and the model that it tells of."""
+    same = all(decision.data.get(key) == model.data.get(key) for key in _IDENTITY)
+    return same and decision.data.get("model.entry") == format_id(model.id)
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:
@@ -300,12 +309,10 @@ def _open_points(policy: Policy) -> list[str]:
 
 
 def _later_points(receipt: Receipt) -> list[str]:
-    points = []
-    if receipt.anchors:
-        points.append("anything by its anchors: that takes a trust file")
-    if any(item.rel != "amendment" for item in receipt.related):
-        points.append("that the related entries, though in the log, concern this one")
-    return points
+    loose = {item.rel for item in receipt.related} - {"amendment", "model"}
+    anchors = ["anything by its anchors: that takes a trust file"]
+    related = ["that the related entries, though in the log, concern this one"]
+    return anchors * bool(receipt.anchors) + related * bool(loose)
 
 
 def _verdict(

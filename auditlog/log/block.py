@@ -78,6 +78,7 @@ class DecisionBlock:
         self._config = config
         self._wait = wait
         self._closed = config.on_failure == "closed"
+        self._begun = False
         self._open: _Opened | None = None
         self._token: Token[Decision | None] | None = None
 
@@ -153,23 +154,16 @@ class DecisionBlock:
 
         Raises:
             ConfigurationError: the log cannot be used as it is.
-            AuditLogError: under ``closed``, nothing can be recorded now.
+            AuditLogError: it was entered before; or, under ``closed``, nothing can be
+                recorded now.
         """
-        now = time.time_ns() // 1000
-        id_ = new_id(now)
-        try:
-            runtime = self._obtain()
-            if runtime is None:
-                return
-            sequence = runtime.open(id_, now)
-        except StorageError as error:
-            if self._closed:
-                raise
-            _log.error("auditlog: a decision is not recorded: %s", error)
+        if self._begun:
+            raise AuditLogError("expected a decision to be entered once, got twice")
+        opened = self._open = self._number()
+        if opened is None:
             return
-        started = time.perf_counter_ns()
-        self._open = _Opened(runtime, id_, sequence, now, started, os.getpid())
-        self.operation.opened(id_, runtime.open, strict=self._closed)
+        self._begun = True
+        self.operation.opened(opened.id, opened.runtime.open, strict=self._closed)
         outer = _CURRENT.get()
         if outer is not None and outer.recorded and not self.operation.has_cause:
             self.operation.caused_by(outer.id)
@@ -190,6 +184,23 @@ class DecisionBlock:
         waiter = Waiter()
         if self._submit(outcome, waiter.tell):
             self._settle(waiter.answer(), failing=failing)
+
+    def _number(self) -> _Opened | None:
+        """Return a new number; None where nothing is recorded."""
+        now = time.time_ns() // 1000
+        id_ = new_id(now)
+        try:
+            runtime = self._obtain()
+            if runtime is None:
+                return None
+            sequence = runtime.open(id_, now)
+        except StorageError as error:
+            if self._closed:
+                raise
+            _log.error("auditlog: a decision is not recorded: %s", error)
+            return None
+        started = time.perf_counter_ns()
+        return _Opened(runtime, id_, sequence, now, started, os.getpid())
 
     def _obtain(self) -> Recording | None:
         """Return what records; None if nothing is to be.

@@ -28,6 +28,7 @@ from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
+from auditlog.log.model_entry import ModelCheck
 from auditlog.log.preparation import epoch_of, index_row
 from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
@@ -107,6 +108,7 @@ class _Check:
         self._edge: Edge = ()
         self._tiles: dict[str, bytes] = {}
         self._completeness = Completeness()
+        self._models = ModelCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -277,6 +279,7 @@ class _Check:
         try:
             self._completeness.note(index, entry)
             self._attested.note(index, entry)
+            self._models.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")
@@ -285,7 +288,7 @@ class _Check:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
         self._decisions += entry.type == DECISION
-        if entry.type in {DECISION, AMENDMENT}:
+        if entry.type in {DECISION, AMENDMENT} or "commitment" in entry.data:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")

@@ -131,20 +131,32 @@ class Decision(msgspec.Struct, eq=False):
         return (self._model or self._facts or self._batch) is not None
 
     def set_model(
-        self, name: str, *, version: str | None = None, digest: str | None = None
+        self,
+        name: str | Model,
+        *,
+        version: str | None = None,
+        digest: str | None = None,
     ) -> None:
         """Say which model decides; the last call wins over every other source.
 
         Args:
             name: 1 to 256 printable characters, from code or configuration and
-                never from the request: it stands in clear in the log.
+                never from the request: it stands in clear in the log. Or an identity,
+                such as `Model.from_path` gives; then nothing else.
             version: likewise.
             digest: of the model's artifact, ``sha256:`` and 64 lower-case hex digits.
 
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        self._model = Model(name, version, digest)
+        if not isinstance(name, Model):
+            self._model = Model(name, version, digest)
+        elif version is None is digest:
+            self._model = name
+        else:
+            raise ConfigurationError(
+                "expected a Model alone, or a name with version and digest"
+            )
 
     def set_subject(self, value: str, *, kind: str = "person") -> None:
         """Say whom or what the decision is about; the last call wins.

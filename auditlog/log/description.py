@@ -12,9 +12,10 @@ from auditlog.capture.exchange import Exchange
 from auditlog.capture.media import OTHER, media_type_name, method_name
 from auditlog.core.commitment import MAX_PATH, commitment_digest, salt_stream
 from auditlog.core.errors import MalformedError
-from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json
+from auditlog.core.record import DECISION, MAX_ENTRY, canonical_json, format_id
 from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
+from auditlog.log.model_entry import identity, model_entry_id
 from auditlog.log.protocol_leaves import with_reading
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.models.identity import Model
@@ -67,6 +68,11 @@ class Describer:
         declared = frozenset(models)
         self._models = declared | {Model.parse(text).name for text in declared}
         self._kinds: dict[tuple[object, ...], _Kind] = {}
+        self._entries: dict[Model, str] = {}
+        """Id of the entry about each model that was named."""
+        self.unwritten: dict[bytes, Model] = {}
+        """Models that were named, of which nobody said yet that their entry, with this
+        id, is in the log; whoever brings it there removes them."""
 
     def describe(self, exchange: Exchange, subject: bytes | None = None) -> Described:
         """Return the entry of an exchange, and the content its commitment covers.
@@ -146,7 +152,7 @@ class Describer:
         common: dict[str, Any] = {
             "emitter": base64.b64encode(self._emitter).decode(),
             **_describe_call(exchange, hidden),
-            **{f"model.{name}": value for name, value in model.items()},
+            **model,
             "outcome": exchange.outcome,
             "request": _describe_body("request", exchange.request, asked, hidden),
             "response": _describe_body("response", exchange.response, answered, hidden),
@@ -154,8 +160,8 @@ class Describer:
         return _Kind(
             EntryTemplate(self.origin, self._depth, common),
             exchange.operation or exchange.route or _UNROUTED,
-            model.get("name"),
-            model.get("version"),
+            model.get("model.name"),
+            model.get("model.version"),
             tuple(hidden.items()),
         )
 
@@ -164,12 +170,22 @@ class Describer:
     ) -> dict[str, str]:
         if model is None:
             return {}
-        named = {"name": model.name, "version": model.version, "digest": model.digest}
-        given = {key: value for key, value in named.items() if value is not None}
+        given = identity(model)
         if self._models and model.name not in self._models:
-            hidden["model"] = canonical_json(given)
-            return {"name": OTHER}
-        return given
+            bare = {key.removeprefix("model."): given[key] for key in given}
+            hidden["model"] = canonical_json(bare)
+            return {"model.name": OTHER}
+        # What is not declared says so little that no entry tells more.
+        return given if model.name == OTHER else given | self._entry_of(model)
+
+    def _entry_of(self, model: Model) -> dict[str, str]:
+        if model not in self._entries:
+            if len(self._entries) >= _MAX_KINDS:
+                self._entries.clear()
+            id_ = model_entry_id(model)
+            self.unwritten[id_] = model
+            self._entries[model] = format_id(id_)
+        return {"model.entry": self._entries[model]}
 
 
 def _describe_call(exchange: Exchange, hidden: dict[str, bytes]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
-from auditlog.config import load_config
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.amendment import AmendmentKind, amendment
@@ -28,7 +27,7 @@ from auditlog.log.block import DecisionBlock
 from auditlog.log.decision import NIL, Decision
 from auditlog.log.ending import stop_at_exit
 from auditlog.log.operation import About, Operation, check_operation
-from auditlog.log.recording import recording_for
+from auditlog.log.recording import config_for, recording_for
 from auditlog.log.values import ABSENT
 from auditlog.models.identity import Model
 from auditlog.options import Options
@@ -71,7 +70,7 @@ def decision(
     """
     options: dict[str, Any] = {**about}
     said = {name: options.pop(name, None) for name in _SAID}
-    config = load_config({**options, "model": None})
+    config = config_for(options)
     made = Operation(NIL)
     if input is not ABSENT:
         made.set_input(input, media_type=said["input_type"])
@@ -173,7 +172,7 @@ def amend(
         score=score,
         attributes=attributes,
     )
-    config = load_config(options)
+    config = config_for(options)
     if not config.enabled:
         return Decision(NIL).id
     runtime = recording_for(config)

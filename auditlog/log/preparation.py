@@ -16,6 +16,8 @@ from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, parse_id
 from auditlog.log.content import WORTH_COMPRESSING, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
+from auditlog.log.model_entry import model_entry
+from auditlog.models.identity import Model
 from auditlog.storage import IndexRow, SpoolItem
 from auditlog.storage.sealing import seal
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EpochKeys", "Preparation", "epoch_of", "index_row", "plain_item"]
 
 _R_BYTES = 32
+_SECRET_BYTES = 32
 _DRAWN = struct.Struct(f"{_R_BYTES}s{SUBJECT_BYTES}s")
 """What is random in one item: r of its sealing, and a blinded subject."""
 _ZSTD_LEVEL = -1
@@ -86,6 +89,32 @@ class Preparation:
         plaintext = pack(content, self._compressor, self._compress_from)
         sealed = seal(key, key_id, leaf_hash(entry), r, plaintext)
         return SpoolItem(entry, row, key_id, sealed)
+
+    @property
+    def unwritten(self) -> dict[bytes, Model]:
+        """See `Describer.unwritten`."""
+        return self._describer.unwritten
+
+    def prepare_model(self, model: Model, time: int) -> SpoolItem:
+        """Return the entry about a model, with what is sealed of it.
+
+        Args:
+            model: the model.
+            time: microseconds since the epoch.
+
+        Raises:
+            StorageError: there is no key to seal under now.
+        """
+        secret = os.urandom(_SECRET_BYTES)
+        entry, content = model_entry(model, self._describer.origin, time, secret)
+        item = plain_item(entry)
+        if content is None:
+            return item
+        key_id, key = self._keys.epoch_key(epoch_of(time))
+        plaintext = pack(content, self._compressor)
+        leaf, r = leaf_hash(item.entry), os.urandom(_R_BYTES)
+        sealed = seal(key, key_id, leaf, r, plaintext)
+        return item._replace(key_id=key_id, sealed=sealed)
 
 
 def plain_item(entry: Entry) -> SpoolItem:

@@ -2,7 +2,7 @@
 
 ========================  ==========================================================
 ``context/protocol``      ``name``, ``gen_ai.operation.name``, ``streamed``, ``items``,
-                          ``gen_ai.request.*``
+                          ``gen_ai.request.*``, what the answer says of its making
 ``context/usage``         ``gen_ai.usage.*``
 ``context/outcome``       ``completeness``, ``error.type``,
                           ``gen_ai.response.finish_reasons``
@@ -117,6 +117,7 @@ def _leaves(reading: Reading) -> dict[str, dict[str, Any]]:
         "streamed": reading.streamed,
         "items": reading.items,
         **reading.parameters,
+        **reading.attributes,
     }
     reasons = reading.finish_reasons
     outcome = {

@@ -66,6 +66,8 @@ class DecisionView(NamedTuple):
     """One of `LEVELS`."""
     amendments: tuple[bytes, ...] = ()
     """Later entries about it, canonical bytes."""
+    model: bytes | None = None
+    """The entry about the model that it ran on, canonical bytes."""
 
 
 class Reader:
@@ -138,7 +140,15 @@ class Reader:
         if row is None or row.index is None:
             return self._on_its_way(id_, raw)
         entry, level = self.entry_at(row.index), self._level(row.index)
-        return DecisionView(id_, row, entry, level, self._amendments(raw))
+        at = self._model_at(entry)
+        model = None if at is None else self.entry_at(at)
+        return DecisionView(id_, row, entry, level, self._amendments(raw), model)
+
+    def _model_at(self, entry: bytes) -> int | None:
+        """Return the index of the entry about the model that a decision ran on."""
+        named = parse_entry(entry).data.get("model.entry")
+        row = None if named is None else self._store.by_id(parse_id(named))
+        return None if row is None else row.index
 
     def _amendments(self, decision: bytes) -> tuple[bytes, ...]:
         return tuple(self.entry_at(index) for index in self._amending(decision))
@@ -225,7 +235,8 @@ class Reader:
         """Return the self-contained proof file of one entry (`FORMATS.md` §7).
 
         It tells what each anchor gave first for a checkpoint that covers the entry,
-        and later entries about it, as soon as they are as well proven as it is.
+        the entry about the model that a decision ran on, and later entries about the
+        decision, as soon as they are as well proven as it is.
 
         Args:
             id_: which entry.
@@ -247,7 +258,10 @@ class Reader:
             entry=view.entry,
             proof=issued_proof(self._store, view.row.index, size, note),
             anchors=tuple(self._attested.anchors(view.row.index, renew)),
-            related=tuple(self._related(view.row.id, witnessed)),
+            related=(
+                *self._models(view.entry, size, note),
+                *self._related(view.row.id, witnessed),
+            ),
         )
         if disclose or open_all:
             content, leaves = self._open(view.row.index, view.entry)
@@ -259,6 +273,13 @@ class Reader:
                 secret=content.secret if open_all else None,
             )
         return format_receipt(receipt)
+
+    def _models(self, entry: bytes, size: int, note: bytes) -> Iterator[Related]:
+        """Yield the model that a decision ran on; its entry is the older one."""
+        index = self._model_at(entry)
+        if index is not None and index < size:
+            proof = issued_proof(self._store, index, size, note)
+            yield Related("model", self.entry_at(index), proof)
 
     def _related(self, decision: bytes, witnessed: bool) -> Iterator[Related]:
         """Yield what is told along; only what stands as firm as the decision itself.

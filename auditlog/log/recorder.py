@@ -328,7 +328,7 @@ class Recorder:
 
     def _store(self, taken: Sequence[_Waiting]) -> bool:
         """Try until it works, or until we stop; return whether it worked."""
-        ready: list[Ready] = []
+        ready: Sequence[Ready] = ()
         attempt = 0
         while True:
             try:
@@ -345,9 +345,10 @@ class Recorder:
                 self.failure = None
                 return True
 
-    def _prepared(self, taken: Sequence[_Waiting]) -> list[Ready]:
+    def _prepared(self, taken: Sequence[_Waiting]) -> Sequence[Ready]:
         self._storing.begin(len(taken))
-        return [self._storing.prepare(one) for one in taken]
+        ready = [self._storing.prepare(one) for one in taken]
+        return self._storing.with_models(ready)
 
     def _make_durable(self, ready: Sequence[Ready]) -> None:
         """Accept ahead of the store while the store works and is not far behind."""

@@ -4,16 +4,23 @@ That is this process's own runtime for the log (`auditlog.log.runtime`), unless 
 lets something else stand in for it.
 """
 
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from auditlog.capture.exchange import Exchange
-from auditlog.config import Config
+from auditlog.config import Config, load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.amendment import Aftermath, Amendment
 
-__all__ = ["OnAccepted", "Recording", "recording_for", "stand_in"]
+__all__ = ["OnAccepted", "Recording", "config_for", "recording_for", "stand_in"]
+
+_DIR = "AUDITLOG_DIR"
+_RUNTIME = "auditlog.log.runtime"
+"""Looked at only where it was loaded, for with it come threads."""
 
 OnAccepted = Callable[[AuditLogError | None], None]
 """Gets None when a decision is durable, else why it is not; runs on any thread."""
@@ -50,6 +57,24 @@ class Recording(Protocol):
 
     def stop(self, timeout: float) -> object:
         """Flush, and end all threads."""
+
+
+def config_for(options: Mapping[str, Any]) -> Config:
+    """Return the configuration of whoever records beyond HTTP.
+
+    Where neither `options` nor the environment say which log, it is the one that this
+    process records into, if that is one: a handler writes where its request is written.
+    Which model decides is then not known: that of the routes is another matter.
+
+    Raises:
+        ConfigurationError: an unknown option, or a value that does not fit.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if not given and _DIR not in os.environ and _RUNTIME in sys.modules:
+        configs: list[Config] = sys.modules[_RUNTIME].running_configs()
+        if len(configs) == 1 and not _STAND_INS:
+            return replace(configs[0], model=None)
+    return load_config(options)
 
 
 def recording_for(config: Config) -> Recording:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from auditlog.capture.exchange import Exchange
@@ -37,7 +38,7 @@ from auditlog.storage.acceptance import (
 )
 from auditlog.storage.journal import Journal
 
-__all__ = ["Runtime", "runtime_for", "stop_all"]
+__all__ = ["Runtime", "running_configs", "runtime_for", "stop_all"]
 
 _log = logging.getLogger("auditlog")
 
@@ -137,6 +138,11 @@ class Runtime:
         except StorageError as error:
             _log.warning("auditlog: decisions go to the store directly: %s", error)
             return None
+
+    @property
+    def config(self) -> Config:
+        """The options with which it was started."""
+        return self._config
 
     def require(self, config: Config) -> None:
         """Refuse to serve a second application of this process with other options.
@@ -280,7 +286,9 @@ class _Runtimes:
         with self._lock:
             runtime = self._by_key.get(key)
             if runtime is None:
-                runtime = self._by_key[key] = Runtime(config)
+                # A script, or a notebook, may go to another directory meanwhile.
+                here = replace(config, dir=config.dir.absolute())
+                runtime = self._by_key[key] = Runtime(here)
             runtime.require(config)
             return runtime
 
@@ -310,9 +318,18 @@ def runtime_for(config: Config) -> Runtime:
 
 
 def stop_all() -> None:
-    """Stop every runtime of this process, because the process ends."""
+    """Stop every runtime of this process, because the process ends; never raises."""
     for runtime in _RUNTIMES.running():
-        runtime.stop()
+        try:
+            runtime.stop()
+        except Exception:  # noqa: BLE001 - there may be others, and nobody to tell
+            # Such as an interpreter that starts no thread any more, to ask an anchor.
+            _log.exception("auditlog: a log did not stop cleanly")
+
+
+def running_configs() -> list[Config]:
+    """Return the options of all logs that this process records into."""
+    return [runtime.config for runtime in _RUNTIMES.running()]
 
 
 def _key(config: Config) -> tuple[int, Path]:

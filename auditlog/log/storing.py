@@ -17,6 +17,7 @@ from auditlog.core.errors import (
 )
 from auditlog.core.record import DECISION, Entry
 from auditlog.log.emitter import Emitter, gap_entry
+from auditlog.log.model_entry import MODEL
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.metrics import SILENT, Observer
 from auditlog.storage import Index, Spool, SpoolItem
@@ -133,6 +134,35 @@ class Storing:
             return self._gap(Dropped(number, number, "unrecordable"))
         return Ready(item, range(number, number + 1), one)
 
+    def with_models(self, ready: Sequence[Ready]) -> Sequence[Ready]:
+        """Return what was prepared, and before it the models that it is first to name.
+
+        So no decision names what is not in the log.
+
+        Raises:
+            StorageError: store or keys cannot be reached now.
+        """
+        if not self._preparation.unwritten:
+            return ready
+        kinds = [one.item.row.type for one in ready]
+        first = kinds.index(DECISION) if DECISION in kinds else 0
+        return [*ready[:first], *self._models(), *ready[first:]]
+
+    def _models(self) -> list[Ready]:
+        unwritten = self._preparation.unwritten
+        for id_ in [id_ for id_ in unwritten if self._store.by_id(id_) is not None]:
+            del unwritten[id_]
+        now = int(self._clock() * 1_000_000)
+        models = list(unwritten.values())
+        items = [self._preparation.prepare_model(model, now) for model in models]
+        return [Ready(item, range(0)) for item in items]
+
+    def _announced(self, ready: Sequence[Ready]) -> None:
+        unwritten = self._preparation.unwritten
+        if unwritten:
+            for one in ready:
+                unwritten.pop(one.item.row.id, None)
+
     def accept(self, ready: Sequence[Ready]) -> bool:
         """Make items durable ahead of the store, if that can be; return whether.
 
@@ -146,6 +176,7 @@ class Storing:
             _log.warning("auditlog: decisions go to the store directly: %s", error)
             return False
         if accepted:
+            self._announced(ready)
             # Without the exchanges, whose bodies may be a thousand times as large.
             self._behind += [one._replace(submission=None) for one in ready]
         return accepted
@@ -158,6 +189,7 @@ class Storing:
         """
         everything = [*self._behind, *ready]
         self._append(everything)
+        self._announced(everything)
         for one in everything:
             self._emitter.settle(one.sequences)
         if self._acceptance is not None:
@@ -204,6 +236,9 @@ class Storing:
         row = self._store.by_id(item.row.id)
         if row is None or row.index is None:
             return False
+        if item.row.type == MODEL:
+            # The id says it all: another process was first to tell of this model.
+            return True
         return self._store.read(row.index, row.index + 1) == [item.entry]
 
     def _gap(self, dropped: Dropped) -> Ready:

@@ -130,7 +130,14 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
         "data": None if entry is None else json.loads(entry)["data"],
         "entry": None if entry is None else entry.decode(),
         "amendments": [_amendment_json(one) for one in view.amendments],
+        "ranOn": None if view.model is None else _model_json(view.model),
     }
+
+
+def _model_json(entry: bytes) -> dict[str, Any]:
+    event = json.loads(entry)
+    details = event["data"].get("model.details", {})
+    return {"id": event["id"], "time": event["time"], "details": details}
 
 
 def reading_json(reading: Reading) -> dict[str, Any]:

@@ -5,7 +5,8 @@ the process, and it is encrypted under a key that exists in memory only. It hold
 of 64 KiB, AES-256-GCM each, nonce = number of the block; a key is never used twice.
 
 One thread writes. Whoever adds never waits for it: if it falls behind, or the disk is
-full or fails, what follows is not kept, and only the stored copy is shorter for it.
+full or fails, what follows is not kept. Then the stored copy is shorter, and messages
+sent in a session, which are read again from here to be hashed, have no leaves.
 """
 
 import contextlib
@@ -197,7 +198,8 @@ class _Writer:
             self._complained = True
             _log.error(
                 "auditlog: the disk does not take all of a large body: the stored "
-                "copy is shorter, the commitment covers everything (said once)"
+                "copy is shorter, the commitment covers everything, but messages of "
+                "a session may not be shown one by one (said once)"
             )
 
     def _run(self) -> None:

@@ -22,6 +22,7 @@ closed. What a WebSocket's decisions are says `auditlog/docs/websockets.md`.
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Unpack
 
 from auditlog.capture.protocols.registry import Protocols
@@ -34,7 +35,8 @@ from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
 from auditlog.models.identity import Model
 from auditlog.options import Options
 from auditlog.storage.spill import SpillDirectory
-from auditlog.web.asgi import App, Receive, Scope, Send, refuse
+from auditlog.web.asgi import App, Receive, Scope, Send, refuse, settle_extensions
+from auditlog.web.late import Latecomer
 from auditlog.web.lifespan import Lifespan
 from auditlog.web.models import ModelSource, ModelSources, header_name
 from auditlog.web.opened import Arrival
@@ -115,9 +117,12 @@ class AuditMiddleware:
             await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_wanted(scope):
+            await self._unrecorded(scope, receive, send)
+            return
         route = self._route(scope)
         if route is None:
-            await self._unrecorded(scope, receive, send)
+            await self._later(scope, receive, send)
             return
         responder = None
         if self.config.enabled:
@@ -132,8 +137,6 @@ class AuditMiddleware:
 
     def _route(self, scope: Scope) -> Route | None:
         """Decide whether a call is a decision, before the application runs."""
-        if not self._is_wanted(scope):
-            return None
         try:
             return self._routes.find(scope)
         except Exception as error:  # noqa: BLE001 - foreign routes raise what they like
@@ -169,6 +172,31 @@ class AuditMiddleware:
             self._process.forget()
             _log.exception("auditlog: a decision could not be opened")
             return None
+
+    async def _later(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what no route takes as yet; routes may be added on the way."""
+        settle_extensions(scope)
+        # As it came: routers change it in place.
+        look = partial(self._look_again, dict(scope), scope, receive, send)
+        await Latecomer(look, receive, send).run(partial(self._unrecorded, scope))
+
+    async def _look_again(
+        self, before: Scope, scope: Scope, receive: Receive, send: Send
+    ) -> Responder | None:
+        route = self._route(before) if self.config.enabled else None
+        # An installation further in may have seen it first.
+        if route is None or getattr(scope.get(SCOPE_KEY), "recorded", False):
+            return None
+        runtime = self._process.runtime or await self._process.obtain()
+        responder = self._open(runtime, scope, receive, send, route.template)
+        if responder is not None:
+            responder.begin()
+        elif self._closed:
+            raise AuditLogError(
+                "expected a request to be recorded, but decisions cannot be at the "
+                "moment: it is not answered (on_failure=closed)"
+            )
+        return responder
 
     async def _unrecorded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer without recording; handlers that speak of their decision still work.

@@ -1,15 +1,13 @@
 """One call of the application: stands on both its channels while a tap looks on."""
 
-from typing import TYPE_CHECKING
+from contextvars import Token
 
 import msgspec
 
-from auditlog.log.decision import _CURRENT, SCOPE_KEY
+from auditlog.capture.tap import Ending
+from auditlog.log.decision import _CURRENT, SCOPE_KEY, Decision
 from auditlog.web.asgi import Message, Receive, Scope, Send
 from auditlog.web.opened import Opened, Watching
-
-if TYPE_CHECKING:
-    from auditlog.capture.tap import Ending
 
 __all__ = ["Responder"]
 
@@ -32,19 +30,28 @@ class Responder(msgspec.Struct, eq=False):
 
     async def run(self) -> None:
         """Call the application; whatever it does, submit once."""
-        decision = self.scope[SCOPE_KEY] = self.opened.decision
-        token = _CURRENT.set(decision)
+        token = self.begin()
         ending: Ending = "interrupted"
         try:
             await self.opened.rules.app(self.scope, self.receive, self.send)
             ending = "incomplete"
         except Exception:
             ending = "error"
-            self.opened.fail()
             raise
         finally:
             _CURRENT.reset(token)
-            self.opened.finish(ending)
+            self.end(ending)
+
+    def begin(self) -> Token[Decision | None]:
+        """Make this the current decision; `end` must follow."""
+        decision = self.scope[SCOPE_KEY] = self.opened.decision
+        return _CURRENT.set(decision)
+
+    def end(self, ending: Ending) -> None:
+        """Submit, unless that was done; the application has returned, or raised."""
+        if ending == "error":
+            self.opened.fail()
+        self.opened.finish(ending)
 
     async def receive(self) -> Message:
         """Pass on a message of the server, having looked at it."""

@@ -118,9 +118,13 @@ class _Gate(msgspec.Struct, eq=False):
     """The decision before it, while it is not known whether it is accepted."""
     accepted: Waiter | Exception | None = None
     """Whether it is, where somebody waits for that."""
+    end: Message | None = None
+    """Says that the client is gone, where we have closed the session."""
 
     async def receive(self) -> Message:
         """Return the next message for the application."""
+        if self.end is not None:
+            return self.end
         # Who asks may give up while a decision is made durable: the message stays.
         message = self.kept = self.kept or await self.from_server()
         if message.get("type") == "websocket.receive" and not await self._may_pass():
@@ -133,13 +137,17 @@ class _Gate(msgspec.Struct, eq=False):
         closed = self.call.rules.closed
         if closed and self.responder.opened.withheld is not None:
             return False
-        if self.facts is not None and self.tap.asked and not self.is_next:
+        if self.facts is not None and not (self.is_next or self._is_first()):
             self.is_next = await self._next(self.facts)
             if closed and not self.is_next:
                 return False
         if await self._is_before_lost() and closed:
             return False
         return not closed or self.responder.opened.runtime.healthy()
+
+    def _is_first(self) -> bool:
+        """Whether the decision of the handshake takes the message, being open yet."""
+        return not (self.tap.asked or self.responder.opened.finished)
 
     async def _next(self, facts: Facts) -> bool:
         """End the decision of the message before, and open one for this message."""
@@ -193,4 +201,5 @@ class _Gate(msgspec.Struct, eq=False):
         close = {"code": TRY_AGAIN_LATER, "reason": _REASON}
         with suppress(OSError):
             await self.responder.to_server({"type": "websocket.close", **close})
-        return {"type": "websocket.disconnect", **close}
+        self.end = {"type": "websocket.disconnect", **close}
+        return self.end

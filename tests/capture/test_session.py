@@ -1,5 +1,6 @@
 """A WebSocket under its tap: what is recorded of it, and how it ended."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -197,6 +198,28 @@ def test_the_answer_to_a_handshake_is_kept_as_it_is() -> None:
     assert not one.response.framed
 
 
+def test_over_http_2_an_answer_of_200_is_no_handshake() -> None:
+    tap, one = SessionTap(accepts=200), exchange()
+    tap.begin(one)
+    for message in (denial(200), denial_body(b"a", more=True), denial_body(b"b")):
+        tap.sent(message)
+    assert tap.conclude("incomplete") == "rejected"
+    assert (one.response.kept(), one.response.state) == (b"ab", "complete")
+
+
+def test_what_could_not_be_read_concerns_its_own_decision_only() -> None:
+    tap, first, second = SessionTap(), exchange(), exchange()
+    tap.begin(first)
+    for message in OPEN:
+        _show(tap, message)
+    tap.faulty = True
+    tap.conclude("completed")
+    tap.begin(second)
+    tap.received(heard("c"))
+    tap.conclude("completed")
+    assert (first.request.state, second.request.state) == ("partial", "complete")
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 PAYLOADS = TEXTS | st.binary(max_size=5)
 
@@ -230,6 +253,7 @@ ODD = st.one_of(
                     "websocket.accept",
                     "websocket.close",
                     "websocket.disconnect",
+                    "websocket.http.response.start",
                     "websocket.http.response.body",
                     "vendor.event",
                 ]
@@ -239,6 +263,11 @@ ODD = st.one_of(
             "code": st.none() | st.integers(-1, 70_000) | st.text(max_size=2),
             "reason": st.none() | st.text(max_size=200) | st.binary(max_size=2),
             "bytes": st.none() | st.binary(max_size=3),
+            "text": st.none() | st.binary(max_size=3) | st.just("\ud800"),
+            "subprotocol": st.none() | st.text(max_size=2) | st.integers(),
+            "status": st.none() | st.integers(-1, 999),
+            "headers": st.none() | st.lists(st.tuples(st.binary(), st.binary())),
+            "more_body": st.booleans(),
         },
     ),
 )
@@ -248,11 +277,18 @@ ODD = st.one_of(
 def test_whatever_passes_there_is_an_end_and_nothing_changes_after_it(
     passed: list[Any],
 ) -> None:
-    tap, one = follow(*passed)
+    tap, one = SessionTap(), exchange()
+    tap.begin(one)
+    for message in passed:
+        # As whoever shows them does: the application goes on.
+        with contextlib.suppress(Exception):
+            _show(tap, message)
+    tap.conclude("incomplete")
     before = (one.request.kept(), one.response.kept(), one.request.state)
     close_leaf = one.context.get("websocket.close")
     for message in passed:
-        _show(tap, message)
+        with contextlib.suppress(Exception):
+            _show(tap, message)
     assert before == (one.request.kept(), one.response.kept(), one.request.state)
     assert one.context.get("websocket.close") == close_leaf
     if close_leaf is not None:

@@ -391,7 +391,7 @@ class TestConsistencyRefusals:
         )
 
     def test_proofs_of_other_lengths(self) -> None:
-        self.refused(VerificationError, "a proof from 2 to 3, got none", proof=())
+        self.refused(VerificationError, "a proof from 2 to 3, got 0 hashes", proof=())
         self.refused(VerificationError, "got more hashes", proof=(C, C))
         self.refused(VerificationError, "too few hashes", new_size=5)
         self.refused(VerificationError, "up to 64 hashes, got 65", proof=(C,) * 65)

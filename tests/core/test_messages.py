@@ -375,7 +375,7 @@ REFUSALS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: merkle.verify_consistency(1, H, 2, H, []),
         VerificationError,
-        "expected a proof from 1 to 2, got none",
+        "expected a proof from 1 to 2, got 0 hashes",
     ),
     (
         lambda: merkle.verify_consistency(3, H, 4, H, [H, H]),

@@ -29,7 +29,7 @@ from auditlog.core.receipt import (
     format_receipt,
     parse_receipt,
 )
-from auditlog.core.record import Entry, format_entry, parse_entry
+from auditlog.core.record import Entry, format_entry, format_id, parse_entry
 from auditlog.core.verify import (
     Check,
     compare_receipts,
@@ -206,6 +206,38 @@ def test_the_entries_of_other_types_have_receipts_too() -> None:
         verify_receipt(format_receipt(replace(receipt, opening=opening)), log.policy())
 
 
+def amendment_of(decision: Decision, *without: str) -> Decision:
+    """Return an amendment with the content of a decision."""
+    entry = parse_entry(decision.entry)
+    kept = {name: entry.data[name] for name in {*entry.data} - {*without}}
+    amended = replace(entry, type="auditlog.amendment.v1", data=kept)
+    return replace(decision, entry=format_entry(amended))
+
+
+def test_an_amendment_opens_part_by_part_as_a_decision_does() -> None:
+    said = {"outcome": b'{"result":{"label":"paid"}}', "user": b'{"by":"Kim"}'}
+    amendment = amendment_of(make_decision(request=b"", response=b"", context=said))
+    log = log_of(amendment)
+    data = log.receipt(amendment, "context/outcome")
+    verdict = verify_receipt(data, log.policy())
+    assert verdict.entry_type == "auditlog.amendment.v1"
+    assert verdict.disclosed == (("context/outcome", said["outcome"]),)
+    assert b"Kim" not in data
+    receipt = parse_receipt(data)
+    lie = receipt.disclosures[0]._replace(value=b'{"result":{"label":"lost"}}')
+    with pytest.raises(VerificationError, match="expected"):
+        verify_receipt(
+            format_receipt(replace(receipt, disclosures=(lie,))), log.policy()
+        )
+
+
+def test_an_amendment_without_a_commitment_opens_nothing() -> None:
+    amendment = amendment_of(make_decision(), "commitment")
+    log = log_of(amendment)
+    with pytest.raises(MalformedError, match="expected a commitment with the fields"):
+        verify_receipt(log.receipt(amendment, "request"), log.policy())
+
+
 # --- every one-byte change is refused -------------------------------------------------
 
 
@@ -353,8 +385,9 @@ def test_a_post_quantum_signature_can_be_demanded() -> None:
     with pytest.raises(UntrustedError, match="an ML-DSA signature of the log"):
         verify_receipt(both.receipt(decision), log.policy(), require_pq=True)
     # Related entries are held to it too.
-    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})
-    at = both.add(format_entry(model))
+    decision = make_decision(data=ON_MODEL)
+    both = log_of(decision, types=(ED25519, ML_DSA_44))
+    at = both.add(format_entry(MODEL))
     weak = replace(both, types=(ED25519,))
     related = (Related("model", both.entries[at], weak.proof(at)),)
     data = both.receipt(decision, related=related)
@@ -755,6 +788,7 @@ def test_pieces_stand_where_their_numbers_say_though_no_body_is_disclosed() -> N
         ("ws", STREAM),
         ("ws", FRAMES[:-1]),
         ("ws", FRAMES + FRAMES),
+        ("ws", b"\xff"),
         ("json", STREAM),
         ("sse", b""),
     ],
@@ -817,14 +851,29 @@ def test_the_blocks_of_a_compressed_stream_are_those_of_its_decoded_form() -> No
     refused(liar, "response:decoded", "response#0", match=match)
 
 
-def test_frames_are_those_of_what_was_sent_whatever_it_is_said_to_decode_to() -> None:
+@pytest.mark.parametrize(("split", "size"), [("ws", 14), ("chunks", 2_000_000)])
+def test_what_is_cut_as_it_was_sent_has_no_decoded_form(split: str, size: int) -> None:
     leaves = [("response:decoded", FRAMES), *honest("ws", FRAMES)]
     liar = make_decision(
-        response=frame(0, TEXT, b"other"), leaves=leaves, split={"response": "ws"}
+        response=frame(0, TEXT, b"other").ljust(size),
+        leaves=leaves,
+        split={"response": split},
     )
-    match = "expected 'response#0' as it stands in the response, got another value"
-    paths = ("response", "response:decoded", "response#0")
-    refused(liar, *paths, match=match)
+    match = f"expected no 'response:decoded' of a response split as {split}, got 45"
+    refused(liar, "response", "response:decoded", match=match)
+    refused(liar, "response:decoded", match=match)
+
+
+def test_at_depth_0_a_large_body_is_cut_all_the_same() -> None:
+    decision = make_decision(
+        request=LARGE,
+        depth=0,
+        leaves=chunks("request", LARGE),
+        split={"request": "chunks", "response": "none"},
+    )
+    log = log_of(decision)
+    data = log.receipt(decision, "request", "request#3", "response", full=True)
+    assert names(verify_receipt(data, log.policy()).checks)[-1] == "full opening"
 
 
 LARGE = bytes(range(251)) * 4500
@@ -1088,21 +1137,58 @@ def _amendment_of(log: MemoryLog, decision: Decision) -> tuple[bytes, bytes]:
     return entry, proof
 
 
-def test_related_entries_are_verified_like_the_main_one() -> None:
+ON_MODEL = {"model.entry": format_id(make_id(7)), "model.version": "3"}
+MODEL = Entry(
+    *(make_id(7), "auditlog.model.v1", ORIGIN, TIME),
+    {"model.name": "credit", "model.version": "3"},
+)
+
+
+@pytest.mark.parametrize(
+    ("decision", "model"),
+    [
+        ({"model.entry": format_id(make_id(8))}, {}),
+        ({"model.entry": None}, {}),
+        ({"model.version": "4"}, {}),
+        ({}, {"model.version": "4"}),
+        ({}, {"model.digest": "sha256:" + "0" * 64}),
+        ({}, {"model.name": "debit"}),
+    ],
+)
+def test_a_model_that_the_decision_does_not_name_is_refused(
+    decision: dict[str, str], model: dict[str, str]
+) -> None:
+    made = make_decision(data={**ON_MODEL, **decision})
+    log = log_of(made)
+    at = log.add(format_entry(replace(MODEL, data={**MODEL.data, **model})))
+    related = (Related("model", log.entries[at], log.proof(at)),)
+    with pytest.raises(
+        VerificationError, match=r"^expected the model of the decision, got another$"
+    ):
+        verify_receipt(log.receipt(made, related=related), log.policy())
+
+
+def test_a_related_entry_that_nothing_ties_to_the_decision_is_said_to_be_one() -> None:
     decision = make_decision()
     log = log_of(decision)
-    fields = {"name": "credit", "version": "3"}
-    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, fields)
-    at = log.add(format_entry(model))
+    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
+    related = (Related("key", log.entries[at], log.proof(at)),)
+    verdict = verify_receipt(log.receipt(decision, related=related), log.policy())
+    point = "that the related entries, though in the log, concern this one"
+    assert verdict.not_proven[-1] == point
+
+
+def test_related_entries_are_verified_like_the_main_one() -> None:
+    decision = make_decision(data=ON_MODEL)
+    log = log_of(decision)
+    at = log.add(format_entry(MODEL))
     policy = log.policy()
     good = Related("model", log.entries[at], log.proof(at))
     verdict = verify_receipt(log.receipt(decision, related=(good,)), policy)
     assert verdict.checks[-1].name == "related"
     assert verdict.checks[-1].detail.startswith("model 01a1ee56-")
-    point = "that the related entries, though in the log, concern this one"
-    assert verdict.not_proven[-1] == point
     other = MemoryLog("other.example", types=(ED25519,))
-    other.add(format_entry(replace(model, source="other.example")))
+    other.add(format_entry(replace(MODEL, source="other.example")))
     elsewhere = Related("model", other.entries[0], other.proof(0))
     for related, match in (
         (good._replace(rel="key"), "a related entry of auditlog.key.v1, got one of"),
@@ -1122,11 +1208,10 @@ def test_related_entries_are_verified_like_the_main_one() -> None:
 
 
 def test_a_fork_within_one_receipt_is_found() -> None:
-    decision = make_decision()
+    decision = make_decision(data=ON_MODEL)
     log, fork = log_of(decision), log_of(make_decision(5))
-    model = Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})
     for each in (log, fork):
-        each.add(format_entry(model))
+        each.add(format_entry(MODEL))
     related = Related("model", fork.entries[4], fork.proof(4))
     data = log.receipt(decision, related=(related,))
     with pytest.raises(

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Server", "free_port", "run_commands", "wait_until"]
+__all__ = ["Server", "free_port", "members", "run_commands", "wait_until"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,7 +139,7 @@ class Server:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
         # One that is still dying may hold its locks.
-        wait_until(lambda: not _members(process.pid), 10, "the end of all workers")
+        wait_until(lambda: not members(process.pid), 10, "the end of all workers")
 
     @property
     def pid(self) -> int:
@@ -151,7 +151,7 @@ class Server:
         """Return the processes of the group but the first, as /proc shows them."""
         assert self._process is not None
         first = self._process.pid
-        return [pid for pid in _members(first) if pid != first]
+        return [pid for pid in members(first) if pid != first]
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -164,7 +164,7 @@ class Server:
         return False
 
 
-def _members(group: int) -> list[int]:
+def members(group: int) -> list[int]:
     """Return the processes of a group that have a living thread, as /proc shows them.
 
     The first thread may be a zombie while others still hold the files of the process.

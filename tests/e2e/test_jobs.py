@@ -5,6 +5,7 @@ Each runs a program that stands in a test as somebody would write it.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -320,3 +321,29 @@ async def later() -> dict[str, str]:
 def _cause(reader: Reader, id_: str) -> object:
     annotations = json.loads(reader.content(id_).context["annotations"])
     return annotations["auditlog.caused_by"]["decision"]
+
+
+def test_what_the_page_shows_works_as_it_stands(directory: Path) -> None:
+    """Each block of Python in the documentation, run by somebody with a model."""
+    page = (ROOT / "auditlog" / "docs" / "beyond-http.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    program = f"""
+row, text = {{"age": 41}}, "help"
+class Answer:
+    label, score = "urgent", 0.9
+    def as_dict(self): return {{"label": self.label}}
+class model:
+    predict = staticmethod(lambda text: Answer())
+{"".join(blocks)}
+print(id_, decision.id)
+"""
+    first, second = _run(directory, program)
+    with open_log(directory, read_only=True) as log:
+        reader = Reader(log)
+        kinds = [
+            json.loads(entry)["data"]["kind"]
+            for entry in reader.decision(first).amendments
+        ]
+        assert kinds == ["human_review", "outcome"]
+        assert reader.content(second).response == b'{"label":"urgent"}'

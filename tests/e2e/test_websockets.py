@@ -267,6 +267,19 @@ def test_each_message_is_a_decision_and_a_kill_takes_none_of_them(
     assert set(outcomes[:2]) <= {"completed", "interrupted"}
 
 
+def _see_what_was_said(directory: Path, id_: str) -> None:
+    command = ("show", id_, "--dir", directory, "--content")
+    shown = auditlog(*command).out
+    assert "--- request#0, client\ntwo\n" in shown
+    assert "--- response#0, application\ntwo, two!\n" in shown
+    assert "--- request\n" not in shown
+    assert auditlog(*command, "--json").document()["messages"] == [
+        {"order": 3, "by": "client", "path": "request#0", "text": "two"},
+        {"order": 4, "by": "application", "path": "response#0", "text": "two, two!"},
+        {"order": 5, "by": "application", "path": "response#1", "text": id_},
+    ]
+
+
 def test_a_message_and_its_answer_are_disclosed_and_verified_offline(
     talking: Server, tmp_path: Path
 ) -> None:
@@ -278,6 +291,7 @@ def test_a_message_and_its_answer_are_disclosed_and_verified_offline(
             assert socket.recv(TIMEOUT) == f"{text}, {text}!"
             ids.append(str(socket.recv(TIMEOUT)))
     second = ids[1]
+    _see_what_was_said(directory, second)
     file = tmp_path / "second.receipt.json"
     paths = ("request#0", "response#0", "context/session", "context/websocket.turns")
     chosen = [word for path in paths for word in ("--disclose", path)]
@@ -340,6 +354,9 @@ def test_a_long_session_leaves_memory_flat_and_one_of_its_messages_can_be_shown(
         done = auditlog(*named, *shown)
         assert done.status == 0, done
         assert memory.growth() < 24 << 20
+        seen = auditlog("show", id_, "--dir", directory, "--content").out
+        assert "\n--- request, only its first bytes were kept\n" in seen
+        assert "\n--- response#500, application, not text, in base64\n" in seen
         beyond = auditlog(*named, "--disclose", f"response#{COUNT - 1}")
         assert beyond.status != 0
         assert "only the first bytes of 'response#" in beyond.err

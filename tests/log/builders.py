@@ -9,7 +9,6 @@ from auditlog.config import Config
 from auditlog.core.record import Entry
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
-from auditlog.models.identity import Model
 from auditlog.storage import SpoolItem
 
 __all__ = ["config_of", "exchange", "gap_items", "now_us"]
@@ -62,7 +61,6 @@ def exchange(
         "response": bodies[1],
         "status": 200,
         "duration": 1234,
-        "model": Model("credit", "3"),
         **fields,
     }
     return Exchange(**values)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import pytest
 
 from auditlog.core.record import format_id
 from auditlog.log.runtime import Runtime
+from auditlog.models.identity import Model
 from tests.log.builders import config_of, exchange
 
 DECISIONS = 300
@@ -21,7 +22,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[st
         runtime = Runtime(config_of(directory, checkpoint_decisions=100))
         for number in range(DECISIONS // 2):
             body = b'{"age": %d, "name": "Ada"}' % number
-            one = exchange(0, request=body)
+            one = exchange(0, request=body, model=Model("credit", "3"))
             one.sequence = runtime.open(one.id, one.time)
             ids.append(format_id(one.id))
             runtime.submit(one)

@@ -21,7 +21,7 @@ from auditlog.metrics import LogState, Observer
 from demo_service.dishonest_operator import copy_log, rebuild_without
 from tests.anchoring import KINDS, FakeKeeper, World, check_attestations, write_anchors
 from tests.e2e.processes import wait_until
-from tests.filled import fill_log
+from tests.filled import decision_at, fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items
 from tests.log.test_anchoring import HOUR, Site
@@ -256,7 +256,7 @@ def test_a_rewritten_log_is_not_signed(
 ) -> None:
     """Every key was used: the copy is a whole log, larger than what is known."""
     copy = copy_log(served, tmp_path / "copy")
-    rebuild_without(copy, 2)
+    rebuild_without(copy, decision_at(copy, 1))
     _swap(served, copy)
     before = check_whole_log(served)
     _serve(served)
@@ -273,7 +273,7 @@ def test_a_store_that_misses_its_past_halts_all_the_same(
     (served / "place").unlink()
     with open_log(served) as log, log.store._database.writing() as db:
         db.execute("UPDATE attestations SET state = 'pending'")
-    rebuild_without(served, 2)
+    rebuild_without(served, decision_at(served, 1))
     world.set("down")
     with open_log(served) as log:
         config = config_of(served, origin=log.origin, anchor_interval=0.1)

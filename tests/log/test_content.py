@@ -85,7 +85,7 @@ def test_a_value_larger_than_memory_is_kept_in_part() -> None:
 
 def test_content_of_an_entry_that_is_no_decision() -> None:
     entry, content = _describe()
-    gap = replace(entry, type="auditlog.gap.v1")
+    gap = replace(entry, type="auditlog.gap.v1", data={"from": 1})
     with pytest.raises(VerificationError, match="expected a decision, got an entry"):
         verify_content(gap, content)
 

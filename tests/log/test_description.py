@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from auditlog.capture.exchange import Body
 from auditlog.core.errors import MalformedError
-from auditlog.core.record import Entry, format_entry, parse_entry
+from auditlog.core.record import Entry, format_entry, format_id, parse_entry
 from auditlog.log.content import Content, verify_content
 from auditlog.log.description import Describer
+from auditlog.log.model_entry import model_entry_id
 from auditlog.log.preparation import index_row
 from auditlog.models.identity import Model
 from tests.log.builders import ORIGIN, exchange
@@ -37,7 +38,7 @@ def _describe(
 
 
 def test_an_entry_says_this_and_nothing_else() -> None:
-    entry, _ = _describe()
+    entry, _ = _describe(model=Model("credit", "3"))
     event = json.loads(format_entry(entry))
     assert set(event) == {
         *("data", "id", "source", "specversion", "subject", "time", "type")
@@ -53,6 +54,7 @@ def test_an_entry_says_this_and_nothing_else() -> None:
         "http.request.method": "POST",
         "http.response.status_code": 200,
         "http.route": "/score",
+        "model.entry": format_id(model_entry_id(Model("credit", "3"))),
         "model.name": "credit",
         "model.version": "3",
         "outcome": "completed",
@@ -204,6 +206,33 @@ def test_the_template_writes_what_the_definition_writes(
     fields: dict[str, Any], depth: int
 ) -> None:
     _describe(depth=depth, **fields)
+
+
+BEYOND_HTTP: dict[str, Any] = {
+    **dict.fromkeys(("method", "route", "target", "status")),
+    "operation": "nightly-scoring",
+}
+
+
+def test_beyond_http_an_entry_says_what_was_done_and_nothing_of_a_call() -> None:
+    entry, content = _describe(**BEYOND_HTTP)
+    assert entry.data["operation"] == "nightly-scoring"
+    assert not [name for name in entry.data if name.startswith("http.")]
+    assert content.context == {}
+    assert index_row(entry).route == "nightly-scoring"
+
+
+@given(TEXTS.filter(str.isprintable), TEXTS.filter(str.isprintable))
+def test_two_operations_are_not_taken_for_each_other(one: str, other: str) -> None:
+    describer = Describer(ORIGIN, EMITTER, depth=0)
+    for name in (one, other, one):
+        described = describer.describe(
+            exchange(7, **{**BEYOND_HTTP, "operation": name})
+        )
+        entry = parse_entry(described.entry)
+        assert (entry.data["operation"], described.row.route) == (name, name)
+        assert format_entry(entry) == described.entry
+        assert index_row(entry) == described.row
 
 
 def test_kinds_from_traffic_are_bounded() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import auditlog
+from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
 from auditlog.core.record import format_id, parse_entry
 from auditlog.core.verify import verify_receipt
@@ -19,9 +20,11 @@ from auditlog.log.block import DecisionBlock
 from auditlog.log.check import check_log
 from auditlog.log.content import Content
 from auditlog.log.directory import open_log
+from auditlog.log.ending import _stop
+from auditlog.log.leader import Leader
 from auditlog.log.reader import Reader
 from auditlog.log.recording import stand_in
-from auditlog.log.runtime import stop_all
+from auditlog.log.runtime import runtime_for, stop_all
 from auditlog.models.identity import Model
 from auditlog.storage import Query
 from tests.log.builders import ORIGIN
@@ -238,6 +241,23 @@ def test_a_block_is_the_current_decision(
     assert data["duration"] >= 0
     assert json.loads(content.context["outcome"])["result"]["label"] == "urgent"
     assert content.response == b'{"queue":"urgent"}'
+
+
+def test_a_block_is_entered_once(decision: Callable[..., DecisionBlock]) -> None:
+    block = decision("job", input=1)
+    with block, pytest.raises(AuditLogError, match="entered once, got twice"), block:
+        pytest.fail("it was entered twice")
+    with pytest.raises(AuditLogError, match="entered once, got twice"), block:
+        pytest.fail("it was entered twice")
+
+
+def test_what_is_printed_of_it_holds_no_content(
+    decision: Callable[..., DecisionBlock],
+) -> None:
+    with decision("job", input="p4ssw0rd", subject="p4ssw0rd") as made:
+        made.set_output("p4ssw0rd")
+        assert made.id in repr(made)
+        assert "p4ssw0rd" not in repr(made)
 
 
 def test_the_last_input_and_output_count(
@@ -700,3 +720,93 @@ def test_nobody_waits_for_the_company_of_others(
     monkeypatch.setattr("auditlog.log.recorder._GATHER_SECONDS", 60)
     record("job", input=1)
     assert "is not recorded" not in caplog.text
+
+
+# --- which log it is ------------------------------------------------------------------
+
+
+def test_it_is_the_log_that_the_process_records_into(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler writes where its request is written, however that was configured."""
+    monkeypatch.chdir(tmp_path)
+    stop_all()
+    runtime_for(Config(dir=fresh, depth=3, model="routes@1"))
+    id_ = auditlog.record("rules", input={"a": {"b": {"c": 1}}})
+    auditlog.amend(id_, "outcome", label=1)
+    data, _ = look(fresh, id_)
+    assert data["commitment"]["depth"] == 3
+    assert "model.name" not in data, "that of the routes is not this one"
+    assert {one.name for one in tmp_path.iterdir()} == {"audit"}
+
+
+def test_unless_something_else_is_said(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_all()
+    runtime_for(Config(dir=fresh))
+    by_option = auditlog.record("one", input=1, dir=tmp_path / "option")
+    monkeypatch.setenv("AUDITLOG_DIR", str(tmp_path / "environment"))
+    by_environment = auditlog.record("two", input=1)
+    look(tmp_path / "option", by_option)
+    look(tmp_path / "environment", by_environment)
+
+
+def test_of_two_logs_neither_is_guessed(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop_all()
+    for name in ("one", "two"):
+        runtime_for(Config(dir=fresh.with_name(name)))
+    look(tmp_path / "audit", auditlog.record("job", input=1))
+
+
+def test_a_script_may_go_to_another_directory(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stop_all()
+    before = auditlog.record("job", input=1)
+    monkeypatch.chdir("elsewhere")
+    with auditlog.decision("job", input=bytes(2 << 20), max_stored_bytes=None) as after:
+        pass
+    stop_all()
+    for id_ in (before, after.id):
+        look(fresh, id_)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_decision_is_amended_while_it_is_made(
+    decision: Callable[..., DecisionBlock], directory: Path
+) -> None:
+    with decision("job", input=1) as made:
+        later = auditlog.amend(made.id, "human_review", dir=directory, origin=ORIGIN)
+    with open_log(directory, read_only=True) as log:
+        entries = Reader(log).decision(made.id).amendments
+    assert [format_id(parse_entry(entry).id) for entry in entries] == [later]
+
+
+def test_an_end_that_fails_is_told_and_the_others_end(
+    record: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop_all()
+    stopped: list[Leader] = []
+
+    def fail(leader: Leader, *_: object, **__: object) -> bool:
+        stopped.append(leader)
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    for name in ("one", "two"):
+        record("job", input=1, dir=tmp_path / name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Leader, "stop", fail)
+        _stop()
+    assert len(stopped) == 2
+    assert caplog.text.count("a log did not stop cleanly") == 2
+    for leader in stopped:
+        leader.stop(5)

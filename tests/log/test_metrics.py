@@ -51,7 +51,7 @@ def test_decisions_are_counted_once_durable_by_what_stands_in_clear(
     before = [_value("auditlog_decisions_total", **one) for one in (done, failed)]
     config = config_of(tmp_path / "a", metrics=True, models=("credit",))
     runtime = Runtime(config)
-    _record(runtime, 5)
+    _record(runtime, 5, model=Model("credit"))
     secret = Model("secret-model")
     _record(runtime, 2, route=None, model=secret, outcome="error")
     assert runtime.flush(10)
@@ -275,9 +275,10 @@ import sys
 {before}
 from pathlib import Path
 from auditlog.log.runtime import Runtime
+from auditlog.models.identity import Model
 from tests.log.builders import config_of, exchange
 runtime = Runtime(config_of(Path(sys.argv[1]), metrics={metrics}))
-one = exchange(0)
+one = exchange(0, model=Model("credit"))
 one.sequence = runtime.open(one.id, one.time)
 runtime.submit(one)
 runtime.stop()

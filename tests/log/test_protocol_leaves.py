@@ -20,10 +20,10 @@ from tests.log.builders import ORIGIN, exchange
 ASKED = b'{"model":"m-1","stream":true,"temperature":0.7,"messages":[]}'
 HEAD = (
     b'data: {"id":"c1","object":"chat.completion.chunk","model":"m-1-0613","choices":'
-    b'[{"index":0,"delta":{"role":"assistant","content":"Hel"}}]}\n\n'
+    b'[{"index":0,"delta":{"role":"assistant","content":"Re"}}]}\n\n'
 )
 REST = (
-    b'data: {"choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":"stop"}]}'
+    b'data: {"choices":[{"index":0,"delta":{"content":"fused"},"finish_reason":"stop"}]}'
     b'\n\ndata: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 )
 DONE = b"data: [DONE]\n\n"
@@ -227,7 +227,7 @@ def entry_and_content(one: Exchange) -> tuple[Any, Content]:
 def test_the_answer_is_read_again_from_what_is_stored() -> None:
     reading = read_content(*entry_and_content(streamed(HEAD, REST, DONE)))
     assert reading is not None
-    assert [answer.text for answer in reading.answers] == ["Hello"]
+    assert [answer.text for answer in reading.answers] == ["Refused"]
     assert not reading.partial
 
 

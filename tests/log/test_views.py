@@ -104,4 +104,5 @@ def test_an_opened_decision_has_no_entry_yet() -> None:
         "data": None,
         "entry": None,
         "amendments": [],
+        "ranOn": None,
     }

@@ -130,7 +130,8 @@ def test_a_full_disk_keeps_what_fitted(
         assert len(caplog.messages) == 1
         assert caplog.messages[0] == (
             "auditlog: the disk does not take all of a large body: the stored copy "
-            "is shorter, the commitment covers everything (said once)"
+            "is shorter, the commitment covers everything, but messages of a session "
+            "may not be shown one by one (said once)"
         )
 
     forked(work)

@@ -15,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import Client, Response
 
+import auditlog
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
@@ -29,6 +30,7 @@ from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.runtime import stop_all
 from auditlog.log.tokens import create_token, revoke_token
 from auditlog.storage import Cosignature
 from auditlog.web.api import create_app, router
@@ -651,3 +653,33 @@ def test_one_app_that_decides_and_answers_for_it(tmp_path: Path) -> None:
     verdict = verify_receipt(receipt.content, (directory / "policy").read_text())
     assert dict(verdict.disclosed) == {"response/approved": b"true"}
     check_whole_log(directory)
+
+
+# --- amendments -----------------------------------------------------------------------
+
+
+def test_amendments_are_shown_and_opened_part_by_part(own: Served) -> None:
+    new = auditlog.amend(
+        own.ids[0], "override", by="Kim", label="paid", dir=own.directory
+    )
+    stop_all()
+    shown = own.get(f"/api/v1/decisions/{own.ids[0]}", own.auditor).json()
+    (amendment,) = shown["amendments"]
+    assert (amendment["id"], amendment["kind"]) == (new, "override")
+    assert amendment["sealed"]
+    assert "Kim" not in json.dumps(shown)
+    itself = own.get(f"/api/v1/decisions/{new}", own.auditor).json()
+    assert itself["data"]["decision"] == own.ids[0]
+    path = f"/api/v1/decisions/{new}/receipt?disclose=context/outcome"
+    problem(own.get(path, own.auditor), 403, "forbidden")
+    receipt = own.get(path, own.content).content
+    policy = (own.directory / "policy").read_text("utf-8")
+    disclosed = verify_receipt(receipt, policy).disclosed
+    assert disclosed == (("context/outcome", b'{"result":{"label":"paid"}}'),)
+    assert b"Kim" not in receipt
+
+
+def test_nothing_can_be_amended_through_what_only_reads(own: Served) -> None:
+    path = f"/api/v1/decisions/{own.ids[0]}/amendments"
+    response = own.client.post(path, headers=own.content, json={"kind": "appeal"})
+    problem(response, 404, "not-found")

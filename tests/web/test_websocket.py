@@ -583,6 +583,24 @@ def test_a_session_goes_on_after_the_log_has_stopped(
     assert exchanged(runtime.seen[0]) == [(0, "client", b"a"), (1, "app", b"a")]
 
 
+def test_the_first_message_after_the_log_has_stopped_is_a_decision_too(
+    runtime: FakeRuntime,
+) -> None:
+    async def run() -> None:
+        live = Live(audited(handled(echo), runtime, websocket="message"))
+        await live.sent(1)
+        live.app._process.interrupt_all()
+        live.server.push(heard("a"))
+        await live.sent(2)
+        live.server.push(LEFT)
+        assert await live.end() is None
+
+    asyncio.run(run())
+    outcomes = [seen.exchange.outcome for seen in runtime.seen]
+    assert outcomes == ["interrupted", "completed"]
+    assert exchanged(runtime.seen[1]) == [(0, "client", b"a"), (1, "app", b"a")]
+
+
 @pytest.mark.parametrize("websocket", ["session", "message"])
 def test_under_closed_a_session_is_closed_after_the_log_has_stopped(
     runtime: FakeRuntime, websocket: str
@@ -790,6 +808,7 @@ def test_under_closed_a_session_is_closed_when_the_log_begins_to_fail(
         await send(said("a"))
         runtime.is_healthy = False
         got.append(await receive())
+        assert await receive() is got[1]
         with pytest.raises(AuditLogError, match="it is closed"):
             await send(said("b"))
 

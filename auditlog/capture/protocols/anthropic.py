@@ -66,7 +66,7 @@ class AnthropicMessages:
         reading.response_id = short_text(message.id)
         reading.usage = message.usage()
         reading.answers = message.answers()
-        reading.partial |= message.partial or traffic.capped
+        reading.partial |= message.partial
         return reading
 
 

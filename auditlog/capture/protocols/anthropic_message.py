@@ -127,7 +127,7 @@ class MessageDraft:
         """Take the message as it is at the start, or as a whole."""
         self._begun = True
         self.id, self.model = message.id, message.model
-        self._draft.role = message.role or "assistant"
+        self._draft.role = message.role
         for index, block in enumerate(message.content or ()):
             self.open(index, block, whole=True)
         self.stop(message.stop_reason, message.stop_details)

@@ -26,7 +26,7 @@ from tests.anchors.evm.chain import CHAIN_ID, Anvil
 from tests.anchors.evm.kept import NOW, Kept, write_anchor
 from tests.anchors.evm.liar import Liar, lying
 from tests.e2e.processes import ROOT
-from tests.filled import fill_log
+from tests.filled import decision_at, fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items
 
@@ -181,7 +181,7 @@ def test_a_stolen_key_rewrites_no_history(
     assert len(chain.trees()) == 1
     copy = copy_log(directory, tmp_path / "copy")
     assert "HALTED" not in caplog.text
-    rebuild_without(copy, 2)
+    rebuild_without(copy, decision_at(copy, 1))
     before = check_whole_log(copy)
     _serve(copy)
     assert check_whole_log(copy).checkpoints == before.checkpoints

@@ -1,6 +1,7 @@
 """Anthropic's messages, in the shapes of its streaming guide and its Python client."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -336,7 +337,26 @@ def test_events_without_what_they_are_about_say_nothing() -> None:
     assert (reading.completeness, reading.answers) == ("complete", [])
     assert (reading.usage, reading.partial) == ({}, False)
     (answer,) = reading_of(stream({"type": "message_start", "message": {}})).answers
+    assert answer == Answer()
+    untyped = {"type": "content_block_start", "content_block": {"id": "t"}}
+    (answer,) = reading_of(stream(START, untyped, STOP)).answers
     assert answer == Answer(role="assistant")
+
+
+def test_an_event_says_what_it_is_by_its_data_or_else_by_its_name() -> None:
+    whole = reading_of(TEXT)
+    unnamed = b"".join(TEXT.splitlines(keepends=True)[1::3])
+    assert reading_of(unnamed.replace(b"\n", b"\n\n")) == whole
+    untyped = re.sub(rb'data: {"type": "[a-z_]*",? ?', b"data: {", TEXT)
+    assert untyped != TEXT
+    assert reading_of(untyped) == whole
+
+
+def test_calls_to_more_tools_than_are_put_together_are_admitted() -> None:
+    calls = [opening(i, "tool_use", id=f"t{i}", name="f") for i in range(1025)]
+    reading = reading_of(stream(START, *calls, STOP))
+    assert len(reading.answers[0].tool_calls) == 1024
+    assert reading.partial
 
 
 def test_a_stream_without_its_beginning_is_put_together() -> None:

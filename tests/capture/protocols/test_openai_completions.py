@@ -13,7 +13,14 @@ from auditlog.capture.protocols.openai_completions import (
     ChatCompletions,
     TextCompletions,
 )
-from auditlog.capture.reading import Answer, Completeness, Reading, ToolCall, Traffic
+from auditlog.capture.reading import (
+    MAX_TEXT,
+    Answer,
+    Completeness,
+    Reading,
+    ToolCall,
+    Traffic,
+)
 from tests.capture.protocols import openai_traffic as sent
 from tests.capture.protocols.cutting import cuts, damaged, read
 from tests.capture.protocols.openai_traffic import chunk, delta, stream, tool, whole
@@ -161,6 +168,15 @@ def test_an_id_drawn_for_each_part_does_not_begin_a_call() -> None:
     assert only(reading_of(stream(*parts))).tool_calls == [call]
 
 
+def test_a_call_may_begin_with_its_id_alone() -> None:
+    parts = [
+        chunk(delta(tool_calls=[{"index": 0, "id": "a", "type": "function"}])),
+        chunk(delta(tool_calls=[tool(name="f", arguments="{}")])),
+    ]
+    call = ToolCall(id="a", name="f", arguments="{}")
+    assert only(reading_of(stream(*parts))).tool_calls == [call]
+
+
 def test_the_function_call_of_before_there_were_tools_is_read() -> None:
     parts = [
         chunk(delta(function_call={"name": "score", "arguments": ""})),
@@ -276,6 +292,15 @@ def test_an_error_instead_of_an_answer_is_one_whatever_the_status(
     assert b"Doe" not in msgspec.json.encode(reading)
 
 
+def test_an_error_beside_an_answer_is_one() -> None:
+    body = sent.WHOLE | {"error": {"message": SECRET, "code": "content_filter"}}
+    reading = reading_of(sent.answer(body))
+    assert (reading.completeness, reading.error_type) == (
+        "error_frame",
+        "content_filter",
+    )
+
+
 def test_an_event_named_error_is_an_error() -> None:
     body = sent.stream(*sent.said("a"), done=False).response
     body += b'event: error\ndata: {"message":"Ms. Doe","code":"overloaded"}\n\n'
@@ -356,6 +381,7 @@ def test_fields_of_odd_types_are_left_out_and_the_rest_is_read() -> None:
     odd = chunk(
         {"index": "0", "delta": {"content": "a", "role": 7, "refusal": []}},
         {"index": 1, "delta": {"content": {"text": "b"}}},
+        {"index": 1, "delta": {"content": 7}},
         id=7,
         usage={"prompt_tokens": "many", "completion_tokens": 3.0},
     )
@@ -442,6 +468,15 @@ def test_a_damaged_body_gives_a_reading_or_none(body: bytes) -> None:
 def test_a_damaged_request_leaves_the_answer_readable(body: bytes) -> None:
     traffic = msgspec.structs.replace(sent.answer(sent.WHOLE), request=body)
     assert only(reading_of(traffic)).text == "Because your income is too low."
+
+
+def test_of_an_endless_text_the_beginning_is_kept() -> None:
+    part = "é" * (1 << 18)
+    for count in (4, 5):
+        parts = [chunk(delta(content=part)) for _ in range(count)]
+        reading = reading_of(stream(*parts))
+        assert only(reading).text == "é" * MAX_TEXT
+        assert reading.partial is (count == 5)
 
 
 def test_in_the_gap_of_a_long_stream_text_is_missing_and_said_to_be() -> None:
