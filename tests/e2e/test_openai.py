@@ -224,6 +224,8 @@ def test_a_decision_names_the_model_that_answered(asked: Asked, name: str) -> No
     answered = asked.got[name, "sync", "logged"].seen.status == 200
     data = asked.decision(name, "sync")[0].data
     said = {key: value for key, value in data.items() if key.startswith("model.")}
+    # Where the log says more about the model: one entry for all of these decisions.
+    assert (said.pop("model.entry", None) is not None) == answered
     assert said == (named if answered else {})
 
 
