@@ -5,7 +5,7 @@ notes which bytes went by.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -106,6 +106,11 @@ class Call(NamedTuple):
     arguments: Mapping[str, Any]
     leaves: bool = False
     """Whether it reads only some events of the answer."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answer comes in events."""
+        return self.method.endswith(".stream") or "stream" in self.arguments
 
 
 class Got(NamedTuple):
@@ -213,15 +218,20 @@ def _ask_once(clients: Clients, call: Call, url: str, recorder: Recorder) -> Got
 
 def _take(method: Callable[..., Any], call: Call) -> Any:
     answer = method(**call.arguments)
-    if not call.arguments.get("stream"):
-        return answer.model_dump()
-    with answer:
+    if not call.streams:
+        return _plain(answer)
+    with answer as stream:
         events = []
-        for event in answer:
-            events.append(event.model_dump())
+        for event in stream:
+            events.append(_plain(event))
             if call.leaves and len(events) == LEAVES_AFTER:
                 break
     return events
+
+
+def _plain(value: Any) -> Any:
+    # The clients' own types do not fit one another; pydantic would warn of that.
+    return value.model_dump(warnings=False)
 
 
 async def _ask_side_by_side(
@@ -247,14 +257,16 @@ async def _ask_once_async(
     return Got(result, recorder.seen)
 
 
-async def _take_async(method: Callable[..., Awaitable[Any]], call: Call) -> Any:
-    answer = await method(**call.arguments)
-    if not call.arguments.get("stream"):
-        return answer.model_dump()
-    async with answer:
+async def _take_async(method: Callable[..., Any], call: Call) -> Any:
+    answer = method(**call.arguments)
+    if not call.method.endswith(".stream"):
+        answer = await answer
+    if not call.streams:
+        return _plain(answer)
+    async with answer as stream:
         events = []
-        async for event in answer:
-            events.append(event.model_dump())
+        async for event in stream:
+            events.append(_plain(event))
             if call.leaves and len(events) == LEAVES_AFTER:
                 break
     return events

@@ -71,7 +71,9 @@ CALLS = {
     ),
     "cut short": ask(max_tokens=3),
     "stopped": ask(stop_sequences=["declined", "approved", "."], stream=True),
+    "helped": ask()._replace(method="messages.stream"),
     "a tool": ask(**ABOUT_SCORE),
+    "a tool helped": ask(**ABOUT_SCORE)._replace(method="messages.stream"),
     "a tool streamed": ask(**ABOUT_SCORE, stream=True),
     "a tool that must be": ask(tools=TOOLS, tool_choice={"type": "any"}),
     "after the tool": ask(messages=AFTER_TOOL, tools=TOOLS),
@@ -88,9 +90,12 @@ every_call = pytest.mark.parametrize(
     ("name", "way"), [(name, way) for name in CALLS for way in WAYS]
 )
 
+HELPED = ["helped", "a tool helped"]
 REFUSED = ["another model", "too hot"]
 WHOLE = [
-    name for name, call in CALLS.items() if not call.leaves and name not in REFUSED
+    name
+    for name, call in CALLS.items()
+    if not call.leaves and name not in REFUSED + HELPED
 ]
 
 
@@ -227,6 +232,21 @@ def test_told_what_the_tool_has_returned_it_answers_in_words(asked: Asked) -> No
     message = result(asked, "after the tool")
     assert message["stop_reason"] == "end_turn"
     assert [block["type"] for block in message["content"]] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("helped", "plain"), [("helped", "message"), ("a tool helped", "a tool")]
+)
+def test_a_helper_of_the_client_puts_together_the_same_message(
+    asked: Asked, helped: str, plain: str
+) -> None:
+    *_, stop = result(asked, helped)
+    whole = result(asked, plain)
+    assert stop["type"] == "message_stop"
+    assert stop["message"]["stop_reason"] == whole["stop_reason"]
+    (block,), (expected,) = stop["message"]["content"], whole["content"]
+    for name in ("type", "text", "name", "input"):
+        assert block.get(name) == expected.get(name)
 
 
 def test_refusals_come_as_the_client_expects_them(asked: Asked) -> None:

@@ -87,7 +87,12 @@ CALLS = {
         max_tokens=65_536,
         stream=True,
     )._replace(leaves=True),
+    "chat, helped": chat()._replace(method="chat.completions.stream"),
+    "chat, a tool helped": chat(**ABOUT_SCORE)._replace(
+        method="chat.completions.stream"
+    ),
     "responses": respond(),
+    "responses, helped": respond()._replace(method="responses.stream"),
     "responses, streamed": respond(stream=True),
     "responses, cut short": respond(stream=True, max_output_tokens=3),
     "responses, a tool": respond(**ABOUT_SCORE_TOO),
@@ -98,9 +103,12 @@ every_call = pytest.mark.parametrize(
     ("name", "way"), [(name, way) for name in CALLS for way in WAYS]
 )
 
+HELPED = ["chat, helped", "chat, a tool helped", "responses, helped"]
 REFUSED = ["chat, another model", "chat, too hot", "responses, another model"]
 WHOLE = [
-    name for name, call in CALLS.items() if not call.leaves and name not in REFUSED
+    name
+    for name, call in CALLS.items()
+    if not call.leaves and name not in REFUSED + HELPED
 ]
 
 
@@ -216,6 +224,8 @@ def test_a_decision_names_the_model_that_answered(asked: Asked, name: str) -> No
     answered = asked.got[name, "sync", "logged"].seen.status == 200
     data = asked.decision(name, "sync")[0].data
     said = {key: value for key, value in data.items() if key.startswith("model.")}
+    # Where the log says more about the model: one entry for all of these decisions.
+    assert (said.pop("model.entry", None) is not None) == answered
     assert said == (named if answered else {})
 
 
@@ -304,6 +314,25 @@ def test_told_what_the_tool_has_returned_it_answers_in_words(asked: Asked) -> No
 def test_a_response_is_the_same_whole_and_streamed(asked: Asked) -> None:
     *_, last = result(asked, "responses, streamed")
     assert last["response"] == result(asked, "responses")
+
+
+def test_helpers_of_the_client_put_together_what_the_decision_shows(
+    asked: Asked,
+) -> None:
+    def shows(name: str) -> list[Told]:
+        return shown(asked.reading(name, "sync"))
+
+    *_, done = result(asked, "chat, helped")
+    assert (done["type"], [(done["content"], [])]) == (
+        "content.done",
+        shows("chat, helped"),
+    )
+    *_, called = result(asked, "chat, a tool helped")
+    assert [("", [(called["name"], called["arguments"])])] == (
+        shows("chat, a tool helped")
+    )
+    *_, whole = result(asked, "responses, helped")
+    assert told(whole["response"]) == shows("responses, helped")
 
 
 def test_refusals_come_as_the_client_expects_them(asked: Asked) -> None:

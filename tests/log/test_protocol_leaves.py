@@ -23,8 +23,8 @@ HEAD = (
     b'[{"index":0,"delta":{"role":"assistant","content":"Re"}}]}\n\n'
 )
 REST = (
-    b'data: {"choices":[{"index":0,"delta":{"content":"fused"},"finish_reason":"stop"}]}'
-    b'\n\ndata: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    b'data: {"choices":[{"index":0,"delta":{"content":"fused"},'
+    b'"finish_reason":"stop"}]}\n\ndata: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 )
 DONE = b"data: [DONE]\n\n"
 ERROR = b'data: {"error":{"message":"SECRET","type":"server_error"}}\n\n'
