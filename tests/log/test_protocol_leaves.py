@@ -24,7 +24,8 @@ HEAD = (
 )
 REST = (
     b'data: {"choices":[{"index":0,"delta":{"content":"fused"},'
-    b'"finish_reason":"stop"}]}\n\ndata: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    b'"finish_reason":"stop"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 )
 DONE = b"data: [DONE]\n\n"
 ERROR = b'data: {"error":{"message":"SECRET","type":"server_error"}}\n\n'
