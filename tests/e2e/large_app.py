@@ -56,6 +56,12 @@ async def predict(request: Request) -> dict[str, object]:
     return {"score": 0.87, "size": len(await request.body())}
 
 
+@app.post("/v1/models/credit:predict")
+async def score(batch: dict[str, list[list[float]]]) -> dict[str, list[float]]:
+    """Score each instance of a batch, as KServe does."""
+    return {"predictions": [sum(row) for row in batch["instances"]]}
+
+
 @app.post("/forbidden")
 async def forbidden() -> None:
     """Refuse without reading."""

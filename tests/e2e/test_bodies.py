@@ -150,6 +150,26 @@ def test_a_member_of_a_compressed_request_is_disclosed_and_verified_offline(
     assert "gzip" not in json.dumps(entry.data)
 
 
+def test_one_item_of_a_batch_of_4096_is_disclosed_and_verified_offline(
+    served: tuple[Server, Path], tmp_path: Path
+) -> None:
+    server, directory = served
+    batch = json.dumps({"instances": [[at, at / 8, 1] for at in range(4096)]}).encode()
+    kind = "application/json"
+    id_, answer = post(server, "/v1/models/credit:predict", batch, content_type=kind)
+    assert len(json.loads(answer)["predictions"]) == 4096
+    item = "/instances/2026", "/predictions/2026"
+    paths = (f"request{item[0]}", f"response{item[1]}")
+    entry, content = recorded(directory, id_)
+    assert (entry.data["outcome"], entry.data["response"]["split"]) == (
+        "completed",
+        "json",
+    )
+    assert json.loads(content.context["protocol"])["items"] == 4096
+    verdict = shown(directory, id_, tmp_path, *paths)
+    assert opened(verdict) == {paths[0]: b"[2026, 253.25, 1]", paths[1]: b"2280.25"}
+
+
 def test_an_upload_sent_in_chunks_is_one_body(served: tuple[Server, Path]) -> None:
     server, directory = served
     parts = (LARGE[at : at + 100_000] for at in range(0, len(LARGE), 100_000))
