@@ -151,7 +151,8 @@ def nested_deeper(data: bytes, limit: int) -> bool:
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
     brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > limit
+    depths = accumulate(map(_STEPS.__getitem__, brackets))
+    return any(map(limit.__lt__, depths))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

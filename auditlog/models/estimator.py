@@ -50,6 +50,8 @@ _MAX_VALUE = 4096
 _LIBRARY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
 _MAX_LIBRARIES = 16
 _MAX_NAME = 64
+_MAX_DEPTH = 100
+"""Objects inside each other. The limit of the interpreter may have been raised."""
 
 
 def read_estimator(
@@ -64,10 +66,7 @@ def read_estimator(
     _check_kind(estimator)
     encoder = _Encoder()
     name = type(estimator).__name__
-    try:
-        item = encoder.encode(estimator, name)
-    except RecursionError:
-        raise _refused(name, "holds itself, or is too deep") from None
+    item = encoder.encode(estimator, name)
     digest = sha256(_HEAD + item).hexdigest()
     details = (
         ("format", "estimator"),
@@ -116,6 +115,8 @@ class _Encoder:
         """Return the item of a value; `where` names it in a message."""
         if id(value) in self._open:
             raise _refused(where, "refers to what it is a part of")
+        if len(self._open) == _MAX_DEPTH:
+            raise _refused(where, "is nested too deep")
         self._open.add(id(value))
         try:
             tag, content = self._content(value, where)

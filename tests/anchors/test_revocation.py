@@ -223,7 +223,7 @@ def test_witnesses_vouch_for_the_tree_that_they_cosigned_only() -> None:
 
 def test_related_entries_are_held_to_it_too() -> None:
     log = make_log()
-    at = log.add(format_entry(Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})))
+    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
     related = (Related("model", log.entries[at], log.proof(at)),)
     data = log.receipt(DECISION, size=3, related=related)
     trust = Trust(revocations=(revoked(log),))
@@ -261,11 +261,11 @@ class Counting(Policy):
 def test_however_many_related_entries_each_note_is_looked_at_once() -> None:
     # Cosigned too late, but anchored in time, so all of them count.
     log, lines = make_log(), [f"— x{at} AAAAAAAA\n".encode() for at in range(20)]
-    at = log.add(format_entry(Entry(make_id(7), "auditlog.model.v1", ORIGIN, TIME, {})))
+    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
     log.add(make_decision(8).entry)
     note = log.checkpoint(6)
     proofs = [log.proof(at, 6, note=note + line) for line in lines]
-    related = tuple(Related("model", log.entries[at], proof) for proof in proofs)
+    related = tuple(Related("key", log.entries[at], proof) for proof in proofs)
     anchor = anchor_of(log, 0, A, TIME - 1, 6)
     data = log.receipt(DECISION, size=6, related=related, anchors=(anchor,))
     trust = trust_of(A, revocations=(revoked(log, 7, before=TIME),))

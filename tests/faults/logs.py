@@ -109,4 +109,5 @@ def check_contents(log: LogDirectory) -> None:
     report = check_log(log)
     # The runtime writes starts, and it has no part in these tests.
     problems = [one for one in report.problems if one.what != "it has no start"]
-    assert (problems, report.unchecked) == ([], ())
+    assert not problems, problems
+    assert not report.unchecked, report.unchecked

@@ -204,7 +204,7 @@ def test_what_holds_itself_is_refused() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(ConfigurationError, match="holds itself, or is too deep"):
+    with pytest.raises(ConfigurationError, match="is nested too deep"):
         of(deep)
 
 

@@ -81,7 +81,7 @@ def test_a_log_of_ours_and_its_entries(log: Path, tmp_path: Path) -> None:
         assert (again.status, "entries and tiles rebuilt" in again.out) == (0, True)
     document = read.document()
     assert (read.status, document["ok"], document["entries"]) == (0, True, True)
-    assert (document["size"], document["foreign"]) == (8, 0)
+    assert (document["size"], document["foreign"]) == (10, 0)
     assert read.out.count("\n") == 1
 
 

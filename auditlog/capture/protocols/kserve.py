@@ -11,7 +11,6 @@ binary, in the order in which they stand and of the sizes that they state; where
 JSON ends is said by a header that is not seen here, and found by reading it.
 """
 
-import json
 import re
 from urllib.parse import unquote
 
@@ -28,6 +27,7 @@ from auditlog.capture.protocols.scoring import (
     text,
 )
 from auditlog.capture.reading import Completeness, Reading, Traffic
+from auditlog.core.record import MAX_DEPTH
 
 __all__ = ["KServeV1", "KServeV2"]
 
@@ -40,7 +40,9 @@ _V2 = re.compile(
 )
 _BINARY = "application/octet-stream"
 _MAX_ROWS = (1 << 53) - 1
-_JSON = json.JSONDecoder()
+# Strings, whose closing quote is optional so that no text costs quadratic time; and
+# what opens or closes a container.
+_MARKS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[][{}]', re.DOTALL)
 
 
 class _Parameters(msgspec.Struct):
@@ -137,7 +139,7 @@ def _rows(inputs: msgspec.Raw | None) -> int | None:
 def _tensors(value: msgspec.Raw | None) -> list[_Tensor]:
     try:
         return [] if value is None else _TENSORS.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return []
 
 
@@ -146,13 +148,21 @@ def _split(body: bytes) -> tuple[Members | None, int]:
     whole = members(body)
     if whole is not None or b'"binary_data' not in body:
         return whole, 0
-    try:
-        # Bytes are characters here, so that the end of one is the end of the other.
-        start = len(body) - len(body.lstrip())
-        _, end = _JSON.raw_decode(body.decode("latin-1"), start)
-    except (ValueError, RecursionError):
-        return None, 0
+    end = _end_of_container(body)
     return members(body[:end]), len(body) - end
+
+
+def _end_of_container(body: bytes) -> int:
+    """Return where the first object or array of a body ends; 0 if it does not."""
+    depth = 0
+    for match in _MARKS.finditer(body):
+        mark = match.group()
+        depth += (mark in b"[{") - (mark in b"]}")
+        if mark in b"]}" and depth <= 0:
+            return match.end()
+        if depth > MAX_DEPTH:
+            break
+    return 0
 
 
 def _ending(traffic: Traffic, answer: Members | None, rest: int = 0) -> Completeness:

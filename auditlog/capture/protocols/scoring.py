@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from auditlog.capture.protocols.values import is_deep
 from auditlog.capture.reading import Completeness, Traffic
 from auditlog.core.commitment import is_json
 
@@ -56,6 +57,8 @@ def is_json_text(body: bytes) -> bool:
 
 
 def _lenient(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T | None:
+    if is_deep(body):
+        return None
     found = _decoded(decoder, body)
     if found is None and any(word in body for word in _NO_JSON):
         found = _decoded(decoder, _without_nan(body))
@@ -66,7 +69,7 @@ def _without_nan(body: bytes) -> bytes:
     try:
         value = json.loads(body.decode(), parse_constant=lambda _: None)
         return json.dumps(value).encode()
-    except (ValueError, RecursionError):
+    except ValueError:
         return b""
 
 
@@ -126,5 +129,5 @@ def ending(traffic: Traffic, *, whole: bool, failed: bool = False) -> Completene
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T | None:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -13,6 +13,10 @@ A reader names the fields that it needs as structs, each with a default::
 Servers write odd JSON: a number as text, NaN in probabilities, half a surrogate pair in
 each of two chunks. Typed decoding in one go is tried first, and is what most traffic
 gets; the field-by-field way gives the same values where both can.
+
+Every parser here is recursive, and an application may have raised the limit that makes
+that an error: then deep JSON would end its process. So what is nested too deep is never
+parsed.
 """
 
 import json
@@ -23,7 +27,9 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-__all__ = ["Shape", "Struct", "code_of", "count_of", "short_text", "text_of"]
+from auditlog.core.record import MAX_DEPTH, nested_deeper
+
+__all__ = ["Shape", "Struct", "code_of", "count_of", "is_deep", "short_text", "text_of"]
 
 _MAX_SHORT = 256
 _MAX_COUNT = (1 << 53) - 1
@@ -50,19 +56,30 @@ class Shape(Generic[_Kind]):
         self._decode = msgspec.json.Decoder(kind).decode
 
     def read(self, data: bytes | str) -> _Kind | None:
-        """Return what `data` holds; None if it is no whole JSON object."""
+        """Return what `data` holds; None if it is no whole JSON object, or too deep."""
+        if is_deep(data):
+            return None
         try:
             return self._decode(data)
-        except (ValueError, RecursionError):
+        except ValueError:
             return self._fitted(data)
 
     def _fitted(self, data: bytes | str) -> _Kind | None:
         text = data if isinstance(data, str) else data.decode(errors="replace")
         try:
             fitted = _fit(self._kind, json.loads(text))
-        except (ValueError, RecursionError):
+        except ValueError:
             return None
         return None if fitted is _NOTHING else fitted
+
+
+def is_deep(data: bytes | str) -> bool:
+    """Return whether JSON, or what is none, has more than 64 nested containers."""
+    if isinstance(data, bytes):
+        return nested_deeper(data, MAX_DEPTH)
+    if data.count("[") + data.count("{") <= MAX_DEPTH:
+        return False
+    return nested_deeper(data.encode("utf-8", "surrogatepass"), MAX_DEPTH)
 
 
 def text_of(parts: list[str], limit: int) -> str:

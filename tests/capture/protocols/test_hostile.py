@@ -4,6 +4,8 @@ No limit of time is tested. Sixteen times the bytes may take 64 times as long, w
 generous for work that is linear, and would take 256 times if it were quadratic.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -91,6 +93,33 @@ def test_a_body_takes_time_by_its_length(make: Callable[[int], bytes]) -> None:
     small, large = answer(make(SMALL), "/x"), answer(make(SMALL * TIMES), "/x")
     allowed = 4 * TIMES * max(cpu(lambda: read_all(small)), 0.001)
     assert cpu(lambda: read_all(large)) < allowed
+
+
+DEEP = """
+import sys
+from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.reading import Traffic
+
+sys.setrecursionlimit(10**9)  # as some libraries do that an application may import
+for opening in (b"[", b'{"choices":'):
+    for before in (b"", b'data: {"binary_data":1,"inputs":'):
+        deep = before + opening * 100_000
+        for name in sorted(Protocols.BUILT_IN):
+            protocols = Protocols(name)
+            for kind in (None, "text/event-stream"):
+                for asked, answered in ((deep, b"{}"), (b"{}", deep)):
+                    traffic = Traffic(
+                        path="/", request=asked, response=answered, response_type=kind
+                    )
+                    assert protocols.read(traffic, None).fault is None
+print("alive")
+"""
+
+
+def test_deep_json_ends_no_process_whose_recursion_limit_was_raised() -> None:
+    command = [sys.executable, "-c", DEEP]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("alive\n", 0), done.stderr[-2000:]
 
 
 def test_a_stream_fed_byte_by_byte_takes_time_by_its_length() -> None:
