@@ -224,7 +224,7 @@ def test_witnesses_vouch_for_the_tree_that_they_cosigned_only() -> None:
 def test_related_entries_are_held_to_it_too() -> None:
     log = make_log()
     at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
-    related = (Related("model", log.entries[at], log.proof(at)),)
+    related = (Related("key", log.entries[at], log.proof(at)),)
     data = log.receipt(DECISION, size=3, related=related)
     trust = Trust(revocations=(revoked(log),))
     with pytest.raises(UntrustedError, match="its last good one, got 6"):
