@@ -11,9 +11,9 @@ from typing import Protocol
 from auditlog.core.commitment import CHUNK, MAX_MEMBERS
 from auditlog.core.errors import MalformedError
 from auditlog.core.pieces import (
-    EMPTY_LINES,
     FRAME_HEAD,
     MAX_PIECES,
+    block_ends,
     blocks,
     is_text,
     messages,
@@ -78,16 +78,15 @@ class BlockCutter:
             raise MalformedError("expected an event stream in UTF-8") from None
         data = self.rest + data
         self.rest = b"\r" if data.endswith(b"\r") else b""
-        start = end = 0
-        for line in data[: len(data) - len(self.rest)].splitlines(keepends=True):
-            end += len(line)
-            is_last = self._at_line_start and line in EMPTY_LINES
-            self._at_line_start = line.endswith((b"\n", b"\r"))
-            if is_last:
-                yield data[start:end], True
-                start = end
-        if start < end:
-            yield data[start:end], False
+        data = data[: len(data) - len(self.rest)]
+        start = 0
+        for end in block_ends(data, at_line_start=self._at_line_start):
+            yield data[start:end], True
+            start = end
+        if data:
+            self._at_line_start = data.endswith((b"\n", b"\r"))
+        if start < len(data):
+            yield data[start:], False
 
 
 class FrameCutter:

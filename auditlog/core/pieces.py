@@ -9,8 +9,11 @@ value is made of frames, one for each message of a direction::
 `order` counts the messages of both directions together, from 0.
 """
 
+import re
 import struct
 from codecs import utf_8_decode
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from auditlog.core.commitment import chunks, members
@@ -18,11 +21,11 @@ from auditlog.core.errors import MalformedError
 
 __all__ = [
     "BINARY",
-    "EMPTY_LINES",
     "FRAME_HEAD",
     "MAX_PIECES",
     "TEXT",
     "Message",
+    "block_ends",
     "blocks",
     "frame",
     "is_text",
@@ -36,8 +39,11 @@ TEXT, BINARY = 1, 2
 _HEAD = struct.Struct(">IBI")
 FRAME_HEAD = _HEAD.size
 """Bytes before the payload of a frame."""
-EMPTY_LINES = (b"\n", b"\r\n", b"\r")
-"""What ends a block; a line ends with CRLF, LF or CR (WHATWG HTML §9.2.5)."""
+# A line ends with CRLF, LF or CR (WHATWG HTML §9.2.5); possessive, or CRLF would be two
+# of them. Where another line ends right after, that one is empty.
+_LINE_END = re.compile(rb"\r\n?+|\n")
+_EMPTY_LINE = re.compile(rb"(?:\r\n?+|\n)(?=(\r\n?+|\n))")
+_EMPTY_LF_LINE = re.compile(rb"\n(?=(\n))")  # the same without CR, ten times as fast
 
 
 class Message(NamedTuple):
@@ -68,15 +74,29 @@ def blocks(body: bytes) -> list[bytes]:
 
     Each ends with the empty line that ends it; what follows the last one is a block
     too, if there is anything. A comment, or an empty line more, is a block like others.
+    After `MAX_PIECES` of them, all the rest is one.
     """
     found: list[bytes] = []
-    start = end = 0
-    for line in body.splitlines(keepends=True):
-        end += len(line)
-        if line in EMPTY_LINES:
-            found.append(body[start:end])
-            start = end
+    start = 0
+    for end in islice(block_ends(body), MAX_PIECES):
+        found.append(body[start:end])
+        start = end
     return [*found, body[start:]] if start < len(body) else found
+
+
+def block_ends(data: bytes, *, at_line_start: bool = True) -> Iterator[int]:
+    """Yield where each block ends in a stretch of an event stream.
+
+    Args:
+        data: a CR at its end is taken for a line's end.
+        at_line_start: whether a line begins with it.
+    """
+    first = _LINE_END.match(data) if at_line_start else None
+    if first is not None:
+        yield first.end()
+    empty_line = _EMPTY_LINE if b"\r" in data else _EMPTY_LF_LINE
+    for found in empty_line.finditer(data):
+        yield found.end(1)
 
 
 def frame(order: int, kind: int, payload: bytes) -> bytes:

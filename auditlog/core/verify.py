@@ -247,18 +247,26 @@ def _prove_related(
             raise VerificationError("expected a related entry of the same log")
         if expected == _AMENDMENT and found.entry.data.get("decision") != id_:
             raise VerificationError(f"expected amendments of {id_}, got one of another")
-        if item.rel == "model" and not _ran_on(main.entry, found.entry):
-            raise VerificationError("expected the model of the decision, got another")
+        if item.rel == "model":
+            _check_model(main, found)
     verdicts = [_verdict(found, policy, (), ()) for found in (main, *proven)]
     for contradiction in contradictions(verdicts):
         raise VerificationError(contradiction.what)
     return proven
 
 
-def _ran_on(decision: Entry, model: Entry) -> bool:
-    """Return whether a decision names this entry, and the model that it tells of."""
-    same = all(decision.data.get(key) == model.data.get(key) for key in _IDENTITY)
-    return same and decision.data.get("model.entry") == format_id(model.id)
+def _check_model(decision: _Proven, model: _Proven) -> None:
+    """Require a decision to name this entry, which was there, and what it tells of."""
+    said, told = decision.entry.data, model.entry.data
+    same = all(said.get(key) == told.get(key) for key in _IDENTITY)
+    if not same or said.get("model.entry") != format_id(model.entry.id):
+        raise VerificationError("expected the model of the decision, got another")
+    if model.index > decision.index:
+        # Or details and parameters could be made up once somebody asks.
+        raise VerificationError(
+            "expected the entry of the model before the decision, leaf "
+            f"{decision.index}, got it as leaf {model.index}"
+        )
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from auditlog.log.attested import Attested, issued_proof
 from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
+from auditlog.log.model_entry import MODEL
 from auditlog.log.proofs import consistency_proof, inclusion_proof
 from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
@@ -147,8 +148,11 @@ class Reader:
     def _model_at(self, entry: bytes) -> int | None:
         """Return the index of the entry about the model that a decision ran on."""
         named = parse_entry(entry).data.get("model.entry")
-        row = None if named is None else self._store.by_id(parse_id(named))
-        return None if row is None else row.index
+        try:
+            row = self._store.by_id(parse_id(str(named)))
+        except MalformedError:
+            return None  # none is named; or somebody else wrote it: see the log's check
+        return row.index if row is not None and row.type == MODEL else None
 
     def _amendments(self, decision: bytes) -> tuple[bytes, ...]:
         return tuple(self.entry_at(index) for index in self._amending(decision))
@@ -259,7 +263,7 @@ class Reader:
             proof=issued_proof(self._store, view.row.index, size, note),
             anchors=tuple(self._attested.anchors(view.row.index, renew)),
             related=(
-                *self._models(view.entry, size, note),
+                *self._models(view.row.index, view.entry, size, note),
                 *self._related(view.row.id, witnessed),
             ),
         )
@@ -274,10 +278,12 @@ class Reader:
             )
         return format_receipt(receipt)
 
-    def _models(self, entry: bytes, size: int, note: bytes) -> Iterator[Related]:
+    def _models(
+        self, decision: int, entry: bytes, size: int, note: bytes
+    ) -> Iterator[Related]:
         """Yield the model that a decision ran on; its entry is the older one."""
         index = self._model_at(entry)
-        if index is not None and index < size:
+        if index is not None and index < min(size, decision):
             proof = issued_proof(self._store, index, size, note)
             yield Related("model", self.entry_at(index), proof)
 

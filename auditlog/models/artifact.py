@@ -58,6 +58,8 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
         ConfigurationError: see `auditlog.models.identity.Model.from_path`.
     """
     root = Path(path)
+    if "\0" in str(root):
+        raise ConfigurationError("expected the path of a model, got one with a zero")
     snapshot = find_snapshot(root)
     place = root if snapshot is None else snapshot.path
     before = _details(place)
@@ -85,7 +87,8 @@ def _details(place: Path) -> tuple[Details, tuple[tuple[str, bytes], ...]]:
     try:
         if place.is_dir():
             return details_of_directory(place)
-        return details_of_file(place), ()
+        # What is no file is refused by the manifest; a pipe would be waited for here.
+        return details_of_file(place) if place.is_file() else (), ()
     except FileNotFoundError:
         raise NotFoundError(f"no model at {place}") from None
     except OSError as error:

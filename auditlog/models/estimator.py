@@ -8,7 +8,8 @@ as pickling would, without pickling, and what it is made of is hashed in one for
     item    tag(1) || u64 length || content
 
 Numbers, texts and bytes by their value; arrays by type, shape and little-endian bytes
-in C order, structured ones field by field; sparse matrices as canonical CSR; lists in
+in C order, structured ones field by field, masked ones without what stands under the
+mask, which may be anything; sparse matrices as canonical CSR; lists in
 their order; sets and dictionaries in the order of their items' bytes; functions and
 classes by name only; any other object as what rebuilds it: a name, arguments, state.
 
@@ -35,13 +36,13 @@ __all__ = ["read_estimator"]
 _Details = tuple[tuple[str, str], ...]
 _HEAD = b"auditlog/estimator/v1\n"
 _PROTOCOL = 4
-_NOT_STATE = frozenset(
-    {
-        *("_sklearn_version", "_stop_words_id", "refit_time_"),
-        *("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"),
-    }
+_NOT_STATE = frozenset({"_sklearn_version", "_stop_words_id", "refit_time_"})
+"""Attributes that say how or where a state was made, not what it does."""
+_RESULTS = "cv_results_"
+_NOT_RESULTS = frozenset(
+    {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"}
 )
-"""Names in a state that say how or where it was made, not what it does."""
+"""Likewise in the results of a search. A vocabulary may well have such words."""
 _COUNTERS = slice(7, 11)
 """In the state of scikit-learn's search trees: how often they were asked, and how."""
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
@@ -128,12 +129,14 @@ class _Encoder:
         kind = type(value)
         if kind in self._kinds:
             return self._tags[kind], self._kinds[kind](value, where)
-        if isinstance(value, _NAMED):
+        if isinstance(value, _NAMED) and not _is_bound(value):
             return ord("G"), self._global(value, where)
         numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.ma.MaskedArray):
+            return ord("K"), self._masked(value, where)
         if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
             return ord("A"), self._array(value, where)
-        if kind.__module__.startswith("scipy.sparse") and hasattr(value, "tocsr"):
+        if kind.__module__.startswith("scipy.sparse") and _is_matrix(value):
             return ord("M"), self._sparse(value, where)
         return ord("O"), self._object(value, where)
 
@@ -152,7 +155,6 @@ class _Encoder:
             self.encode(key, f"a key of {where}")
             + self.encode(item, _inner(where, key))
             for key, item in value.items()
-            if not (isinstance(key, str) and key in _NOT_STATE)
         )
         return b"".join(sorted(items))
 
@@ -179,6 +181,13 @@ class _Encoder:
         plain = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
         return head + sha256(plain.tobytes()).digest()
 
+    def _masked(self, value: Any, where: str) -> bytes:
+        import numpy as np  # noqa: PLC0415 - whoever has an array has it
+
+        mask, nothing = np.ma.getmaskarray(value), np.zeros((), value.dtype)
+        parts = (mask, value.filled(nothing), value.fill_value)
+        return self.encode(parts, where)
+
     def _sparse(self, value: Any, where: str) -> bytes:
         matrix = value.tocsr(copy=True)
         matrix.sum_duplicates()
@@ -188,6 +197,8 @@ class _Encoder:
     def _object(self, value: Any, where: str) -> bytes:
         rebuilt = _reduced(value, where)
         if isinstance(rebuilt, str):
+            if not rebuilt.isidentifier():
+                raise _refused(where, "has a name that leads nowhere")
             module = type(value).__module__
             self.modules.add(module.partition(".")[0])
             return self.encode((module, rebuilt), where)
@@ -199,7 +210,7 @@ class _Encoder:
             (
                 self.encode(rebuild, f"the constructor of {where}"),
                 self.encode(arguments, f"the arguments of {where}"),
-                self.encode(state, where),
+                self.encode(_lasting(state), where),
                 self.encode(list(items or ()), where),
                 self.encode(dict(pairs or ()), where),
             )
@@ -213,12 +224,39 @@ def _reduced(value: Any, where: str) -> Any:
         return type(value), (), value.get_state(legacy=False)
     special = copyreg.dispatch_table.get(type(value))
     try:
-        return special(value) if special else value.__reduce_ex__(_PROTOCOL)
+        rebuilt = special(value) if special else value.__reduce_ex__(_PROTOCOL)
+        if not isinstance(rebuilt, str):
+            _rebuild, _arguments, *_more = rebuilt
     except ConfigurationError:
         raise
     except Exception as error:
         kind = _name_of(type(value))
         raise _refused(where, f"is a {kind}, which cannot be taken apart") from error
+    return rebuilt
+
+
+def _is_bound(value: Any) -> bool:
+    """Return whether this is a method in C of some object, which counts as well."""
+    owner = getattr(value, "__self__", None)
+    is_builtin = isinstance(value, types.BuiltinFunctionType)
+    return is_builtin and not isinstance(owner, types.ModuleType | None)
+
+
+def _is_matrix(value: Any) -> bool:
+    """Return whether there is a CSR of it: SciPy has sparse arrays of more axes."""
+    return hasattr(value, "tocsr") and value.ndim < 3
+
+
+def _lasting(state: Any) -> Any:
+    """Return a state without what another fit of the same would have otherwise."""
+    if type(state) is not dict:
+        return state
+    kept = {name: state[name] for name in state if name not in _NOT_STATE}
+    results = kept.get(_RESULTS)
+    if type(results) is dict:
+        names = [name for name in results if name not in _NOT_RESULTS]
+        kept[_RESULTS] = {name: results[name] for name in names}
+    return kept
 
 
 def _inner(where: str, key: object) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from auditlog.core.record import MAX_DEPTH, nested_deeper
+from auditlog.models.identity import is_detail
 from auditlog.models.onnx import onnx_details
 
 __all__ = ["Details", "details_of_directory", "details_of_file"]
@@ -22,7 +23,7 @@ _MAX_TEXT = 1 << 16
 """Bytes of a configuration that is read."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".h5", ".msgpack", ".onnx")
-_LINE = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_.-]*):(?: +(.*?))? *")
+_LINE = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_.-]*):(?: (.*))?")
 _COMPRESSION = {
     b"\x1f\x8b": "gzip",
     b"BZ": "bz2",
@@ -45,8 +46,8 @@ def details_of_directory(root: Path) -> tuple[Details, _Sealed]:
     if (root / "MLmodel").is_file():
         text = _read_text(root / "MLmodel")
         return _mlflow(text), (("mlmodel", text),) if text else ()
-    names = [path.name for path in root.iterdir()]
-    if "config.json" in names and any(name.endswith(_WEIGHTS) for name in names):
+    has_weights = any(path.name.endswith(_WEIGHTS) for path in root.iterdir())
+    if has_weights and (root / "config.json").is_file():
         text = _read_text(root / "config.json")
         return _huggingface(text), (("config", text),) if text else ()
     return (("format", "directory"),), ()
@@ -76,8 +77,14 @@ def _read_text(path: Path) -> bytes:
 def _words(found: Iterable[tuple[str, object]]) -> Iterator[tuple[str, str]]:
     """Yield those that look like the name or the version of something, each once."""
     for name, value in dict(reversed([*found])).items():
-        if isinstance(value, str) and _WORD.fullmatch(value):
+        if isinstance(value, str) and _is_word(value) and is_detail(name, value):
             yield name, value
+
+
+def _joined(name: str, words: Iterable[str]) -> Details:
+    """Return up to eight words as one detail; none if that would be too long."""
+    text = " ".join([*words][:8])
+    return ((name, text),) if is_detail(name, text) else ()
 
 
 # --- MLflow ---------------------------------------------------------------------------
@@ -98,8 +105,7 @@ def _mlflow(text: bytes) -> Details:
         for key, value in sorted(flavors[flavor].items())[:8]:
             if key.endswith("_version"):
                 said.append((f"{flavor}.{key}".lower(), value))
-    names = " ".join(sorted(flavors)[:8])
-    flavored = (("mlflow.flavors", names),) if names else ()
+    flavored = _joined("mlflow.flavors", sorted(flavors))
     return (("format", "mlflow"), *flavored, *_words(said))
 
 
@@ -111,7 +117,8 @@ def _mlmodel(text: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         found = _LINE.fullmatch(line)
         if found is None:
             continue
-        depth, key, value = len(found[1]), found[2], _unquoted(found[3] or "")
+        value = _unquoted((found[3] or "").strip(" "))
+        depth, key = len(found[1]), found[2]
         if depth == 0:
             section, flavor = key, ""
             top[key] = value
@@ -136,8 +143,8 @@ def _huggingface(text: bytes) -> Details:
     config = _parse_object(text)
     architectures = config.get("architectures")
     first = architectures[:8] if isinstance(architectures, list) else []
-    named = " ".join(one for one in first if isinstance(one, str) and _is_word(one))
-    known = (("huggingface.architectures", named),) if named else ()
+    named = (one for one in first if isinstance(one, str) and _is_word(one))
+    known = _joined("huggingface.architectures", named)
     said = (
         ("huggingface.model_type", config.get("model_type")),
         ("huggingface.dtype", config.get("dtype", config.get("torch_dtype"))),

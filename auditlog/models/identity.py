@@ -7,7 +7,7 @@ from typing import Any
 
 from auditlog.core.errors import ConfigurationError
 
-__all__ = ["MAX_SEALED", "Model", "is_printable"]
+__all__ = ["MAX_SEALED", "Model", "is_detail", "is_printable"]
 
 _MODEL_TEXT = 256
 _MAX_DETAILS = 64
@@ -134,6 +134,11 @@ def is_printable(text: object) -> bool:
     """Return whether a value is a text that may stand in clear in an entry."""
     # Printable also means: no lone surrogate, so that it can be written as UTF-8.
     return isinstance(text, str) and 0 < len(text) <= _MODEL_TEXT and text.isprintable()
+
+
+def is_detail(name: str, text: str) -> bool:
+    """Return whether these can be the name and the value of a detail of a model."""
+    return _DETAIL.fullmatch(name) is not None and is_printable(text)
 
 
 def _check_text(what: str, text: object) -> None:

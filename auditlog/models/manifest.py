@@ -23,6 +23,7 @@ without the paths. That does not tell two files from the same two under other na
 it is no identity here; it is computed on the way, to be matched with a signature.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ def read_manifest(root: Path, *, allowed: Path | None = None) -> Manifest:
             while it was read.
     """
     try:
-        base = root.resolve(strict=True)
+        base = _resolved(root)
         if base.is_dir():
             return _read_directory(base, allowed)
         if not base.is_file():
@@ -112,6 +113,13 @@ def read_manifest(root: Path, *, allowed: Path | None = None) -> Manifest:
             f"expected a model that can be read at {root}, got {error.strerror}"
         ) from None
     return Manifest((item,), is_directory=False)
+
+
+def _resolved(root: Path) -> Path:
+    try:
+        return root.resolve(strict=True)
+    except RuntimeError:  # of Python before 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
 
 def _read_directory(base: Path, allowed: Path | None) -> Manifest:

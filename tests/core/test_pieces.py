@@ -21,7 +21,7 @@ from auditlog.core.pieces import (
 )
 
 TWO = frame(3, TEXT, b"") + frame(4, TEXT, b"b")
-STREAM_LIKE = st.text("a: \r\n", max_size=40).map(str.encode)
+STREAM_LIKE = (st.text("a: \r\n", max_size=40) | st.text("a\n")).map(str.encode)
 # The grammar of WHATWG HTML §9.2.5, as one expression.
 BLOCK = re.compile(rb"(?:[^\r\n]++(?:\r\n|[\r\n]))*+(?:\r\n|[\r\n])")
 
@@ -161,3 +161,11 @@ def test_as_many_pieces_as_may_be_are_leaves() -> None:
     assert found is not None
     assert len(found) == MAX_PIECES == 65_536
     assert found[-1] == ("request#65535", b"\n")
+
+
+def test_with_more_of_them_the_rest_is_one_so_that_a_million_cost_no_more() -> None:
+    body = b"\n" * (MAX_PIECES + 9)
+    assert split_body("sse", "request", body, 1) is None
+    found = blocks(body)
+    assert len(found) == MAX_PIECES + 1
+    assert b"".join(found) == body

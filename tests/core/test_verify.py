@@ -386,8 +386,9 @@ def test_a_post_quantum_signature_can_be_demanded() -> None:
         verify_receipt(both.receipt(decision), log.policy(), require_pq=True)
     # Related entries are held to it too.
     decision = make_decision(data=ON_MODEL)
-    both = log_of(decision, types=(ED25519, ML_DSA_44))
+    both = MemoryLog(types=(ED25519, ML_DSA_44))
     at = both.add(format_entry(MODEL))
+    both.add(decision.entry)
     weak = replace(both, types=(ED25519,))
     related = (Related("model", both.entries[at], weak.proof(at)),)
     data = both.receipt(decision, related=related)
@@ -1159,13 +1160,28 @@ def test_a_model_that_the_decision_does_not_name_is_refused(
     decision: dict[str, str], model: dict[str, str]
 ) -> None:
     made = make_decision(data={**ON_MODEL, **decision})
-    log = log_of(made)
+    log = MemoryLog(types=(ED25519,))
     at = log.add(format_entry(replace(MODEL, data={**MODEL.data, **model})))
+    log.add(made.entry)
     related = (Related("model", log.entries[at], log.proof(at)),)
     with pytest.raises(
         VerificationError, match=r"^expected the model of the decision, got another$"
     ):
         verify_receipt(log.receipt(made, related=related), log.policy())
+
+
+def test_what_is_told_of_a_model_once_it_has_decided_is_refused() -> None:
+    """Its id was named before; what else it says could have been made up since."""
+    decision = make_decision(data=ON_MODEL)
+    log = log_of(decision)
+    at = log.add(format_entry(MODEL))
+    related = (Related("model", log.entries[at], log.proof(at)),)
+    with pytest.raises(
+        VerificationError,
+        match=r"^expected the entry of the model before the decision, leaf 1, got it "
+        r"as leaf 4$",
+    ):
+        verify_receipt(log.receipt(decision, related=related), log.policy())
 
 
 def test_a_related_entry_that_nothing_ties_to_the_decision_is_said_to_be_one() -> None:
@@ -1180,8 +1196,9 @@ def test_a_related_entry_that_nothing_ties_to_the_decision_is_said_to_be_one() -
 
 def test_related_entries_are_verified_like_the_main_one() -> None:
     decision = make_decision(data=ON_MODEL)
-    log = log_of(decision)
-    at = log.add(format_entry(MODEL))
+    log = MemoryLog(types=(ED25519,))
+    at = log.add(make_decision(5).entry, format_entry(MODEL))
+    log.add(decision.entry)
     policy = log.policy()
     good = Related("model", log.entries[at], log.proof(at))
     verdict = verify_receipt(log.receipt(decision, related=(good,)), policy)
@@ -1192,8 +1209,8 @@ def test_related_entries_are_verified_like_the_main_one() -> None:
     elsewhere = Related("model", other.entries[0], other.proof(0))
     for related, match in (
         (good._replace(rel="key"), "a related entry of auditlog.key.v1, got one of"),
-        (good._replace(proof=log.proof(1)), "expected"),
-        (good._replace(entry=log.entries[1]), "expected"),
+        (good._replace(proof=log.proof(2)), "expected"),
+        (good._replace(entry=log.entries[2]), "expected"),
         (good._replace(proof=log.proof(at, extra=bytes(32))), "got a changed note"),
         (elsewhere, "expected an origin of the policy"),
     ):
@@ -1209,13 +1226,13 @@ def test_related_entries_are_verified_like_the_main_one() -> None:
 
 def test_a_fork_within_one_receipt_is_found() -> None:
     decision = make_decision(data=ON_MODEL)
-    log, fork = log_of(decision), log_of(make_decision(5))
-    for each in (log, fork):
-        each.add(format_entry(MODEL))
-    related = Related("model", fork.entries[4], fork.proof(4))
+    log, fork = MemoryLog(types=(ED25519,)), MemoryLog(types=(ED25519,))
+    for each, later in ((log, decision), (fork, make_decision(5))):
+        each.add(format_entry(MODEL), later.entry)
+    related = Related("model", fork.entries[0], fork.proof(0))
     data = log.receipt(decision, related=(related,))
     with pytest.raises(
-        VerificationError, match="forked: it signed two trees of size 5"
+        VerificationError, match="forked: it signed two trees of size 2"
     ):
         verify_receipt(data, log.policy())
 

@@ -18,13 +18,14 @@ from auditlog.core.merkle import leaf_hash, verify_consistency, verify_inclusion
 from auditlog.core.note import split_unverified_note
 from auditlog.core.pieces import TEXT, frame, messages
 from auditlog.core.receipt import Disclosure, format_receipt, parse_receipt
-from auditlog.core.record import format_id, parse_id
+from auditlog.core.record import format_id, parse_entry, parse_id
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
 from auditlog.log import reader as reader_module
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.identity import new_id
+from auditlog.log.preparation import plain_item
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime
 from auditlog.storage import Query
@@ -364,3 +365,22 @@ def test_rows_are_found_newest_first(reader: Reader) -> None:
     more = reader.find(Query(model="credit", limit=10, before=indexes[-1]))
     assert (more[0].index or 0) < indexes[-1]
     assert reader.find(Query(model="nobody")) == []
+
+
+@pytest.mark.parametrize("named", [7, None, "credit", "a gap"])
+def test_a_decision_that_somebody_let_name_no_model_is_shown_without_one(
+    tmp_path: Path, named: object
+) -> None:
+    """Its entry says what it says, and so does the log's check."""
+    (told,) = fill_log(tmp_path / "other", 1)
+    with open_log(tmp_path / "other", read_only=True) as other:
+        entry = parse_entry(Reader(other).decision(told).entry or b"")
+    with create_log(config_of(tmp_path / "log")) as log:
+        (gap,) = gap_items(1, origin=log.origin)
+        said = format_id(gap.row.id) if named == "a gap" else named
+        forged = replace(entry, data={**entry.data, "model.entry": said})
+        log.store.append([gap, plain_item(replace(forged, source=log.origin))])
+        view = Reader(log).decision(told)
+        assert view.entry is not None
+        assert view.model is None
+        assert any("of its model" in what for _, what in check_log(log).problems)

@@ -301,6 +301,27 @@ def test_any_bytes_as_a_configuration_give_details_that_an_entry_can_say(
         assert Model("m", details=details, sealed=sealed).details
 
 
+def test_what_is_too_long_for_a_detail_is_left_out(tmp_path: Path) -> None:
+    flavor = "a_flavor_of_our_own_with_a_rather_long_name"
+    said = f"flavors:\n  {flavor}:\n    {flavor}_version: 1.2\n"
+    said += "".join(f"  {'f' * 60}{number}:\n" for number in range(8))
+    (tmp_path / "MLmodel").write_text(f"{said}mlflow_version: 3.1\n")
+    model = Model.from_path(tmp_path)
+    assert shown(model) == {"format": "mlflow", "mlflow.version": "3.1"}
+    (tmp_path / "MLmodel").rename(tmp_path / "model.safetensors")
+    config = {"architectures": ["A" * 60] * 8, "model_type": "bert"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = Model.from_path(tmp_path)
+    assert shown(model) == {"format": "huggingface", "huggingface.model_type": "bert"}
+
+
+def test_a_line_full_of_spaces_is_read_once(tmp_path: Path) -> None:
+    """Its square would be four thousand million steps."""
+    line = "mlflow_version: 3" + " " * 65_000
+    (tmp_path / "MLmodel").write_text(f"{line}1\n{line[:200]}\n"[: 1 << 16])
+    assert shown(Model.from_path(tmp_path))["mlflow.version"] == "3"
+
+
 def test_a_configuration_that_is_too_large_is_left_out(mlflow: Path) -> None:
     (mlflow / "MLmodel").write_text(MLMODEL + "#" * (1 << 16))
     model = Model.from_path(mlflow)

@@ -177,8 +177,64 @@ def test_what_differs_has_another() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}.get, {"a": 2}.get),
+        ({"mean_fit_time": 1}, {"mean_fit_time": 2}),
+        ({"refit_time_": 1}, {"refit_time_": 2}),
+        (
+            np.ma.array([1.0, 2.0], mask=[False, False]),
+            np.ma.array([1.0, 2.0], mask=[False, True]),
+        ),
+        (np.ma.array([1.0, 2.0], mask=[False, False]), np.array([1.0, 2.0])),
+        (np.ma.array([1, None]), np.ma.array([1, None], mask=[False, True])),
+        (
+            scipy.sparse.coo_array(np.ones((2, 2, 2))),
+            scipy.sparse.coo_array(2 * np.ones((2, 2, 2))),
+        ),
+    ],
+)
+def test_what_only_looks_alike_has_another_form(one: Any, other: Any) -> None:
+    """Methods of two dictionaries, words that name a duration elsewhere, masks."""
+    assert of(one) != of(other)
+
+
+@pytest.mark.parametrize("dtype", [float, object, "U1", [("a", float), ("b", "i4")]])
+def test_what_stands_under_a_mask_is_not_part_of_it(dtype: Any) -> None:
+    """Nobody wrote it: it is what memory held before."""
+    one, other = np.zeros(3, dtype), np.zeros(3, dtype)
+    other[1] = np.ones(3, dtype)[1]
+    assert of(one) != of(other)
+    mask = [False, True, False]
+    assert of(np.ma.array(one, mask=mask)) == of(np.ma.array(other, mask=mask))
+
+
+def test_a_search_over_several_grids_has_one_digest() -> None:
+    """Its results have a masked array for what is in one grid only."""
+    grids = [{"kernel": ["rbf"], "gamma": [0.1]}, {"kernel": ["poly"], "coef0": [0.5]}]
+    search = GridSearchCV(SVC(), grids, cv=2).fit(X, Y)
+    before = digest_of(search)
+    results = search.cv_results_
+    results["param_gamma"].data[1] = 7.0
+    results["mean_fit_time"] += 1.0
+    search.refit_time_ += 1.0
+    assert digest_of(search) == before
+    results["mean_test_score"][0] += 1e-9
+    assert digest_of(search) != before
+
+
+class Broken:
+    """Says of itself what pickling could not use either."""
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return 5
+
+
+@pytest.mark.parametrize(
     ("value", "where", "why"),
     [
+        (np.frompyfunc(len, 1, 1), "Holder.value", "has a name that leads nowhere"),
+        (Broken(), "Holder.value", f"is a {__name__}.Broken, which cannot be taken"),
         (lambda x: x, "Holder.value", "is a function or class without a name"),
         (
             [1, threading.Lock()],

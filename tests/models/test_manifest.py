@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from auditlog.core.errors import ConfigurationError, NotFoundError
 from auditlog.models import manifest
+from auditlog.models.identity import Model
 from auditlog.models.manifest import Item, Manifest, read_manifest
 
 
@@ -144,6 +145,25 @@ def test_what_is_no_file_is_refused_and_not_waited_for(model: Path) -> None:
         digest_of(model)
     with pytest.raises(ConfigurationError, match=expected):
         digest_of(model / "pipe")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.onnx", "model.pkl"])
+def test_nor_is_it_waited_for_where_its_name_is_that_of_a_format(
+    tmp_path: Path, name: str
+) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(ConfigurationError, match=f"but {name} is neither a file"):
+            Model.from_path(place)
+
+
+def test_a_path_that_no_system_could_open_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ConfigurationError, match="Too many levels of symbolic links"):
+        digest_of(tmp_path / "circle")
+    with pytest.raises(ConfigurationError, match="got one with a zero"):
+        Model.from_path(tmp_path / "a\0b")
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"\xff", b"a\x7f"])
