@@ -760,6 +760,39 @@ def test_a_handler_that_stops_waiting_loses_no_message() -> None:
     ]
 
 
+def test_tasks_that_receive_at_once_get_each_message_once_and_in_order() -> None:
+    runtime = FakeRuntime(gated=True)
+    got: list[Message] = []
+
+    async def handler(receive: Receive, send: Send) -> None:
+        async def take() -> None:
+            got.append(await receive())
+
+        await take()
+        waiting = [asyncio.ensure_future(take()) for _ in range(3)]
+        for _ in range(2):
+            await _until(lambda: runtime.waiting)
+            # Whoever would overtake does so now.
+            await asyncio.sleep(0)
+            runtime.accept()
+        await asyncio.gather(*waiting)
+
+    async def run() -> None:
+        options = {"websocket": "message", "durability": "sync"}
+        app = audited(handled(handler), runtime, **options)
+        incoming = [heard("a"), heard("b"), heard("c"), LEFT]
+        assert await Live(app, *incoming).end() is None
+
+    asyncio.run(run())
+    runtime.check()
+    assert got == [heard("a"), heard("b"), heard("c"), LEFT]
+    assert [exchanged(seen) for seen in runtime.seen] == [
+        [(0, "client", b"a")],
+        [(1, "client", b"b")],
+        [(2, "client", b"c")],
+    ]
+
+
 # The log fails
 
 
