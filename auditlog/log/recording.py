@@ -63,18 +63,21 @@ def config_for(options: Mapping[str, Any]) -> Config:
     """Return the configuration of whoever records beyond HTTP.
 
     Where neither `options` nor the environment say which log, it is the one that this
-    process records into, if that is one: a handler writes where its request is written.
-    Which model decides is then not known: that of the routes is another matter.
+    process records into, if that is one: a handler writes where its request is written,
+    with the options of that log but for those that are given. Which model decides is
+    then not known: that of the routes is another matter.
 
     Raises:
         ConfigurationError: an unknown option, or a value that does not fit.
     """
     given = [name for name, value in options.items() if value is not None]
-    if not given and _DIR not in os.environ and _RUNTIME in sys.modules:
+    loaded = load_config(options) if given else None
+    if "dir" not in given and _DIR not in os.environ and _RUNTIME in sys.modules:
         configs: list[Config] = sys.modules[_RUNTIME].running_configs()
         if len(configs) == 1 and not _STAND_INS:
-            return replace(configs[0], model=None)
-    return load_config(options)
+            said = {name: getattr(loaded, name) for name in given}
+            return replace(configs[0], **{"model": None, **said})
+    return loaded or load_config()
 
 
 def recording_for(config: Config) -> Recording:
