@@ -523,6 +523,21 @@ def test_under_open_a_log_that_cannot_be_opened_goes_on(
     assert "a decision is not recorded: no such disk" in caplog.text
 
 
+def test_a_fault_of_ours_is_as_bad_as_a_disk_and_no_worse(
+    decision: Callable[..., DecisionBlock], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> FakeRuntime:
+        raise RuntimeError("can't start new thread")
+
+    with stand_in(fail), decision("job", input=1) as made:
+        assert made.id == NOTHING
+    said = "a fault of auditlog's own: RuntimeError"
+    assert f"a decision is not recorded: {said}" in caplog.text
+    block = decision("job", input=1, on_failure="closed")
+    with stand_in(fail), pytest.raises(StorageError, match=said), block:
+        pytest.fail("the model ran")
+
+
 def test_under_open_what_is_not_accepted_is_told(
     record: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
