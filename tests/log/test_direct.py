@@ -787,6 +787,31 @@ def test_an_option_that_names_no_log_chooses_none(
     assert {one.name for one in tmp_path.iterdir()} == {"audit"}
 
 
+def test_who_begins_a_block_does_not_wait_for_a_log_that_hangs_in_its_start(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop of a service may be who begins it."""
+    begun, over = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        begun.set()
+        over.wait(5)
+        raise StorageError("gone")
+
+    def start() -> None:
+        with pytest.raises(StorageError, match="gone"):
+            runtime_for(Config(dir=fresh))
+
+    monkeypatch.setattr("auditlog.log.runtime.ensure_log", hang)
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert begun.wait(5)
+    auditlog.decision("job")
+    assert thread.is_alive()
+    over.set()
+    thread.join()
+
+
 def test_of_two_logs_neither_is_guessed(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
