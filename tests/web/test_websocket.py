@@ -282,6 +282,24 @@ def test_what_the_handler_says_belongs_to_the_message_that_came_last(
     assert "annotations" not in runtime.seen[0].exchange.context
 
 
+def test_who_receives_in_a_task_of_its_own_finds_the_decision_in_the_scope(
+    runtime: FakeRuntime,
+) -> None:
+    app = FastAPI()
+
+    @app.websocket("/chat")
+    async def chat(socket: WebSocket) -> None:
+        await socket.accept()
+        for _ in range(2):
+            # As `asyncio.wait_for` does before Python 3.12.
+            text = await asyncio.create_task(socket.receive_text())
+            socket.scope["auditlog.decision"].set_model(text)
+
+    session(audited(app, runtime, websocket="message"), client(heard("a"), heard("b")))
+    models = [seen.exchange.model for seen in runtime.seen]
+    assert models == [Model("a"), Model("b")]
+
+
 def test_an_answer_that_comes_from_another_task_belongs_to_the_last_message(
     runtime: FakeRuntime,
 ) -> None:
