@@ -170,13 +170,18 @@ class _Gate(msgspec.Struct, eq=False):
             self.accepted = before.finish_awaited("completed")
         before.finish("completed")
         opened = None if runtime is None else self._opened(runtime, facts)
-        if opened is not None:
+        if opened is None:
+            # What becomes of this message is not to be said of the one before.
+            before.amended = True
+        else:
             self.responder.opened = opened
-        decision = Decision(NIL) if opened is None else opened.decision
+        self._make_current(Decision(NIL) if opened is None else opened.decision)
+        return opened is not None
+
+    def _make_current(self, decision: Decision) -> None:
         self.call.scope[SCOPE_KEY] = decision
         # In the context of whoever asked for the message, and that is the handler's.
         _CURRENT.set(decision)
-        return opened is not None
 
     def _opened(self, runtime: Recording, facts: Facts) -> Opened | None:
         rules = self.call.rules

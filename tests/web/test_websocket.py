@@ -891,9 +891,12 @@ def test_under_closed_the_first_message_too_needs_a_log_that_works(
     assert runtime.only().exchange.outcome == "interrupted"
 
 
-def test_a_close_of_ours_that_cannot_be_sent_harms_nobody(runtime: FakeRuntime) -> None:
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_a_close_of_ours_that_cannot_be_sent_harms_nobody(
+    runtime: FakeRuntime, error: type[Exception]
+) -> None:
     def fail(message: Message) -> BaseException | None:
-        return OSError() if message["type"] == "websocket.close" else None
+        return error() if message["type"] == "websocket.close" else None
 
     async def handler(receive: Receive, send: Send) -> None:
         runtime.is_healthy = False
@@ -929,6 +932,29 @@ def test_under_open_a_message_that_cannot_be_numbered_passes_unrecorded(
         [(6, "client", b"d"), (7, "app", b"d")],
     ]
     assert caplog.text.count("the decision of a message could not be opened") == 1
+
+
+@pytest.mark.parametrize("fault", ["raises", "cannot send"])
+def test_what_becomes_of_an_unrecorded_message_is_not_said_of_the_one_before(
+    runtime: FakeRuntime, fault: str
+) -> None:
+    def fail(message: Message) -> Exception | None:
+        return OSError() if message["type"] == "websocket.close" else None
+
+    async def handler(receive: Receive, send: Send) -> None:
+        await receive()
+        runtime.open_error = StorageError("full")
+        await receive()
+        if fault == "raises":
+            raise ZeroDivisionError
+        await send(close())
+
+    app = audited(handled(handler), runtime, websocket="message")
+    server = client(heard("a"), heard("b"), fail_send=fail)
+    with pytest.raises((ZeroDivisionError, OSError)):
+        session(app, server)
+    assert runtime.only().exchange.outcome == "completed"
+    assert runtime.afterwards() == []
 
 
 def test_a_runtime_that_refuses_what_it_numbered_harms_no_session(
