@@ -2,7 +2,7 @@
 
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
@@ -191,12 +191,12 @@ def _from_value(name: str, kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is tuple and _pairs(kind):
         return _from_mapping(name, value)
     if typing.get_origin(kind) is tuple:
-        if isinstance(value, str) or not all(isinstance(part, str) for part in value):
+        if isinstance(value, str) or not _are_texts(value):
             msg = f"option {name!r} takes a sequence of strings, got {value!r}"
             raise ConfigurationError(msg)
         return tuple(value)
     if _is_path(kind):
-        return Path(value)
+        return _path(name, value)
     if kind is float and isinstance(value, int):
         return float(value)
     wanted = typing.get_args(kind) or (kind,)
@@ -204,6 +204,18 @@ def _from_value(name: str, kind: Any, value: Any) -> Any:
         msg = f"option {name!r} takes {kind}, got {value!r}"
         raise ConfigurationError(msg)
     return value
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, Iterable) and all(isinstance(part, str) for part in value)
+
+
+def _path(name: str, value: Any) -> Path:
+    try:
+        return Path(value)
+    except TypeError:
+        msg = f"option {name!r} takes a path, got {value!r}"
+        raise ConfigurationError(msg) from None
 
 
 def _is_path(kind: Any) -> bool:

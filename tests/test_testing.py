@@ -199,6 +199,21 @@ def test_what_is_recorded_beyond_http_is_captured_too(
     assert not (tmp_path / "audit").exists()
 
 
+def test_a_handler_records_where_its_request_is_recorded(tmp_path: Path) -> None:
+    app = _app(tmp_path / "audit", durability="sync", depth=0)
+
+    @app.post("/rules")
+    def rules() -> str:
+        return auditlog.record("rules", input=1)
+
+    with auditlog.testing.capture() as decisions:
+        id_ = TestClient(app).post("/rules").json()
+    inner, outer = decisions
+    assert (inner.id, inner.operation) == (id_, "rules")
+    assert outer.route == "/rules"
+    assert inner.entry["commitment"]["depth"] == 0
+
+
 @pytest.mark.parametrize("websocket", ["session", "message"])
 def test_what_was_said_on_a_websocket_is_read_in_its_order(
     tmp_path: Path, websocket: Literal["session", "message"]

@@ -21,11 +21,12 @@ nothing from traffic, from a person or from an exception stands in clear.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple, get_args
 
-from auditlog.core.errors import ConfigurationError
+from auditlog.core.errors import ConfigurationError, MalformedError
 from auditlog.core.record import Entry, format_id, parse_id
 from auditlog.log.identity import new_id
 from auditlog.log.said import NOTHING, Facts, annotations, result, words
@@ -104,7 +105,17 @@ def amendment(
     if reason is not None:
         facts = facts.plus("reason", {"text": words("a reason", reason, _REASON)})
     facts = facts.plus("annotations", annotations(attributes or {}))
-    return Amendment(parse_id(decision), check_kind(kind), facts)
+    return Amendment(_id_of(decision), check_kind(kind), facts)
+
+
+def _id_of(decision: object) -> bytes:
+    # Whatever stands there instead may say whom it is about.
+    with suppress(MalformedError):
+        if isinstance(decision, str):
+            return parse_id(decision)
+    raise MalformedError(
+        "expected the id of a decision, a UUIDv7 in lower case, got something else"
+    )
 
 
 def check_kind(kind: str) -> AmendmentKind:

@@ -194,13 +194,23 @@ class DecisionBlock:
             if runtime is None:
                 return None
             sequence = runtime.open(id_, now)
-        except StorageError as error:
-            if self._closed:
-                raise
-            _log.error("auditlog: a decision is not recorded: %s", error)
+        except Exception as error:  # noqa: BLE001 - decided by on_failure
+            self._pass_over(error)
             return None
         started = time.perf_counter_ns()
         return _Opened(runtime, id_, sequence, now, started, os.getpid())
+
+    def _pass_over(self, error: Exception) -> None:
+        """Log why nothing is recorded, and let the work go on, where it may.
+
+        Raises:
+            AuditLogError: it may not.
+        """
+        fault = error if isinstance(error, AuditLogError) else _fault(error)
+        if self._closed or not isinstance(fault, StorageError):
+            raise fault
+        foreign = None if fault is error else error
+        _log.error("auditlog: a decision is not recorded: %s", fault, exc_info=foreign)
 
     def _obtain(self) -> Recording | None:
         """Return what records; None if nothing is to be.
@@ -289,6 +299,14 @@ def _outcome(kind: type[BaseException] | None) -> str:
     if kind is None:
         return "completed"
     return "error" if issubclass(kind, Exception) else "interrupted"
+
+
+def _fault(cause: Exception) -> StorageError:
+    """Return what takes the place of a fault that is not a disk's.
+
+    Such as an interpreter that starts no thread any more.
+    """
+    return StorageError(f"a fault of auditlog's own: {type(cause).__name__}")
 
 
 def _feed(body: Body, said: Written | None) -> None:

@@ -250,7 +250,7 @@ class Decision(msgspec.Struct, eq=False):
             facts = self._known().plus("outcome", {"human": {"action": action}})
             self._facts = facts.plus("user", {"reviewer": who})
 
-    def annotate(self, **attributes: Any) -> None:
+    def annotate(self, /, **attributes: Any) -> None:
         """Add anything else that should be provable later; None removes a name.
 
         Args:
@@ -377,7 +377,7 @@ class Decision(msgspec.Struct, eq=False):
     def _known(self) -> Facts:
         return self._facts or NOTHING
 
-    def _put(self, leaf: str, **members: Any) -> None:
+    def _put(self, leaf: str, /, **members: Any) -> None:
         with _LOCK:
             self._facts = self._known().plus(leaf, members)
 

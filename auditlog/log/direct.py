@@ -28,6 +28,7 @@ from auditlog.log.decision import NIL, Decision
 from auditlog.log.ending import stop_at_exit
 from auditlog.log.operation import About, Operation, check_operation
 from auditlog.log.recording import config_for, recording_for
+from auditlog.log.said import annotations
 from auditlog.log.values import ABSENT
 from auditlog.models.identity import Model
 from auditlog.options import Options
@@ -163,6 +164,11 @@ def amend(
         StorageError: it is unknown whether it was recorded, whatever `on_failure` says:
             nobody's answer waits for it.
     """
+    config = config_for(options)
+    nothing = Decision(NIL).id
+    if not config.enabled and decision == nothing:
+        # It is the id of all that is decided meanwhile.
+        return nothing
     said = amendment(
         decision,
         kind,
@@ -172,9 +178,8 @@ def amend(
         score=score,
         attributes=attributes,
     )
-    config = config_for(options)
     if not config.enabled:
-        return Decision(NIL).id
+        return nothing
     runtime = recording_for(config)
     stop_at_exit()
     return format_id(runtime.append(said))
@@ -190,7 +195,7 @@ def _say(
     said: dict[str, Any],
 ) -> None:
     if model is not None:
-        made.use_model(model if isinstance(model, Model) else Model.parse(model))
+        made.set_model(_named(model))
     if subject is not None:
         made.set_subject(subject)
     if said["user"] is not None:
@@ -198,6 +203,16 @@ def _say(
     if said["session"] is not None:
         made.set_session(said["session"])
     if said["annotations"] is not None:
-        made.annotate(**said["annotations"])
+        made.annotate(**annotations(said["annotations"]))
     if said["caused_by"] is not None:
         made.caused_by(said["caused_by"])
+
+
+def _named(model: object) -> Model:
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, str):
+        return Model.parse(model)
+    raise ConfigurationError(
+        f"expected a model as text or a Model, got {type(model).__name__}"
+    )

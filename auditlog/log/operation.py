@@ -13,7 +13,6 @@ from auditlog.log.batch import Numbering
 from auditlog.log.decision import Decision
 from auditlog.log.said import words
 from auditlog.log.values import Written, written
-from auditlog.models.identity import Model
 from auditlog.options import Options
 
 __all__ = ["CAUSED_BY", "About", "Operation", "check_operation"]
@@ -77,10 +76,6 @@ class Operation(Decision):
             ConfigurationError: JSON cannot say it, or the media type is no such thing.
         """
         self._output = written("the output", value, media_type)
-
-    def use_model(self, model: Model) -> None:
-        """Say which model decides, as an identity; see `set_model`."""
-        self._model = model
 
     @property
     def has_cause(self) -> bool:

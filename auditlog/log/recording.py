@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from auditlog.capture.exchange import Exchange
 from auditlog.config import Config, load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.amendment import Aftermath, Amendment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["OnAccepted", "Recording", "config_for", "recording_for", "stand_in"]
 
@@ -63,18 +66,31 @@ def config_for(options: Mapping[str, Any]) -> Config:
     """Return the configuration of whoever records beyond HTTP.
 
     Where neither `options` nor the environment say which log, it is the one that this
-    process records into, if that is one: a handler writes where its request is written.
-    Which model decides is then not known: that of the routes is another matter.
+    process records into, if that is one: a handler writes where its request is written,
+    with the options of that log but for those that are given. Which model decides is
+    then not known: that of the routes is another matter.
 
     Raises:
         ConfigurationError: an unknown option, or a value that does not fit.
     """
     given = [name for name, value in options.items() if value is not None]
-    if not given and _DIR not in os.environ and _RUNTIME in sys.modules:
-        configs: list[Config] = sys.modules[_RUNTIME].running_configs()
-        if len(configs) == 1 and not _STAND_INS:
-            return replace(configs[0], model=None)
-    return load_config(options)
+    loaded = load_config(options) if given else None
+    if "dir" not in given and _DIR not in os.environ:
+        configs = _configs_in_use()
+        if len(configs) == 1:
+            said = {name: getattr(loaded, name) for name in given}
+            return replace(configs[0], **{"model": None, **said})
+    return loaded or load_config()
+
+
+def _configs_in_use() -> list[Config]:
+    """Return the options of all logs that this process records into, one of each."""
+    if _STAND_INS:
+        return list(_STAND_INS[-1].configs.values())
+    if _RUNTIME not in sys.modules:
+        return []
+    found: list[Config] = sys.modules[_RUNTIME].running_configs()
+    return found
 
 
 def recording_for(config: Config) -> Recording:
@@ -85,21 +101,35 @@ def recording_for(config: Config) -> Recording:
         StorageError: the disk does not do what it must.
     """
     if _STAND_INS:
-        return _STAND_INS[-1](config)
+        return _STAND_INS[-1].make(config)
     # Imported late: it brings SQLite and threads, which must not exist at a fork.
     from auditlog.log.runtime import runtime_for  # noqa: PLC0415
 
     return runtime_for(config)
 
 
-_STAND_INS: list[Callable[[Config], Recording]] = []
+class _StandIn:
+    """Stands in for all runtimes of this process."""
+
+    def __init__(self, make: Callable[[Config], Recording]) -> None:
+        self._make = make
+        self.configs: dict[Path, Config] = {}
+        """With which each log was first asked for, by its directory."""
+
+    def make(self, config: Config) -> Recording:
+        self.configs.setdefault(config.dir.absolute(), config)
+        return self._make(config)
+
+
+_STAND_INS: list[_StandIn] = []
 
 
 @contextmanager
 def stand_in(make: Callable[[Config], Recording]) -> Iterator[None]:
     """Let everything in this process be recorded elsewhere for a while: in tests."""
-    _STAND_INS.append(make)
+    one = _StandIn(make)
+    _STAND_INS.append(one)
     try:
         yield
     finally:
-        _STAND_INS.remove(make)
+        _STAND_INS.remove(one)

@@ -293,13 +293,13 @@ class _Runtimes:
             return runtime
 
     def forget(self, config: Config) -> None:
-        with self._lock:
-            self._by_key.pop(_key(config), None)
+        self._by_key.pop(_key(config), None)
 
     def running(self) -> list[Runtime]:
         """Return those of this process that were not stopped."""
-        with self._lock:
-            return list(self._by_key.values())
+        # Without the lock, as `forget`: it is held while a log starts, and where a disk
+        # hangs that is for ever. An event loop may be who asks.
+        return list(self._by_key.values())
 
     def start_afresh(self) -> None:
         """Forget what a parent had: its threads are not here, its lock may be held."""

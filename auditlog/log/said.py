@@ -159,15 +159,21 @@ def _label(value: object) -> str | int | bool:
     )
 
 
-def annotations(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def annotations(attributes: object) -> dict[str, Any]:
     """Return attributes by name as JSON of ours; None as a value stays.
 
     Raises:
-        ConfigurationError: a name has more than 64 ASCII letters, digits, ``.``, ``_``
-            and ``-``, or begins with ``auditlog.``; or a value is not JSON.
+        ConfigurationError: they have no names, or a name has more than 64 ASCII
+            letters, digits, ``.``, ``_`` and ``-``, or begins with ``auditlog.``; or a
+            value is not JSON.
     """
+    if not isinstance(attributes, Mapping):
+        raise ConfigurationError(
+            f"expected attributes as values by name, got {_kind(attributes)}"
+        )
     for name in attributes:
-        if not _ATTRIBUTE.fullmatch(name) or name.startswith(_RESERVED):
+        text = name if isinstance(name, str) else ""
+        if not _ATTRIBUTE.fullmatch(text) or text.startswith(_RESERVED):
             raise ConfigurationError(
                 "expected names of attributes as up to 64 ASCII letters, digits, "
                 "dots, underscores and hyphens, not beginning with 'auditlog.'"

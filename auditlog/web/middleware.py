@@ -117,20 +117,18 @@ class AuditMiddleware:
             await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_wanted(scope):
+        if not (self.config.enabled and self._is_wanted(scope)):
             await self._unrecorded(scope, receive, send)
             return
         route = self._route(scope)
         if route is None:
             await self._later(scope, receive, send)
             return
-        responder = None
-        if self.config.enabled:
-            runtime = self._process.runtime or await self._process.obtain()
-            responder = self._open(runtime, scope, receive, send, route.template)
+        runtime = self._process.runtime or await self._process.obtain()
+        responder = self._open(runtime, scope, receive, send, route.template)
         if responder is not None:
             await responder.run()
-        elif self._closed and self.config.enabled:
+        elif self._closed:
             await refuse(scope, send)
         else:
             await self._unrecorded(scope, receive, send)
@@ -183,11 +181,13 @@ class AuditMiddleware:
     async def _look_again(
         self, before: Scope, scope: Scope, receive: Receive, send: Send
     ) -> Responder | None:
-        route = self._route(before) if self.config.enabled else None
-        # An installation further in may have seen it first.
-        if route is None or getattr(scope.get(SCOPE_KEY), "recorded", False):
+        route = self._route(before)
+        if route is None:
             return None
         runtime = self._process.runtime or await self._process.obtain()
+        # An installation further in, or a task that sends, may have been first.
+        if getattr(scope.get(SCOPE_KEY), "recorded", False):
+            return None
         responder = self._open(runtime, scope, receive, send, route.template)
         if responder is not None:
             responder.begin()

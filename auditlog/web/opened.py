@@ -91,6 +91,7 @@ class Opened(msgspec.Struct, eq=False):
     said_model: bytes | None = None
     """Value of the response header that names the model."""
     amended: bool = False
+    """Whether no more is to be said of what followed it."""
     withheld: AuditLogError | None = None
     """Why nothing more may be sent; None while it may."""
 

@@ -1,9 +1,10 @@
 """Decisions that are a WebSocket, or the messages of one."""
 
 import time
-from asyncio import Future, shield
+from asyncio import Future, Lock, shield
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,7 @@ from auditlog.core.errors import AuditLogError
 from auditlog.core.record import format_id
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
 from auditlog.log.said import NOTHING, Facts
+from auditlog.log.waiting import in_asyncio
 from auditlog.web.asgi import TRY_AGAIN_LATER, Message, Receive, Scope, Send
 from auditlog.web.opened import Arrival, Opened, draw, open_exchange
 from auditlog.web.process import Recording
@@ -94,6 +96,11 @@ def _handshake(scope: Scope) -> tuple[str, int]:
     return "CONNECT", 200
 
 
+def _turns() -> AbstractAsyncContextManager[Any]:
+    """Let tasks pass one by one, in their order; elsewhere nothing here waits."""
+    return Lock() if in_asyncio() else nullcontext()
+
+
 class _Gate(msgspec.Struct, eq=False):
     """Stands between server and responder, where the messages of a client come in.
 
@@ -110,6 +117,8 @@ class _Gate(msgspec.Struct, eq=False):
     facts: Facts | None
     """Which connection it is, if each message is a decision of its own, else None."""
     clock: Callable[[], int]
+    turns: AbstractAsyncContextManager[Any] = msgspec.field(default_factory=_turns)
+    """Of tasks that receive at once: each message goes to one of them, in order."""
     kept: Message | None = None
     """Taken from the server and not passed yet."""
     is_next: bool = False
@@ -123,8 +132,10 @@ class _Gate(msgspec.Struct, eq=False):
 
     async def receive(self) -> Message:
         """Return the next message for the application."""
-        if self.end is not None:
-            return self.end
+        async with self.turns:
+            return self.end or await self._receive()
+
+    async def _receive(self) -> Message:
         # Who asks may give up while a decision is made durable: the message stays.
         message = self.kept = self.kept or await self.from_server()
         if message.get("type") == "websocket.receive" and not await self._may_pass():
@@ -159,13 +170,18 @@ class _Gate(msgspec.Struct, eq=False):
             self.accepted = before.finish_awaited("completed")
         before.finish("completed")
         opened = None if runtime is None else self._opened(runtime, facts)
-        if opened is not None:
+        if opened is None:
+            # What becomes of this message is not to be said of the one before.
+            before.amended = True
+        else:
             self.responder.opened = opened
-        decision = Decision(NIL) if opened is None else opened.decision
+        self._make_current(Decision(NIL) if opened is None else opened.decision)
+        return opened is not None
+
+    def _make_current(self, decision: Decision) -> None:
         self.call.scope[SCOPE_KEY] = decision
         # In the context of whoever asked for the message, and that is the handler's.
         _CURRENT.set(decision)
-        return opened is not None
 
     def _opened(self, runtime: Recording, facts: Facts) -> Opened | None:
         rules = self.call.rules
@@ -199,7 +215,8 @@ class _Gate(msgspec.Struct, eq=False):
         )
         self.tap.cut(TRY_AGAIN_LATER)
         close = {"code": TRY_AGAIN_LATER, "reason": _REASON}
-        with suppress(OSError):
+        # What the server says of it changes nothing: the session is over.
+        with suppress(Exception):
             await self.responder.to_server({"type": "websocket.close", **close})
         self.end = {"type": "websocket.disconnect", **close}
         return self.end

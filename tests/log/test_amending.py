@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 import pytest
@@ -279,8 +279,9 @@ def test_only_decisions_are_amended(amended: Amended) -> None:
 
 def test_what_was_never_recorded_is_refused(directory: Path) -> None:
     nothing = "00000000-0000-0000-0000-000000000000"
-    with pytest.raises(MalformedError, match="expected a UUIDv7 in lower case"):
-        auditlog.amend(nothing, "appeal", dir=directory)
+    for unknown in (nothing, "Ada Lovelace", 5, None):
+        with pytest.raises(MalformedError, match="a UUIDv7 in lower case, got some"):
+            auditlog.amend(cast("Any", unknown), "appeal", dir=directory)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +297,7 @@ def test_what_was_never_recorded_is_refused(directory: Path) -> None:
         ({"label": object()}, "expected a label as JSON, got object in it"),
         ({"score": float("nan")}, "expected a score as a finite number"),
         ({"score": "high"}, "expected a score as a number, got str"),
+        ({"attributes": ["a"]}, "expected attributes as values by name, got list"),
         ({"attributes": {"a b": 1}}, "expected names of attributes as up to 64"),
         ({"attributes": {"auditlog.x": 1}}, "not beginning with 'auditlog.'"),
         ({"attributes": {"a": "x" * 70_000}}, "expected at most 65536 bytes said"),

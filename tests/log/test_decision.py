@@ -118,10 +118,11 @@ def test_the_last_word_counts_whole() -> None:
     decision.set_subject("v-1", kind="vehicle")
     decision.annotate(a=1, b=2)
     decision.annotate(b=3, a=None)
+    decision.annotate(self=4, leaf=5)
     assert leaves(decision) == {
         "outcome": {"result": {"label": True}},
         "subject": {"id": "v-1", "kind": "vehicle"},
-        "annotations": {"b": 3},
+        "annotations": {"b": 3, "leaf": 5, "self": 4},
     }
     decision.set_result()
     assert "outcome" not in leaves(decision)

@@ -523,6 +523,21 @@ def test_under_open_a_log_that_cannot_be_opened_goes_on(
     assert "a decision is not recorded: no such disk" in caplog.text
 
 
+def test_a_fault_of_ours_is_as_bad_as_a_disk_and_no_worse(
+    decision: Callable[..., DecisionBlock], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> FakeRuntime:
+        raise RuntimeError("can't start new thread")
+
+    with stand_in(fail), decision("job", input=1) as made:
+        assert made.id == NOTHING
+    said = "a fault of auditlog's own: RuntimeError"
+    assert f"a decision is not recorded: {said}" in caplog.text
+    block = decision("job", input=1, on_failure="closed")
+    with stand_in(fail), pytest.raises(StorageError, match=said), block:
+        pytest.fail("the model ran")
+
+
 def test_under_open_what_is_not_accepted_is_told(
     record: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -655,6 +670,7 @@ def test_disabled_records_nothing_and_makes_nothing(
     with decision("job", enabled=False, dir=fresh) as made:
         assert auditlog.current() is made
         made.set_output(1)
+    assert auditlog.amend(made.id, "outcome", enabled=False, dir=fresh) == NOTHING
     assert not fresh.exists()
 
 
@@ -682,7 +698,10 @@ def test_a_log_that_cannot_be_used_stops_it_in_both_modes(
         ({"caused_by": "x"}, "expected the id of a decision, a UUIDv7 in lower case"),
         ({"caused_by": 5}, "expected the id of a decision as text, got int"),
         ({"model": ""}, "a model's name is a string of 1 to 256 printable"),
+        ({"model": 5}, "expected a model as text or a Model, got int"),
         ({"subject": ""}, "expected a subject of 1 to 1024 characters"),
+        ({"annotations": 5}, "expected attributes as values by name, got int"),
+        ({"annotations": {5: 1}}, "expected names of attributes as up to 64"),
         ({"annotations": {"auditlog.x": 1}}, "not beginning with 'auditlog.'"),
         ({"durabilty": "sync"}, "option 'durabilty' is not known; did you mean 'dur"),
     ],
@@ -750,6 +769,47 @@ def test_unless_something_else_is_said(
     by_environment = auditlog.record("two", input=1)
     look(tmp_path / "option", by_option)
     look(tmp_path / "environment", by_environment)
+
+
+def test_an_option_that_names_no_log_chooses_none(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop_all()
+    runtime_for(Config(dir=fresh, depth=0, durability="sync"))
+    id_ = auditlog.record("job", input=b"long", max_stored_bytes=2)
+    with pytest.raises(ConfigurationError, match="with another durability"):
+        auditlog.record("job", input=1, durability="spool")
+    stop_all()
+    data, content = look(fresh, id_)
+    assert data["commitment"]["depth"] == 0
+    assert content.request == b"lo"
+    assert {one.name for one in tmp_path.iterdir()} == {"audit"}
+
+
+def test_who_begins_a_block_does_not_wait_for_a_log_that_hangs_in_its_start(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop of a service may be who begins it."""
+    begun, over = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        begun.set()
+        over.wait(5)
+        raise StorageError("gone")
+
+    def start() -> None:
+        with pytest.raises(StorageError, match="gone"):
+            runtime_for(Config(dir=fresh))
+
+    monkeypatch.setattr("auditlog.log.runtime.ensure_log", hang)
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert begun.wait(5)
+    auditlog.decision("job")
+    assert thread.is_alive()
+    over.set()
+    thread.join()
 
 
 def test_of_two_logs_neither_is_guessed(

@@ -1,18 +1,20 @@
 """Routes that are added when they are first asked for: the LiteLLM proxy does so."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
 import auditlog
 from auditlog.core.errors import AuditLogError
 from auditlog.web.asgi import App, Receive, Scope, Send
 from auditlog.web.middleware import AuditMiddleware
+from auditlog.web.process import stand_in
 from tests.web.asgi_driver import Server, call, chunk, http_scope
 from tests.web.fake_runtime import FakeRuntime, Seen
 
@@ -39,6 +41,10 @@ async def broken(request: Request) -> JSONResponse:
     raise ZeroDivisionError
 
 
+async def streamed(request: Request) -> StreamingResponse:
+    return StreamingResponse(iter([b"{", b"}"]))
+
+
 ADDED = [
     Mount(
         "/v1",
@@ -46,6 +52,7 @@ ADDED = [
             Route("/score/{key}", reading, methods=["POST"]),
             Route("/deaf", deaf, methods=["POST"]),
             Route("/broken", broken, methods=["POST"]),
+            Route("/streamed", streamed, methods=["POST"]),
         ],
     )
 ]
@@ -109,6 +116,15 @@ def test_a_handler_that_raises_is_an_error(runtime: FakeRuntime) -> None:
     assert only(runtime).exchange.outcome == "error"
 
 
+def test_an_answer_and_who_listens_meanwhile_are_one_decision(
+    runtime: FakeRuntime,
+) -> None:
+    # Both tasks of a streamed answer ask for the log, which starts just then.
+    with stand_in(lambda _: runtime):
+        server = call(AuditMiddleware(lazy()), Server(), http_scope("/v1/streamed"))
+    assert runtime.only().response == server.body() == b"{}"
+
+
 def test_what_no_route_takes_in_the_end_is_no_decision(runtime: FakeRuntime) -> None:
     server = ask(runtime, "/v1/nowhere")
     assert server.sent[0]["status"] == 404
@@ -119,6 +135,23 @@ def test_what_no_route_takes_in_the_end_is_no_decision(runtime: FakeRuntime) -> 
 def test_a_route_that_is_excluded_stays_so(runtime: FakeRuntime) -> None:
     ask(runtime, "/v1/score/a", exclude=["/v1/score/*"])
     ask(runtime, "/v1/score/a", enabled=False)
+    assert runtime.opened == {}
+
+
+def test_disabled_what_no_route_takes_passes_untouched(runtime: FakeRuntime) -> None:
+    seen: list[Any] = []
+
+    class Looking(Starlette):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            seen.extend([scope["extensions"], receive, send])
+
+    app, server = Looking(routes=[]), Server()
+    extensions: dict[str, Any] = {"http.response.pathsend": {}}
+    wrapped = AuditMiddleware(app, runtime=runtime, enabled=False)
+    receive, send = server.receive, server.send
+    scope = http_scope("/nowhere", extensions=extensions)
+    asyncio.run(wrapped(scope, receive, send))
+    assert seen == [extensions, receive, send]
     assert runtime.opened == {}
 
 

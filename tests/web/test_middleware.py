@@ -590,6 +590,8 @@ async def _async_model(scope: Scope) -> str:
         ({"model": 7}, "option 'model' takes 'name', 'name@version'"),
         ({"model": _async_model}, "option 'model' takes"),
         ({"depth": 9}, "option 'depth' takes 0 to 8"),
+        ({"include": 5}, "option 'include' takes a sequence of strings, got 5"),
+        ({"dir": 5}, "option 'dir' takes a path, got 5"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -282,6 +282,24 @@ def test_what_the_handler_says_belongs_to_the_message_that_came_last(
     assert "annotations" not in runtime.seen[0].exchange.context
 
 
+def test_who_receives_in_a_task_of_its_own_finds_the_decision_in_the_scope(
+    runtime: FakeRuntime,
+) -> None:
+    app = FastAPI()
+
+    @app.websocket("/chat")
+    async def chat(socket: WebSocket) -> None:
+        await socket.accept()
+        for _ in range(2):
+            # As `asyncio.wait_for` does before Python 3.12.
+            text = await asyncio.create_task(socket.receive_text())
+            socket.scope["auditlog.decision"].set_model(text)
+
+    session(audited(app, runtime, websocket="message"), client(heard("a"), heard("b")))
+    models = [seen.exchange.model for seen in runtime.seen]
+    assert models == [Model("a"), Model("b")]
+
+
 def test_an_answer_that_comes_from_another_task_belongs_to_the_last_message(
     runtime: FakeRuntime,
 ) -> None:
@@ -760,6 +778,39 @@ def test_a_handler_that_stops_waiting_loses_no_message() -> None:
     ]
 
 
+def test_tasks_that_receive_at_once_get_each_message_once_and_in_order() -> None:
+    runtime = FakeRuntime(gated=True)
+    got: list[Message] = []
+
+    async def handler(receive: Receive, send: Send) -> None:
+        async def take() -> None:
+            got.append(await receive())
+
+        await take()
+        waiting = [asyncio.ensure_future(take()) for _ in range(3)]
+        for _ in range(2):
+            await _until(lambda: runtime.waiting)
+            # Whoever would overtake does so now.
+            await asyncio.sleep(0)
+            runtime.accept()
+        await asyncio.gather(*waiting)
+
+    async def run() -> None:
+        options = {"websocket": "message", "durability": "sync"}
+        app = audited(handled(handler), runtime, **options)
+        incoming = [heard("a"), heard("b"), heard("c"), LEFT]
+        assert await Live(app, *incoming).end() is None
+
+    asyncio.run(run())
+    runtime.check()
+    assert got == [heard("a"), heard("b"), heard("c"), LEFT]
+    assert [exchanged(seen) for seen in runtime.seen] == [
+        [(0, "client", b"a")],
+        [(1, "client", b"b")],
+        [(2, "client", b"c")],
+    ]
+
+
 # The log fails
 
 
@@ -840,9 +891,12 @@ def test_under_closed_the_first_message_too_needs_a_log_that_works(
     assert runtime.only().exchange.outcome == "interrupted"
 
 
-def test_a_close_of_ours_that_cannot_be_sent_harms_nobody(runtime: FakeRuntime) -> None:
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_a_close_of_ours_that_cannot_be_sent_harms_nobody(
+    runtime: FakeRuntime, error: type[Exception]
+) -> None:
     def fail(message: Message) -> BaseException | None:
-        return OSError() if message["type"] == "websocket.close" else None
+        return error() if message["type"] == "websocket.close" else None
 
     async def handler(receive: Receive, send: Send) -> None:
         runtime.is_healthy = False
@@ -878,6 +932,29 @@ def test_under_open_a_message_that_cannot_be_numbered_passes_unrecorded(
         [(6, "client", b"d"), (7, "app", b"d")],
     ]
     assert caplog.text.count("the decision of a message could not be opened") == 1
+
+
+@pytest.mark.parametrize("fault", ["raises", "cannot send"])
+def test_what_becomes_of_an_unrecorded_message_is_not_said_of_the_one_before(
+    runtime: FakeRuntime, fault: str
+) -> None:
+    def fail(message: Message) -> Exception | None:
+        return OSError() if message["type"] == "websocket.close" else None
+
+    async def handler(receive: Receive, send: Send) -> None:
+        await receive()
+        runtime.open_error = StorageError("full")
+        await receive()
+        if fault == "raises":
+            raise ZeroDivisionError
+        await send(close())
+
+    app = audited(handled(handler), runtime, websocket="message")
+    server = client(heard("a"), heard("b"), fail_send=fail)
+    with pytest.raises((ZeroDivisionError, OSError)):
+        session(app, server)
+    assert runtime.only().exchange.outcome == "completed"
+    assert runtime.afterwards() == []
 
 
 def test_a_runtime_that_refuses_what_it_numbered_harms_no_session(
