@@ -112,7 +112,7 @@ def _scored(traffic: Traffic) -> Reading | None:
     body = body_of(traffic)
     failure = _FAILURE.read(body) or _Failure()
     answer = members(body) or {}
-    said = failure.error_code is not None or bool(failure.error)
+    said = failure.error_code is not None or _is_error(failure.error)
     return Reading(
         protocol="",
         operation="",
@@ -159,6 +159,11 @@ def _streamed(traffic: Traffic) -> Reading | None:
         return None
     reading.partial |= stream.partial
     return reading
+
+
+def _is_error(value: object) -> bool:
+    # A number by that name is what a model may give beside its score.
+    return bool(value) and isinstance(value, str | dict)
 
 
 def _code(failure: _Failure) -> str | None:

@@ -162,7 +162,8 @@ def read_failure(traffic: Traffic, reading: Reading) -> Reading | None:
 def _failed(
     failure: _Failure, reading: Reading, *, told: bool, asked: bool
 ) -> Reading | None:
-    if isinstance(failure.error, dict):
+    # At 200 a field of that name may be any application's.
+    if isinstance(failure.error, dict) and (told or (asked and failure.error)):
         fail(reading, failure.error)
     elif asked and (failure.error or failure.object == "error" or told):
         own = {"code": failure.code, "type": failure.type, "status": failure.status}

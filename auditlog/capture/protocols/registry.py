@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
+import msgspec
+
 from auditlog.capture.protocols.anthropic import AnthropicMessages
 from auditlog.capture.protocols.kserve import KServeV1, KServeV2
 from auditlog.capture.protocols.mlflow import MLflow
@@ -30,6 +32,7 @@ AUTO, NONE = "auto", "none"
 """Instead of a protocol's name: whichever claims the exchange, or none at all."""
 
 _NAME = re.compile(r"[a-z0-9_]{1,32}(?:\.[a-z0-9_]{1,32}){0,3}")
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _MARKED = 4096
 _MAX_KNOWN = 1024
 
@@ -72,6 +75,9 @@ _BY_MARK = tuple(
     for mark in dict.fromkeys(entry.mark for entry in _BUILT_IN)
     if mark
 )
+
+
+_OURS = frozenset(type(entry.protocol) for entry in _BUILT_IN)
 
 
 class Found(NamedTuple):
@@ -203,8 +209,22 @@ def _ask(
         if not (chosen or protocol.claims(traffic)):
             return None
         reading: object = protocol.read(traffic)
+        if isinstance(reading, Reading) and type(protocol) not in _OURS:
+            _check(reading)
     except Exception as error:  # noqa: BLE001 - may be foreign
         return Found(fault=f"protocol {protocol.name}: {type(error).__name__}")
     if reading is None or isinstance(reading, Reading):
         return None if reading is None else Found(reading)
     return Found(fault=f"protocol {protocol.name}: no Reading")
+
+
+def _check(reading: Reading) -> None:
+    """Check what a protocol of somebody's own says: nothing else checks its types.
+
+    Raises:
+        ValueError: a field is not of its type, or a member's name would be none.
+    """
+    msgspec.convert(msgspec.to_builtins(reading, enc_hook=str), Reading)
+    for name in (*reading.parameters, *reading.usage, *reading.attributes):
+        if not _MEMBER.fullmatch(name):
+            raise ValueError("expected up to 64 ASCII letters, digits, '.', '_', '-'")

@@ -402,3 +402,10 @@ def test_a_response_at_another_path_is_known_by_what_it_says_it_is() -> None:
     for traffic in (stream(*STREAM), answer(response())):
         assert PROTOCOL.claims(msgspec.structs.replace(traffic, path="/ask"))
     assert not PROTOCOL.claims(answer({"object": "respond"}, "/ask"))
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_a_call_in_the_background_ends_before_its_response(status: str) -> None:
+    body = response(status, background=True, output=[])
+    reading = reading_of(answer(body, PATH, request=REQUEST))
+    assert (reading.completeness, reading.finish_reasons) == ("complete", [])

@@ -144,6 +144,40 @@ def test_a_fault_is_named_and_the_exchange_is_as_if_nobody_had_read_it(
     assert found == Found(None, fault)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"parameters": None},
+        {"usage": {"n": "many"}},
+        {"answers": None},
+        {"completeness": ["complete"]},
+        {"partial": 3},
+        {"parameters": {'dear "Ms. Doe': 1}},
+        {"attributes": {"": "x"}},
+        {"usage": {"\ud800": 1}},
+    ],
+)
+def test_a_reading_that_is_none_is_a_fault(fields: dict[str, Any]) -> None:
+    reading = Reading(protocol="mine", operation="x", **fields)
+    found = Protocols(own=[own("mine", says=reading)]).read(CHAT, None)
+    assert found.reading is None
+    assert found.fault in (
+        "protocol mine: ValidationError",
+        "protocol mine: ValueError",
+    )
+
+
+def test_a_sound_reading_of_ones_own_is_passed_on_as_it_is() -> None:
+    reading = Reading(
+        protocol="mine",
+        operation="x",
+        parameters={"gen_ai.request.seed": 1 << 80, "mine.scores": [0.5, None]},
+        usage={"gen_ai.usage.input_tokens": 1},
+    )
+    found = Protocols(own=[own("mine", says=reading)]).read(CHAT, None)
+    assert found.reading is reading
+
+
 @pytest.mark.parametrize("name", ["", "openai.", "openai.cat", "chat", "OPENAI", "*"])
 def test_a_protocol_that_is_not_there_is_refused(name: str) -> None:
     expected = "a protocol is one of auto, none, openai.chat, .*, got '"
