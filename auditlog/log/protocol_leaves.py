@@ -183,11 +183,8 @@ def read_content(entry: Entry, content: Content) -> Reading | None:
         None where no protocol read it, or one that is not built in. How an answer
         ended of which only the first bytes are stored is as it was read at capture.
     """
-    said = content.context.get("protocol")
-    if entry.type != DECISION or said is None:
-        return None
-    name = str(parse_json(said, limit=len(said)).get("name"))
-    if name not in Protocols.BUILT_IN:
+    name = _said(content, "protocol", "name")
+    if entry.type != DECISION or name not in Protocols.BUILT_IN:
         return None
     traffic = Traffic(
         path=_path(content.context.get("target", b"")),
@@ -205,9 +202,15 @@ def read_content(entry: Entry, content: Content) -> Reading | None:
 
 
 def _ended(content: Content, read: Completeness) -> Completeness:
-    said = content.context.get("outcome", b"{}")
-    known = parse_json(said, limit=len(said)).get("completeness")
+    known = _said(content, "outcome", "completeness")
     return next((one for one in get_args(Completeness) if one == known), read)
+
+
+def _said(content: Content, leaf: str, member: str) -> str | None:
+    said = content.context.get(leaf, b"{}")
+    facts = parse_json(said, limit=len(said))
+    value = facts.get(member) if isinstance(facts, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _stored(content: Content, side: str) -> Part:

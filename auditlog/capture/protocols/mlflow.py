@@ -112,14 +112,13 @@ def _scored(traffic: Traffic) -> Reading | None:
     body = body_of(traffic)
     failure = _FAILURE.read(body) or _Failure()
     answer = members(body) or {}
-    said = failure.error_code is not None or _is_error(failure.error)
     return Reading(
         protocol="",
         operation="",
         completeness=ending(
             traffic,
             whole=is_json_text(body),
-            failed=said and "predictions" not in answer,
+            failed=_is_error(failure) and "predictions" not in answer,
         ),
         error_type=_code(failure),
         partial=traffic.capped,
@@ -149,7 +148,7 @@ def _streamed(traffic: Traffic) -> Reading | None:
     said = [data for _, data in (*stream.events, *filter(None, [stream.rest]))]
     # Only what the stream broke off in may be half of one, and that is then no JSON.
     failures = [_FAILURE.read(data) for data in said if data.startswith('{"error')]
-    failed = next((one for one in failures if one is not None), None)
+    failed = next((one for one in failures if one and _is_error(one)), None)
     if failed is not None or has_failed(traffic):
         reading.completeness = "error_frame"
         reading.error_type = reading.error_type or _code(failed or _Failure())
@@ -161,9 +160,10 @@ def _streamed(traffic: Traffic) -> Reading | None:
     return reading
 
 
-def _is_error(value: object) -> bool:
+def _is_error(failure: _Failure) -> bool:
     # A number by that name is what a model may give beside its score.
-    return bool(value) and isinstance(value, str | dict)
+    says = bool(failure.error) and isinstance(failure.error, str | dict)
+    return says or failure.error_code is not None
 
 
 def _code(failure: _Failure) -> str | None:

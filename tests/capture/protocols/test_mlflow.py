@@ -391,6 +391,12 @@ def test_a_number_that_a_model_calls_its_error_is_none() -> None:
     assert must({"inputs": [1]}, answer).completeness == "complete"
 
 
+@pytest.mark.parametrize("none", [{"error": None}, {"errors": []}, {"error": {}}])
+def test_a_chunk_that_begins_with_no_error_is_none(none: Any) -> None:
+    body = stream({**none, **chunk(content="Hi")})
+    assert must(TALK, body).completeness == "complete"
+
+
 def test_a_table_without_a_media_type_is_no_json_that_was_cut() -> None:
     bare = {"response": b"a,b\n1,2\n", "response_type": None}
     assert reading_of({"inputs": [1]}, {}, **bare) is None
