@@ -28,6 +28,7 @@ __all__ = ["Shape", "Struct", "code_of", "count_of", "short_text", "text_of"]
 _MAX_SHORT = 256
 _MAX_COUNT = (1 << 53) - 1
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_OPENS = ("{", b"{")
 _NOTHING: Any = object()
 
 
@@ -54,7 +55,8 @@ class Shape(Generic[_Kind]):
         try:
             return self._decode(data)
         except (ValueError, RecursionError):
-            return self._fitted(data)
+            # A stream may have lines by the hundred thousand that are no JSON at all.
+            return self._fitted(data) if data.lstrip()[:1] in _OPENS else None
 
     def _fitted(self, data: bytes | str) -> _Kind | None:
         text = data if isinstance(data, str) else data.decode(errors="replace")
