@@ -29,6 +29,7 @@ from auditlog.capture.protocols.scoring import (
     body_of,
     count,
     ending,
+    essence,
     has_failed,
     is_json_text,
     is_readable,
@@ -171,8 +172,7 @@ def _code(failure: _Failure) -> str | None:
 
 
 def _is_table(traffic: Traffic) -> bool:
-    said = (traffic.request_type or "").partition(";")[0].strip(" \t").lower()
-    return said in _TABLES
+    return essence(traffic.request_type) in _TABLES
 
 
 def _rows(traffic: Traffic, request: Members) -> int | None:

@@ -19,6 +19,7 @@ from auditlog.capture.protocols.scoring import (
     body_of,
     count,
     ending,
+    essence,
     has_failed,
     members,
 )
@@ -113,11 +114,11 @@ def _fails(traffic: Traffic) -> bool:
 
 
 def _read(traffic: Traffic, reading: Reading) -> Reading | None:
-    said = (traffic.response_type or "").partition(";")[0].strip(" \t").lower()
+    streamed = essence(traffic.response_type) == _LINES
     draft = AnswerDraft()
-    whole = None if said == _LINES else read_body(LINE, traffic)
+    whole = None if streamed else read_body(LINE, traffic)
     if whole is None:
-        reading.streamed = said == _LINES
+        reading.streamed = streamed
         _take_lines(draft, traffic)
     else:
         draft.take(whole)

@@ -18,6 +18,7 @@ __all__ = [
     "body_of",
     "count",
     "ending",
+    "essence",
     "has_failed",
     "is_json_text",
     "is_readable",
@@ -101,7 +102,16 @@ def is_readable(traffic: Traffic, *others: str) -> bool:
         return bool(traffic.request)
     if said is None:
         return traffic.response.lstrip()[:1] in {b"{", b"["}
-    return is_json(said) or said.partition(";")[0].strip(" \t").lower() in others
+    return is_json(said) or essence(said) in others
+
+
+def essence(said: str | None) -> str:
+    """Return a media type in lower case and without parameters; empty if there is none.
+
+    Args:
+        said: as sent.
+    """
+    return (said or "").partition(";")[0].strip(" \t").lower()
 
 
 def has_failed(traffic: Traffic) -> bool:
