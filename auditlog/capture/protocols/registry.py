@@ -8,7 +8,7 @@ beginning of the answer: this is done for every exchange, and most are of no pro
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import translate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -90,6 +90,8 @@ class Found(NamedTuple):
 
 _NOTHING = Found()
 _Asked = tuple[ModelProtocol, ...]
+_NEW: Any = object()
+"""Stands for a route that was not asked for yet: None and () have a meaning."""
 
 
 class Protocols:
@@ -168,12 +170,14 @@ class Protocols:
         return asked
 
     def _of_route(self, route: str) -> _Asked | None:
-        if route not in self._by_route:
+        # Another thread may forget all of them between any two lines.
+        asked = self._by_route.get(route, _NEW)
+        if asked is _NEW:
             if len(self._by_route) >= _MAX_KNOWN:
                 self._by_route.clear()
             matching = (asked for glob, asked in self._routes if glob.match(route))
-            self._by_route[route] = next(matching, self._default)
-        return self._by_route[route]
+            asked = self._by_route[route] = next(matching, self._default)
+        return asked
 
 
 def _name_of(protocol: ModelProtocol) -> str:

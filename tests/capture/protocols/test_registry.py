@@ -111,6 +111,16 @@ def test_routes_without_end_are_not_all_remembered() -> None:
     assert len(protocols._by_route) <= 1024
 
 
+def test_a_route_that_another_thread_forgets_meanwhile_is_known_all_the_same() -> None:
+    class Forgetful(dict[str, Any]):
+        def __setitem__(self, route: str, asked: Any) -> None:
+            """Keep nothing, as if all was cleared at once."""
+
+    protocols = Protocols("none", [("/v1/*", "openai.chat")])
+    protocols._by_route = Forgetful()
+    assert protocol_of(protocols.read(CHAT, "/v1/chat")) == "openai.chat"
+
+
 def test_ones_own_are_asked_first_in_their_order() -> None:
     protocols = Protocols(own=[own("no", claimed=False), own("one"), own("two")])
     assert protocol_of(protocols.read(CHAT, None)) == "one"
