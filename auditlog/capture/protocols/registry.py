@@ -171,13 +171,13 @@ class Protocols:
 
     def _of_route(self, route: str) -> _Asked | None:
         # Another thread may forget all of them between any two lines.
-        asked = self._by_route.get(route, _NEW)
-        if asked is _NEW:
+        known: _Asked | None = self._by_route.get(route, _NEW)
+        if known is _NEW:
             if len(self._by_route) >= _MAX_KNOWN:
                 self._by_route.clear()
             matching = (asked for glob, asked in self._routes if glob.match(route))
-            asked = self._by_route[route] = next(matching, self._default)
-        return asked
+            known = self._by_route[route] = next(matching, self._default)
+        return known
 
 
 def _name_of(protocol: ModelProtocol) -> str:
