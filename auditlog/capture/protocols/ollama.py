@@ -114,16 +114,8 @@ def _fails(traffic: Traffic) -> bool:
 
 
 def _read(traffic: Traffic, reading: Reading) -> Reading | None:
-    streamed = essence(traffic.response_type) == _LINES
-    draft = AnswerDraft()
-    whole = None if streamed else read_body(LINE, traffic)
-    if whole is None:
-        reading.streamed = streamed
-        _take_lines(draft, traffic)
-    else:
-        draft.take(whole)
-    if traffic.capped and not reading.streamed and _DONE.search(traffic.tail):
-        draft.completeness = "complete"
+    reading.streamed = essence(traffic.response_type) == _LINES
+    draft = _drafted(traffic, streamed=reading.streamed)
     failed = has_failed(traffic)
     if not (failed or _is_known(draft, traffic)):
         return None
@@ -134,6 +126,18 @@ def _read(traffic: Traffic, reading: Reading) -> Reading | None:
     reading.answers = draft.answers()
     reading.partial |= draft.partial
     return reading
+
+
+def _drafted(traffic: Traffic, *, streamed: bool) -> AnswerDraft:
+    draft = AnswerDraft()
+    whole = None if streamed else read_body(LINE, traffic)
+    if whole is None:
+        _take_lines(draft, traffic)
+    else:
+        draft.take(whole)
+    if traffic.capped and not streamed and _DONE.search(traffic.tail):
+        draft.completeness = "complete"
+    return draft
 
 
 def _take_lines(draft: AnswerDraft, traffic: Traffic) -> None:

@@ -269,7 +269,7 @@ def _tell(reading: Reading, response: _Response, drafts: Drafts) -> None:
     reading.answers = drafts.answers()
     for answer in reading.answers:
         answer.finish_reason = _reason(response)
-    if response.error:
+    if response.error or response.status == "failed":
         fail(reading, response.error)
 
 

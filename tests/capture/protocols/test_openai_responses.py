@@ -308,6 +308,11 @@ def test_a_response_that_failed_is_an_error() -> None:
     assert (refused.completeness, refused.error_type) == ("error_frame", "server_error")
 
 
+def test_a_response_that_failed_without_saying_why_is_an_error() -> None:
+    reading = reading_of(answer(response("failed", error=None), PATH, request=REQUEST))
+    assert (reading.completeness, reading.error_type) == ("error_frame", None)
+
+
 def test_the_end_that_a_proxy_adds_is_none_of_this_protocol() -> None:
     done = b"data: [DONE]\n\n"
     assert reading_of(stream(*STREAM, end=done)) == reading_of(stream(*STREAM))
