@@ -35,7 +35,7 @@ from auditlog.capture.protocols.scoring import (
     is_readable,
     members,
 )
-from auditlog.capture.protocols.values import Shape, Struct, code_of
+from auditlog.capture.protocols.values import Shape, Struct, code_of, is_several
 from auditlog.capture.reading import Reading, Traffic
 
 __all__ = ["MLflow"]
@@ -111,6 +111,9 @@ def _scored(traffic: Traffic) -> Reading | None:
     if not is_readable(traffic):
         return None
     body = body_of(traffic)
+    whole = is_json_text(body)
+    if not (whole or has_failed(traffic) or traffic.capped) and is_several(body):
+        return None
     failure = _FAILURE.read(body) or _Failure()
     answer = members(body) or {}
     return Reading(
@@ -118,7 +121,7 @@ def _scored(traffic: Traffic) -> Reading | None:
         operation="",
         completeness=ending(
             traffic,
-            whole=is_json_text(body),
+            whole=whole,
             failed=_is_error(failure) and "predictions" not in answer,
         ),
         error_type=_code(failure),

@@ -8,6 +8,7 @@ from auditlog.capture.protocols.values import (
     Struct,
     code_of,
     count_of,
+    is_several,
     short_text,
 )
 from auditlog.capture.reading import Reading, Traffic
@@ -174,8 +175,13 @@ def _failed(
 
 
 def _cut(traffic: Traffic, reading: Reading) -> Reading | None:
-    # What begins like an object, or not at all, was to be one; a page of HTML was not.
+    # What begins like an object, or not at all, was to be one; a page of HTML was not,
+    # nor are lines of objects.
     if traffic.response.lstrip()[:1] not in (b"", b"{"):
+        return None
+    if not is_json(traffic.response_type or "application/json"):
+        return None
+    if not traffic.capped and is_several(traffic.response + traffic.tail):
         return None
     reading.completeness = "no_terminator"
     reading.partial = True

@@ -23,13 +23,22 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-__all__ = ["Shape", "Struct", "code_of", "count_of", "short_text", "text_of"]
+__all__ = [
+    "Shape",
+    "Struct",
+    "code_of",
+    "count_of",
+    "is_several",
+    "short_text",
+    "text_of",
+]
 
 _MAX_SHORT = 256
 _MAX_COUNT = (1 << 53) - 1
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _OPENS = ("{", b"{")
 _NOTHING: Any = object()
+_ONE = json.JSONDecoder()
 
 
 class Struct(msgspec.Struct, gc=False):
@@ -65,6 +74,16 @@ class Shape(Generic[_Kind]):
         except (ValueError, RecursionError):
             return None
         return None if fitted is _NOTHING else fitted
+
+
+def is_several(data: bytes) -> bool:
+    """Return whether a body is more than one JSON value: lines of JSON, mostly."""
+    text = data.decode(errors="replace").strip(" \t\r\n")
+    try:
+        _, end = _ONE.raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return end < len(text)
 
 
 def text_of(parts: list[str], limit: int) -> str:

@@ -397,6 +397,11 @@ def test_a_chunk_that_begins_with_no_error_is_none(none: Any) -> None:
     assert must(TALK, body).completeness == "complete"
 
 
+def test_lines_of_json_are_no_answer_that_was_cut() -> None:
+    lines = b'{"token": "a"}\n{"token": "b"}\n'
+    assert reading_of({"inputs": [1]}, {}, response=lines) is None
+
+
 def test_a_table_without_a_media_type_is_no_json_that_was_cut() -> None:
     bare = {"response": b"a,b\n1,2\n", "response_type": None}
     assert reading_of({"inputs": [1]}, {}, **bare) is None

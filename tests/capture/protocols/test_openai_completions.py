@@ -649,6 +649,24 @@ def test_chunks_handed_on_without_a_terminator_end_with_their_reasons() -> None:
     assert reading_of(body).completeness == "no_terminator"
 
 
+@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/json"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_chunks_handed_on_as_lines_of_json_are_no_answer_that_was_cut(
+    media_type: str, end: bytes
+) -> None:
+    lines = b"\n".join(json.dumps(one).encode() for one in sent.said("a")) + end
+    traffic = Traffic(
+        path="/ask",
+        status=200,
+        request=json.dumps(sent.REQUEST).encode(),
+        request_type="application/json",
+        response=lines,
+        response_type=media_type,
+    )
+    assert CHAT.claims(traffic)
+    assert read(CHAT, traffic) is None
+
+
 def test_chunks_handed_on_without_a_reason_have_no_end() -> None:
     body = sent.stream(chunk(delta(content="a")), done=False)
     handed_on = msgspec.structs.replace(body, path="/ask")
