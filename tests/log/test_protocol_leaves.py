@@ -185,6 +185,12 @@ def test_a_compressed_answer_that_nobody_can_read_has_no_reading() -> None:
     assert "protocol" not in content.context
 
 
+def test_of_what_is_not_kept_a_protocol_of_ones_own_learns_nothing_either() -> None:
+    own = Protocols(own=[Own(Reading(protocol="own", operation="chat"))])
+    _, content = described(exchange(7, protocols=own, keep=False))
+    assert set(content.context) == {"target"}
+
+
 class Own:
     """A protocol of one's own."""
 
