@@ -13,6 +13,7 @@ from codecs import getincrementaldecoder
 from typing import NamedTuple
 
 from auditlog.capture.reading import Traffic
+from auditlog.core.commitment import is_event_stream
 
 __all__ = [
     "MAX_EVENT",
@@ -160,8 +161,7 @@ class Stream(NamedTuple):
 
 def is_events(traffic: Traffic) -> bool:
     """Return whether a response is a stream of events, by its type or else its look."""
-    media_type = (traffic.response_type or "").partition(";")[0].strip(" \t").lower()
-    if media_type == "text/event-stream":
+    if is_event_stream(traffic.response_type or ""):
         return True
     return traffic.response[:6].startswith((b"data:", b"event:", b": "))
 

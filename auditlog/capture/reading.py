@@ -135,5 +135,7 @@ class ModelProtocol(Protocol):
         """Return what it says; None if it is of another protocol after all.
 
         Any bytes may come, cut anywhere. What is raised is noted in the record as a
-        fault of the protocol, and the exchange stands as if nobody had read it.
+        fault of the protocol, and the exchange stands as if nobody had read it. So it
+        is if a field is not of its type, or a name in `parameters`, `usage` or
+        `attributes` has more than 64 ASCII letters, digits, ``.``, ``_`` and ``-``.
         """

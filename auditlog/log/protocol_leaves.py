@@ -17,14 +17,14 @@ stored twice: `read_content` reads it again from what is stored.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from auditlog.capture.exchange import Body, Exchange
 from auditlog.capture.media import NO_MEDIA_TYPE, OTHER
 from auditlog.capture.protocols.registry import Protocols
-from auditlog.capture.reading import Reading, Traffic
+from auditlog.capture.reading import Completeness, Reading, Traffic
 from auditlog.core.errors import AuditLogError
 from auditlog.core.record import DECISION, Entry, canonical_json, parse_json
 from auditlog.log.content import Content, Part
@@ -39,6 +39,9 @@ FAULTS = "auditlog.faults"
 _UNSEEN = frozenset({"not_observed", "omitted"})
 _BAD_END = {"error_frame": "error", "no_terminator": "incomplete"}
 _CLIENT_ERROR = 400
+_NO_ANSWERS = frozenset({1, 3})
+_NO_ANSWER = frozenset({202, 204, 205})
+"""Statuses (and, before them, classes of these) that say that no answer is here."""
 
 
 def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
@@ -70,7 +73,9 @@ def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
 
 def _is_legible(exchange: Exchange, answered: Side) -> bool:
     """Return whether the bytes of the response are those that the model wrote."""
-    response = exchange.response
+    response, status = exchange.response, exchange.status
+    if status is not None and (status in _NO_ANSWER or status // 100 in _NO_ANSWERS):
+        return False
     return response.state not in _UNSEEN and _in_clear(response, answered)
 
 
@@ -175,13 +180,11 @@ def read_content(entry: Entry, content: Content) -> Reading | None:
         content: what was captured of it.
 
     Returns:
-        None where no protocol read it, or one that is not built in.
+        None where no protocol read it, or one that is not built in. How an answer
+        ended of which only the first bytes are stored is as it was read at capture.
     """
-    said = content.context.get("protocol")
-    if entry.type != DECISION or said is None:
-        return None
-    name = str(parse_json(said, limit=len(said)).get("name"))
-    if name not in Protocols.BUILT_IN:
+    name = _said(content, "protocol", "name")
+    if entry.type != DECISION or name not in Protocols.BUILT_IN:
         return None
     traffic = Traffic(
         path=_path(content.context.get("target", b"")),
@@ -192,7 +195,22 @@ def read_content(entry: Entry, content: Content) -> Reading | None:
         response_type=_media_type(entry, content, "response"),
         capped=content.response_capped,
     )
-    return Protocols(name).read(traffic, None).reading
+    reading = Protocols(name).read(traffic, None).reading
+    if reading is not None and traffic.capped:
+        reading.completeness = _ended(content, reading.completeness)
+    return reading
+
+
+def _ended(content: Content, read: Completeness) -> Completeness:
+    known = _said(content, "outcome", "completeness")
+    return next((one for one in get_args(Completeness) if one == known), read)
+
+
+def _said(content: Content, leaf: str, member: str) -> str | None:
+    said = content.context.get(leaf, b"{}")
+    facts = parse_json(said, limit=len(said))
+    value = facts.get(member) if isinstance(facts, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _stored(content: Content, side: str) -> Part:

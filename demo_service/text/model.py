@@ -3,8 +3,9 @@
 It is an n-gram model: what comes next depends on the two tokens before, as often as
 they stood together in ``corpus.txt``. It answers because a passage of the corpus counts
 the more, the more it resembles what was asked (TF-IDF, cosine). So it writes sentences
-that nobody wrote, mostly to the point, and now and then nonsense. Training takes some
-milliseconds, and two starts give the same model.
+that nobody wrote beside others that stand in the corpus word for word, mostly to the
+point, and now and then nonsense. Training takes some milliseconds, and two starts give
+the same model.
 """
 
 import hashlib

@@ -15,6 +15,8 @@ from demo_service.text.model import stems
 __all__ = ["Call", "Tool", "choose_call"]
 
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_LONGEST = 30
+"""Characters of a number; one of hundreds of digits is infinite as a float."""
 _LINKING = r"(?:\s+(?:is|of|for|number|called|named))*[\s:=]+"
 _VALUE = r"[\"“']?([\w][\w.@/-]*\w|\w)"
 
@@ -30,7 +32,8 @@ class Tool(NamedTuple):
     def required(self) -> frozenset[str]:
         """Names of the parameters that must have a value."""
         names = self.parameters.get("required")
-        return frozenset(names if isinstance(names, list) else ())
+        names = names if isinstance(names, list) else []
+        return frozenset(name for name in names if isinstance(name, str))
 
 
 class Call(NamedTuple):
@@ -78,9 +81,12 @@ def _values(tool: Tool, question: str) -> Iterator[tuple[str, Any]]:
 def _value(name: str, schema: Mapping[str, Any], question: str) -> Any:
     if isinstance(schema.get("enum"), list):
         return next((v for v in schema["enum"] if _stands(str(v), question)), None)
-    if schema.get("type") in {"number", "integer"}:
-        return _number(name, question, whole=schema["type"] == "integer")
-    if schema.get("type") == "boolean":
+    kind = schema.get("type")
+    # Whoever may leave a value out writes ["number", "null"].
+    kinds = kind if isinstance(kind, list) else [kind]
+    if "number" in kinds or "integer" in kinds:
+        return _number(name, question, whole="number" not in kinds)
+    if "boolean" in kinds:
         return _stands(_spoken(name), question) or None
     pattern = f"{re.escape(_spoken(name))}{_LINKING}{_VALUE}"
     found = re.search(pattern, question, re.IGNORECASE)
@@ -90,7 +96,8 @@ def _value(name: str, schema: Mapping[str, Any], question: str) -> Any:
 def _number(name: str, question: str, *, whole: bool) -> float | None:
     """Return the number nearest to where the question speaks of `name`."""
     about = re.search(rf"\b{re.escape(_spoken(name))}\b", question, re.IGNORECASE)
-    numbers = list(_NUMBER.finditer(question))
+    found = _NUMBER.finditer(question)
+    numbers = [one for one in found if len(one[0]) <= _LONGEST]
     if about is None or not numbers:
         return None
     middle = about.start() + len(about[0]) // 2

@@ -101,7 +101,7 @@ def refusing_route(refusal: Refusal) -> type[APIRoute]:
 
 
 def _invalid(error: RequestValidationError) -> RefusedError:
-    """Say what is wrong with a body, without sending any of it back."""
+    """Say what is wrong with a body, without sending any value of it back."""
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part != "body")
     message = f"{param}: {first['msg']}" if param else str(first["msg"])

@@ -120,6 +120,11 @@ def test_what_follows_the_last_empty_line_is_no_event_but_can_be_asked_for(
     assert read_events(Traffic(path="/", response=body)).rest == rest
 
 
+def test_of_a_long_name_the_beginning_is_kept() -> None:
+    (event,) = EventParser().feed(b"event: " + b"n" * 300 + b"\ndata: x\n\n")
+    assert event == ("n" * 256, "x")
+
+
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_EVENT", 64)

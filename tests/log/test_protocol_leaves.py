@@ -129,6 +129,13 @@ def test_a_refused_request_is_answered_and_not_in_error() -> None:
     }
 
 
+@pytest.mark.parametrize("status", [101, 202, 204, 205, 304, 307])
+def test_a_status_that_promises_no_answer_ends_as_http_says(status: int) -> None:
+    data, content = described(streamed(status=status))
+    assert data["outcome"] == "completed"
+    assert "protocol" not in content.context
+
+
 def test_what_the_application_said_stands_beside_it_and_wins() -> None:
     said = {
         "outcome": b'{"completeness":"mine","result":{"label":"yes"}}',
@@ -176,6 +183,12 @@ def test_a_compressed_answer_that_nobody_can_read_has_no_reading() -> None:
     data, content = described(one)
     assert data["outcome"] == "completed"
     assert "protocol" not in content.context
+
+
+def test_of_what_is_not_kept_a_protocol_of_ones_own_learns_nothing_either() -> None:
+    own = Protocols(own=[Own(Reading(protocol="own", operation="chat"))])
+    _, content = described(exchange(7, protocols=own, keep=False))
+    assert set(content.context) == {"target"}
 
 
 class Own:
@@ -248,6 +261,7 @@ def test_a_long_stream_is_read_to_its_end_though_its_middle_is_not_kept() -> Non
     reading = read_content(*entry_and_content(one))
     assert reading is not None
     assert reading.partial
+    assert reading.completeness == "complete"
 
 
 def test_without_a_protocol_there_is_nothing_to_read() -> None:

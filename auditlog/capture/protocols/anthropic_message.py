@@ -113,7 +113,8 @@ class MessageDraft:
         """Take in the next event; what is none of this protocol changes nothing."""
         event = EVENT.read(data)
         if event is None:
-            self.left_out = True
+            # Proxies add the end of another protocol.
+            self.left_out = self.left_out or not data.startswith("[DONE]")
             event = _Event()
         kind = "error" if name == "error" else event.type or name
         taken = _TAKE.get(kind)
@@ -194,7 +195,8 @@ class MessageDraft:
         counts = dict(self._usage)
         if "input_tokens" in counts:
             counts["input_tokens"] += sum(counts.get(name, 0) for name in _CACHED)
-        return {f"gen_ai.usage.{name}": count for name, count in counts.items()}
+        known = {name: count_of(count) for name, count in counts.items()}
+        return {f"gen_ai.usage.{name}": n for name, n in known.items() if n is not None}
 
     def answers(self) -> list[Answer]:
         """Return the one answer, or none if none began."""

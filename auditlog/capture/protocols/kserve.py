@@ -43,6 +43,8 @@ _MAX_ROWS = (1 << 53) - 1
 # Strings, whose closing quote is optional so that no text costs quadratic time; and
 # what opens or closes a container.
 _MARKS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[][{}]', re.DOTALL)
+_RESULTS = frozenset({"predictions", "explanations", "outputs"})
+_NO_ERROR = frozenset({b"null", b'""', b"{}", b"[]", b"false", b"0"})
 
 
 class _Parameters(msgspec.Struct):
@@ -170,4 +172,12 @@ def _ending(traffic: Traffic, answer: Members | None, rest: int = 0) -> Complete
         return ending(traffic, whole=answer is not None)
     tensors = _tensors(answer.get("outputs"))
     sizes = [one.parameters.binary_data_size for one in tensors if one.parameters]
-    return ending(traffic, whole=sum(sizes) <= rest, failed="error" in answer)
+    return ending(traffic, whole=sum(sizes) <= rest, failed=_says_error(answer))
+
+
+def _says_error(answer: Members) -> bool:
+    # Beside results it is one of them, or a field for errors that there were none of.
+    error = answer.get("error")
+    if error is None or not _RESULTS.isdisjoint(answer):
+        return False
+    return bytes(error) not in _NO_ERROR

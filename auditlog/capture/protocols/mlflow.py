@@ -29,12 +29,13 @@ from auditlog.capture.protocols.scoring import (
     body_of,
     count,
     ending,
+    essence,
     has_failed,
     is_json_text,
     is_readable,
     members,
 )
-from auditlog.capture.protocols.values import Shape, Struct, code_of
+from auditlog.capture.protocols.values import Shape, Struct, code_of, is_several
 from auditlog.capture.reading import Reading, Traffic
 
 __all__ = ["MLflow"]
@@ -110,16 +111,18 @@ def _scored(traffic: Traffic) -> Reading | None:
     if not is_readable(traffic):
         return None
     body = body_of(traffic)
+    whole = is_json_text(body)
+    if not (whole or has_failed(traffic) or traffic.capped) and is_several(body):
+        return None
     failure = _FAILURE.read(body) or _Failure()
     answer = members(body) or {}
-    said = failure.error_code is not None or bool(failure.error)
     return Reading(
         protocol="",
         operation="",
         completeness=ending(
             traffic,
-            whole=is_json_text(body),
-            failed=said and "predictions" not in answer,
+            whole=whole,
+            failed=_is_error(failure) and "predictions" not in answer,
         ),
         error_type=_code(failure),
         partial=traffic.capped,
@@ -149,7 +152,7 @@ def _streamed(traffic: Traffic) -> Reading | None:
     said = [data for _, data in (*stream.events, *filter(None, [stream.rest]))]
     # Only what the stream broke off in may be half of one, and that is then no JSON.
     failures = [_FAILURE.read(data) for data in said if data.startswith('{"error')]
-    failed = next((one for one in failures if one is not None), None)
+    failed = next((one for one in failures if one and _is_error(one)), None)
     if failed is not None or has_failed(traffic):
         reading.completeness = "error_frame"
         reading.error_type = reading.error_type or _code(failed or _Failure())
@@ -161,13 +164,18 @@ def _streamed(traffic: Traffic) -> Reading | None:
     return reading
 
 
+def _is_error(failure: _Failure) -> bool:
+    # A number by that name is what a model may give beside its score.
+    says = bool(failure.error) and isinstance(failure.error, str | dict)
+    return says or failure.error_code is not None
+
+
 def _code(failure: _Failure) -> str | None:
     return code_of({"code": failure.error_code}) or code_of(failure.error)
 
 
 def _is_table(traffic: Traffic) -> bool:
-    said = (traffic.request_type or "").partition(";")[0].strip(" \t").lower()
-    return said in _TABLES
+    return essence(traffic.request_type) in _TABLES
 
 
 def _rows(traffic: Traffic, request: Members) -> int | None:

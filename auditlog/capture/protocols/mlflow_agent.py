@@ -62,7 +62,9 @@ def read_agent(traffic: Traffic) -> Reading | None:
     reading.answers = assembly.drafts.answers()
     reading.usage = usage_of(assembly.usage)
     reading.partial |= assembly.drafts.partial
-    return reading if reading.answers else None
+    # Each message says whose it is; deltas of other protocols do not.
+    known = any(answer.role is not None for answer in reading.answers)
+    return reading if known else None
 
 
 class _Assembly:

@@ -19,6 +19,7 @@ from auditlog.capture.protocols.scoring import (
     body_of,
     count,
     ending,
+    essence,
     has_failed,
     members,
 )
@@ -113,16 +114,8 @@ def _fails(traffic: Traffic) -> bool:
 
 
 def _read(traffic: Traffic, reading: Reading) -> Reading | None:
-    said = (traffic.response_type or "").partition(";")[0].strip(" \t").lower()
-    draft = AnswerDraft()
-    whole = None if said == _LINES else read_body(LINE, traffic)
-    if whole is None:
-        reading.streamed = said == _LINES
-        _take_lines(draft, traffic)
-    else:
-        draft.take(whole)
-    if traffic.capped and not reading.streamed and _DONE.search(traffic.tail):
-        draft.completeness = "complete"
+    reading.streamed = essence(traffic.response_type) == _LINES
+    draft = _drafted(traffic, streamed=reading.streamed)
     failed = has_failed(traffic)
     if not (failed or _is_known(draft, traffic)):
         return None
@@ -133,6 +126,18 @@ def _read(traffic: Traffic, reading: Reading) -> Reading | None:
     reading.answers = draft.answers()
     reading.partial |= draft.partial
     return reading
+
+
+def _drafted(traffic: Traffic, *, streamed: bool) -> AnswerDraft:
+    draft = AnswerDraft()
+    whole = None if streamed else read_body(LINE, traffic)
+    if whole is None:
+        _take_lines(draft, traffic)
+    else:
+        draft.take(whole)
+    if traffic.capped and not streamed and _DONE.search(traffic.tail):
+        draft.completeness = "complete"
+    return draft
 
 
 def _take_lines(draft: AnswerDraft, traffic: Traffic) -> None:

@@ -71,7 +71,7 @@ class AnswerDraft:
     def take(self, line: Line) -> None:
         """Take in the next line."""
         self.read = True
-        self.known = self.known or line.done is not None
+        self.known = self.known or _is_of_answer(line)
         self.model = self.model or line.model
         self._say(line.response, line.thinking)
         if line.message is not None:
@@ -110,6 +110,12 @@ class AnswerDraft:
         self.usage = usage_of(line)
         if self.completeness != "error_frame":
             self.completeness = "complete"
+
+
+def _is_of_answer(line: Line) -> bool:
+    # Of a job that is not done there may be more to say than of an answer.
+    says = line.response is not None or line.message is not None
+    return line.done is True or (line.done is False and says)
 
 
 def usage_of(line: Line) -> dict[str, int]:

@@ -8,6 +8,7 @@ from auditlog.capture.protocols.values import (
     Struct,
     code_of,
     count_of,
+    is_several,
     short_text,
 )
 from auditlog.capture.reading import Reading, Traffic
@@ -162,7 +163,8 @@ def read_failure(traffic: Traffic, reading: Reading) -> Reading | None:
 def _failed(
     failure: _Failure, reading: Reading, *, told: bool, asked: bool
 ) -> Reading | None:
-    if isinstance(failure.error, dict):
+    # At 200 a field of that name may be any application's.
+    if isinstance(failure.error, dict) and (told or (asked and failure.error)):
         fail(reading, failure.error)
     elif asked and (failure.error or failure.object == "error" or told):
         own = {"code": failure.code, "type": failure.type, "status": failure.status}
@@ -173,8 +175,13 @@ def _failed(
 
 
 def _cut(traffic: Traffic, reading: Reading) -> Reading | None:
-    # What begins like an object, or not at all, was to be one; a page of HTML was not.
+    # What begins like an object, or not at all, was to be one; a page of HTML was not,
+    # nor are lines of objects.
     if traffic.response.lstrip()[:1] not in (b"", b"{"):
+        return None
+    if not is_json(traffic.response_type or "application/json"):
+        return None
+    if not traffic.capped and is_several(traffic.response + traffic.tail):
         return None
     reading.completeness = "no_terminator"
     reading.partial = True

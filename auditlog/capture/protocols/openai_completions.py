@@ -36,6 +36,7 @@ from auditlog.capture.reading import Reading, Traffic
 __all__ = ["ChatCompletions", "TextCompletions"]
 
 _DONE = "[DONE]"
+_ENDS_WITH_DONE = ("/completions", "/invocations")
 _CHAT = re.compile(rb'"object"\s*:\s*"chat\.completion(?:\.chunk)?"')
 _TEXT = re.compile(rb'"object"\s*:\s*"text_completion(?:\.chunk)?"')
 
@@ -159,7 +160,17 @@ def _read_stream(stream: Stream, traffic: Traffic, reading: Reading) -> Reading 
     if not assembly.begun and (stream.events or not is_asked(traffic, reading)):
         return None
     assembly.finish(reading)
+    _excuse_handed_on(traffic, reading)
     return reading
+
+
+def _excuse_handed_on(traffic: Traffic, reading: Reading) -> None:
+    # An application that hands on the chunks of a client's library has no terminator
+    # to hand on: libraries keep it. What ends each answer is then why it ended.
+    at_path = traffic.path.rstrip("/").endswith(_ENDS_WITH_DONE)
+    reasons = reading.finish_reasons
+    if reading.completeness == "no_terminator" and not at_path and reasons:
+        reading.completeness = "complete" if all(reasons) else "no_terminator"
 
 
 class _Assembly:

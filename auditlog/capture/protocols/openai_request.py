@@ -1,5 +1,6 @@
 """What a request to an OpenAI-compatible API asks for: its model and parameters."""
 
+import math
 import re
 from typing import Any
 from urllib.parse import unquote
@@ -89,14 +90,14 @@ def _model(request: Request | None, traffic: Traffic) -> str | None:
 def _parameters(request: Request) -> dict[str, Any]:
     sent = (
         request.stream,
-        request.temperature,
-        request.top_p,
+        _finite(request.temperature),
+        _finite(request.top_p),
         _number(request.top_k),
         _number(request.seed),
         _number(_limit(request)),
         _number(request.n),
-        request.frequency_penalty,
-        request.presence_penalty,
+        _finite(request.frequency_penalty),
+        _finite(request.presence_penalty),
         _texts(request.stop),
         _texts(request.encoding_format),
         short_text(request.service_tier),
@@ -118,6 +119,10 @@ def _texts(sent: object) -> list[str] | None:
     texts = sent if isinstance(sent, list) else [sent]
     kept = [text for one in texts[:_MAX_STOPS] if (text := short_text(one)) is not None]
     return kept or None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _number(value: int | None) -> int | str | None:

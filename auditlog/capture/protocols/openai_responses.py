@@ -79,6 +79,7 @@ class _Response(Source):
     usage: Usage | None = None
     error: Any = None
     incomplete_details: _Incomplete | None = None
+    background: bool | None = None
 
 
 class _Event(Struct):
@@ -116,7 +117,8 @@ class Responses:
         whole = read_body(_WHOLE, traffic)
         if whole is None or whole.output is None:
             return read_failure(traffic, reading)
-        if whole.status in _UNFINISHED:
+        # One in the background was never to be done when this call ended.
+        if whole.status in _UNFINISHED and not whole.background:
             reading.completeness = "no_terminator"
         _tell(reading, whole, _drafted(whole.output))
         return reading
@@ -267,7 +269,7 @@ def _tell(reading: Reading, response: _Response, drafts: Drafts) -> None:
     reading.answers = drafts.answers()
     for answer in reading.answers:
         answer.finish_reason = _reason(response)
-    if response.error:
+    if response.error or response.status == "failed":
         fail(reading, response.error)
 
 

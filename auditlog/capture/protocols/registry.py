@@ -8,7 +8,9 @@ beginning of the answer: this is done for every exchange, and most are of no pro
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import translate
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from auditlog.capture.protocols.anthropic import AnthropicMessages
 from auditlog.capture.protocols.kserve import KServeV1, KServeV2
@@ -30,6 +32,7 @@ AUTO, NONE = "auto", "none"
 """Instead of a protocol's name: whichever claims the exchange, or none at all."""
 
 _NAME = re.compile(r"[a-z0-9_]{1,32}(?:\.[a-z0-9_]{1,32}){0,3}")
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _MARKED = 4096
 _MAX_KNOWN = 1024
 
@@ -74,6 +77,9 @@ _BY_MARK = tuple(
 )
 
 
+_OURS = frozenset(type(entry.protocol) for entry in _BUILT_IN)
+
+
 class Found(NamedTuple):
     """What an exchange says, if there is anybody who can tell."""
 
@@ -84,6 +90,8 @@ class Found(NamedTuple):
 
 _NOTHING = Found()
 _Asked = tuple[ModelProtocol, ...]
+_NEW: Any = object()
+"""Stands for a route that was not asked for yet: None and () have a meaning."""
 
 
 class Protocols:
@@ -162,12 +170,14 @@ class Protocols:
         return asked
 
     def _of_route(self, route: str) -> _Asked | None:
-        if route not in self._by_route:
+        # Another thread may forget all of them between any two lines.
+        known: _Asked | None = self._by_route.get(route, _NEW)
+        if known is _NEW:
             if len(self._by_route) >= _MAX_KNOWN:
                 self._by_route.clear()
             matching = (asked for glob, asked in self._routes if glob.match(route))
-            self._by_route[route] = next(matching, self._default)
-        return self._by_route[route]
+            known = self._by_route[route] = next(matching, self._default)
+        return known
 
 
 def _name_of(protocol: ModelProtocol) -> str:
@@ -203,8 +213,22 @@ def _ask(
         if not (chosen or protocol.claims(traffic)):
             return None
         reading: object = protocol.read(traffic)
+        if isinstance(reading, Reading) and type(protocol) not in _OURS:
+            _check(reading)
     except Exception as error:  # noqa: BLE001 - may be foreign
         return Found(fault=f"protocol {protocol.name}: {type(error).__name__}")
     if reading is None or isinstance(reading, Reading):
         return None if reading is None else Found(reading)
     return Found(fault=f"protocol {protocol.name}: no Reading")
+
+
+def _check(reading: Reading) -> None:
+    """Check what a protocol of somebody's own says: nothing else checks its types.
+
+    Raises:
+        ValueError: a field is not of its type, or a member's name would be none.
+    """
+    msgspec.convert(msgspec.to_builtins(reading, enc_hook=str), Reading)
+    for name in (*reading.parameters, *reading.usage, *reading.attributes):
+        if not _MEMBER.fullmatch(name):
+            raise ValueError("expected up to 64 ASCII letters, digits, '.', '_', '-'")

@@ -19,6 +19,7 @@ __all__ = [
     "body_of",
     "count",
     "ending",
+    "essence",
     "has_failed",
     "is_json_text",
     "is_readable",
@@ -93,12 +94,27 @@ def named(name: str | None, version: str | None) -> str | None:
 def is_readable(traffic: Traffic, *others: str) -> bool:
     """Return whether the answer claims to be JSON, or of one of the other media types.
 
-    What has an error status or no media type is always worth a try.
+    What has an error status is always worth a try; what has no media type, if it begins
+    like JSON of several values. Where neither side has a body, as of a call with the
+    method OPTIONS, no model was asked.
     """
     said = traffic.response_type
-    if said is None or has_failed(traffic):
+    if has_failed(traffic):
         return True
-    return is_json(said) or said.partition(";")[0].strip(" \t").lower() in others
+    if not traffic.response:
+        return bool(traffic.request)
+    if said is None:
+        return traffic.response.lstrip()[:1] in {b"{", b"["}
+    return is_json(said) or essence(said) in others
+
+
+def essence(said: str | None) -> str:
+    """Return a media type in lower case and without parameters; empty if there is none.
+
+    Args:
+        said: as sent.
+    """
+    return (said or "").partition(";")[0].strip(" \t").lower()
 
 
 def has_failed(traffic: Traffic) -> bool:

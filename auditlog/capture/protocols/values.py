@@ -29,12 +29,23 @@ import msgspec
 
 from auditlog.core.record import MAX_DEPTH, nested_deeper
 
-__all__ = ["Shape", "Struct", "code_of", "count_of", "is_deep", "short_text", "text_of"]
+__all__ = [
+    "Shape",
+    "Struct",
+    "code_of",
+    "count_of",
+    "is_deep",
+    "is_several",
+    "short_text",
+    "text_of",
+]
 
 _MAX_SHORT = 256
 _MAX_COUNT = (1 << 53) - 1
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_OPENS = ("{", b"{")
 _NOTHING: Any = object()
+_ONE = json.JSONDecoder()
 
 
 class Struct(msgspec.Struct, gc=False):
@@ -62,7 +73,8 @@ class Shape(Generic[_Kind]):
         try:
             return self._decode(data)
         except ValueError:
-            return self._fitted(data)
+            # A stream may have lines by the hundred thousand that are no JSON at all.
+            return self._fitted(data) if data.lstrip()[:1] in _OPENS else None
 
     def _fitted(self, data: bytes | str) -> _Kind | None:
         text = data if isinstance(data, str) else data.decode(errors="replace")
@@ -80,6 +92,18 @@ def is_deep(data: bytes | str) -> bool:
     if data.count("[") + data.count("{") <= MAX_DEPTH:
         return False
     return nested_deeper(data.encode("utf-8", "surrogatepass"), MAX_DEPTH)
+
+
+def is_several(data: bytes) -> bool:
+    """Return whether a body is more than one JSON value: lines of JSON, mostly."""
+    if is_deep(data):
+        return False
+    text = data.decode(errors="replace").strip(" \t\r\n")
+    try:
+        _, end = _ONE.raw_decode(text)
+    except ValueError:
+        return False
+    return end < len(text)
 
 
 def text_of(parts: list[str], limit: int) -> str:

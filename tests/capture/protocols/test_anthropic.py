@@ -371,6 +371,21 @@ def test_data_that_is_no_json_is_admitted() -> None:
     assert (reading.completeness, reading.partial) == ("complete", True)
 
 
+def test_the_end_of_another_protocol_that_a_proxy_adds_leaves_nothing_out() -> None:
+    reading = reading_of(stream(START, STOP) + b"data: [DONE]\n\n")
+    assert (reading.completeness, reading.partial) == ("complete", False)
+
+
+def test_counts_that_no_number_can_hold_together_are_left_out() -> None:
+    most = (1 << 53) - 1
+    usage = {"input_tokens": most, "cache_read_input_tokens": 1, "output_tokens": 2}
+    reading = reading_of({"type": "message", "usage": usage})
+    assert reading.usage == {
+        "gen_ai.usage.cache_read.input_tokens": 1,
+        "gen_ai.usage.output_tokens": 2,
+    }
+
+
 def test_what_is_longer_than_is_put_together_is_admitted() -> None:
     long = [delta(0, "text_delta", text="x" * 100_000)] * 11
     reading = reading_of(stream(START, *long, STOP))

@@ -292,3 +292,32 @@ def test_no_damage_raises_anything(data: st.DataObject) -> None:
     request = data.draw(damaged(traffic.request))
     response = data.draw(damaged(traffic.response))
     read(protocol, changed(traffic, request=request, response=response))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("protocol", [v1, v2])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"predictions":[1],"error":null}',
+        b'{"predictions":[0.7],"error":0.1}',
+        b'{"outputs":[],"error":"none"}',
+        b'{"scores":[1],"error":""}',
+        b'{"scores":[1],"error":false}',
+    ],
+)
+def test_a_field_for_errors_that_holds_none_is_no_error(
+    protocol: Any, answer: bytes
+) -> None:
+    assert protocol(response=answer).completeness == "complete"
+
+
+@pytest.mark.parametrize("protocol", [v1, v2])
+def test_a_call_without_bodies_asked_no_model(protocol: Any) -> None:
+    empty = {"request": b"", "response": b"", "response_type": None}
+    assert protocol(status=200, **empty) is None
+    assert protocol(status=503, **empty).completeness == "error_frame"
+
+
+@pytest.mark.parametrize("protocol", [v1, v2])
+def test_plain_text_without_a_media_type_is_no_json_that_was_cut(protocol: Any) -> None:
+    assert protocol(response=b"0.5\n0.25\n", response_type=None) is None

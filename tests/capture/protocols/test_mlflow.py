@@ -384,3 +384,29 @@ def test_no_damage_raises_anything(data: st.DataObject) -> None:
         response=data.draw(damaged(whole.response)),
     )
     read(MLflow(), hit)
+
+
+def test_a_number_that_a_model_calls_its_error_is_none() -> None:
+    answer = {"y": 3, "error": 0.2}
+    assert must({"inputs": [1]}, answer).completeness == "complete"
+
+
+@pytest.mark.parametrize("none", [{"error": None}, {"errors": []}, {"error": {}}])
+def test_a_chunk_that_begins_with_no_error_is_none(none: Any) -> None:
+    body = stream({**none, **chunk(content="Hi")})
+    assert must(TALK, body).completeness == "complete"
+
+
+def test_lines_of_json_are_no_answer_that_was_cut() -> None:
+    lines = b'{"token": "a"}\n{"token": "b"}\n'
+    assert reading_of({"inputs": [1]}, {}, response=lines) is None
+
+
+def test_a_table_without_a_media_type_is_no_json_that_was_cut() -> None:
+    bare = {"response": b"a,b\n1,2\n", "response_type": None}
+    assert reading_of({"inputs": [1]}, {}, **bare) is None
+
+
+def test_deltas_of_another_protocol_are_no_message_of_an_agent() -> None:
+    other = {"type": "content_block_delta", "delta": {"text": "Hi"}}
+    assert reading_of({"inputs": [1]}, stream(other, done=False)) is None

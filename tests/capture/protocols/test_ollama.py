@@ -342,3 +342,8 @@ def test_no_damage_raises_anything(data: st.DataObject) -> None:
         response=data.draw(damaged(whole.response)),
     )
     read(protocol, hit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ask", [chat, text])
+def test_a_job_that_is_not_done_is_no_answer_that_was_cut(ask: Any) -> None:
+    assert ask({"model": "painter", "done": False, "job": 12}) is None

@@ -622,3 +622,60 @@ def test_a_request_that_is_not_whole_leaves_its_parameters_out(
     traffic = msgspec.structs.replace(sent.answer(sent.WHOLE), request=request_)
     reading = reading_of(traffic)
     assert (reading.parameters, reading.partial) == ({}, partial)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"data": [5], "error": {}}, 200),
+        ({"data": [5], "error": {"message": "one is missing"}}, 200),
+    ],
+)
+def test_an_error_of_who_asked_no_model_is_left_alone(body: Any, status: int) -> None:
+    other = msgspec.structs.replace(
+        sent.answer(body, status=status), request=b'{"grade": 5}'
+    )
+    assert read(CHAT, other) is None
+
+
+def test_a_field_for_errors_that_is_empty_is_no_error() -> None:
+    assert read(CHAT, sent.answer({"data": [5], "error": {}})) is None
+
+
+def test_chunks_handed_on_without_a_terminator_end_with_their_reasons() -> None:
+    body = sent.stream(*sent.said("a"), chunk(delta(finish="stop")), done=False)
+    handed_on = msgspec.structs.replace(body, path="/ask")
+    assert reading_of(handed_on).completeness == "complete"
+    assert reading_of(body).completeness == "no_terminator"
+
+
+@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/json"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_chunks_handed_on_as_lines_of_json_are_no_answer_that_was_cut(
+    media_type: str, end: bytes
+) -> None:
+    lines = b"\n".join(json.dumps(one).encode() for one in sent.said("a")) + end
+    traffic = Traffic(
+        path="/ask",
+        status=200,
+        request=json.dumps(sent.REQUEST).encode(),
+        request_type="application/json",
+        response=lines,
+        response_type=media_type,
+    )
+    assert CHAT.claims(traffic)
+    assert read(CHAT, traffic) is None
+
+
+def test_chunks_handed_on_without_a_reason_have_no_end() -> None:
+    body = sent.stream(chunk(delta(content="a")), done=False)
+    handed_on = msgspec.structs.replace(body, path="/ask")
+    assert reading_of(handed_on).completeness == "no_terminator"
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "presence_penalty"])
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_numbers_that_are_not_finite_are_left_out(name: str, number: str) -> None:
+    asked = f'{{"model":"m","n":2,"{name}":{number}}}'.encode()
+    traffic = msgspec.structs.replace(sent.answer(sent.WHOLE), request=asked)
+    assert reading_of(traffic).parameters == {"gen_ai.request.choice.count": 2}

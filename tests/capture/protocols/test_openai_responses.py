@@ -308,6 +308,11 @@ def test_a_response_that_failed_is_an_error() -> None:
     assert (refused.completeness, refused.error_type) == ("error_frame", "server_error")
 
 
+def test_a_response_that_failed_without_saying_why_is_an_error() -> None:
+    reading = reading_of(answer(response("failed", error=None), PATH, request=REQUEST))
+    assert (reading.completeness, reading.error_type) == ("error_frame", None)
+
+
 def test_the_end_that_a_proxy_adds_is_none_of_this_protocol() -> None:
     done = b"data: [DONE]\n\n"
     assert reading_of(stream(*STREAM, end=done)) == reading_of(stream(*STREAM))
@@ -402,3 +407,10 @@ def test_a_response_at_another_path_is_known_by_what_it_says_it_is() -> None:
     for traffic in (stream(*STREAM), answer(response())):
         assert PROTOCOL.claims(msgspec.structs.replace(traffic, path="/ask"))
     assert not PROTOCOL.claims(answer({"object": "respond"}, "/ask"))
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_a_call_in_the_background_ends_before_its_response(status: str) -> None:
+    body = response(status, background=True, output=[])
+    reading = reading_of(answer(body, PATH, request=REQUEST))
+    assert (reading.completeness, reading.finish_reasons) == ("complete", [])

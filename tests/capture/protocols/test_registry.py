@@ -111,6 +111,16 @@ def test_routes_without_end_are_not_all_remembered() -> None:
     assert len(protocols._by_route) <= 1024
 
 
+def test_a_route_that_another_thread_forgets_meanwhile_is_known_all_the_same() -> None:
+    class Forgetful(dict[str, Any]):
+        def __setitem__(self, route: str, asked: Any) -> None:
+            """Keep nothing, as if all was cleared at once."""
+
+    protocols = Protocols("none", [("/v1/*", "openai.chat")])
+    protocols._by_route = Forgetful()
+    assert protocol_of(protocols.read(CHAT, "/v1/chat")) == "openai.chat"
+
+
 def test_ones_own_are_asked_first_in_their_order() -> None:
     protocols = Protocols(own=[own("no", claimed=False), own("one"), own("two")])
     assert protocol_of(protocols.read(CHAT, None)) == "one"
@@ -142,6 +152,40 @@ def test_a_fault_is_named_and_the_exchange_is_as_if_nobody_had_read_it(
 ) -> None:
     found = Protocols(own=[own("mine", says=says)]).read(CHAT, None)
     assert found == Found(None, fault)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"parameters": None},
+        {"usage": {"n": "many"}},
+        {"answers": None},
+        {"completeness": ["complete"]},
+        {"partial": 3},
+        {"parameters": {'dear "Ms. Doe': 1}},
+        {"attributes": {"": "x"}},
+        {"usage": {"\ud800": 1}},
+    ],
+)
+def test_a_reading_that_is_none_is_a_fault(fields: dict[str, Any]) -> None:
+    reading = Reading(protocol="mine", operation="x", **fields)
+    found = Protocols(own=[own("mine", says=reading)]).read(CHAT, None)
+    assert found.reading is None
+    assert found.fault in (
+        "protocol mine: ValidationError",
+        "protocol mine: ValueError",
+    )
+
+
+def test_a_sound_reading_of_ones_own_is_passed_on_as_it_is() -> None:
+    reading = Reading(
+        protocol="mine",
+        operation="x",
+        parameters={"gen_ai.request.seed": 1 << 80, "mine.scores": [0.5, None]},
+        usage={"gen_ai.usage.input_tokens": 1},
+    )
+    found = Protocols(own=[own("mine", says=reading)]).read(CHAT, None)
+    assert found.reading is reading
 
 
 @pytest.mark.parametrize("name", ["", "openai.", "openai.cat", "chat", "OPENAI", "*"])

@@ -53,6 +53,19 @@ def test_the_number_nearest_to_the_name_is_meant() -> None:
     assert chosen(question, both) == ("check_limits", {"income": 4000, "debt": 250})
 
 
+def test_a_value_that_may_be_left_out_has_several_types() -> None:
+    term = {"type": ["integer", "null"]}
+    rate = tool("current_rate", term=term, amount={"type": ["number", "null"]})
+    question = "The current rate for a term of 15, amount 2000.5?"
+    assert chosen(question, rate) == ("current_rate", {"term": 15, "amount": 2000.5})
+
+
+def test_a_number_that_no_float_can_hold_is_none() -> None:
+    for kind in (NUMBER, WHOLE):
+        rate = tool("current_rate", amount=kind)
+        assert chosen(f"current rate, amount {'9' * 400}", rate)[1] == {}
+
+
 def test_yes_is_said_by_naming_it() -> None:
     joint = tool("check_limits", joint={"type": "boolean"})
     assert chosen("Check limits, joint application", joint)[1] == {"joint": True}
@@ -72,6 +85,7 @@ def test_what_must_be_called_is_called_with_what_there_is() -> None:
         {"properties": {"credit": 5}},
         {"required": "all"},
         {"properties": {"credit": {"enum": 3}}, "required": []},
+        {"properties": {"credit": {"type": {}}}, "required": [["credit"]]},
     ],
 )
 def test_a_schema_that_is_none_asks_for_nothing(parameters: Any) -> None:
