@@ -108,23 +108,50 @@ class Telling:
 
         def step(node: Node) -> tuple[Transaction, ...] | None:
             nodes.check_contract(node)
+            number, size = transactions[-1].nonce, tree.checkpoint.size
             # Asked first: whoever used up a number by then has told the tree by then.
-            final = node.final_number(self._options.confirmations)
-            used = node.nonce(self._wallet.address, final)
+            used = self._used_up(node, number)
             head = self._history.read_head(node, tree.checkpoint.origin)
-            if used <= transactions[-1].nonce:
+            if not used:
                 made = self._chase(node, nodes, head, tree, transactions, now)
-            elif head.size < tree.checkpoint.size:
-                check_effort(transactions)
-                free = node.nonce(self._wallet.address, "pending")
-                made = self._sign(node, head, tree, free, now)
-            elif self._history.is_final(node, head, final):
-                return None
-            else:
+            elif head.size < size:
+                what = f"number {number} is used up"
+                nodes.confirm(node, lambda one: self._used_up(one, number), what)
+                made = self._renumber(node, head, tree, transactions, now)
+            elif not self._is_known(node, tree):
                 made = None
+            else:
+                what = f"{size} entries are known for good"
+                nodes.confirm(node, lambda one: self._is_known(one, tree), what)
+                return None
             return transactions if made is None else (*transactions, made)
 
         return nodes.first(step)
+
+    def _used_up(self, node: Node, number: int) -> bool:
+        """Return whether a transaction of a number stands in a final block."""
+        final = node.final_number(self._options.confirmations)
+        return node.nonce(self._wallet.address, final) > number
+
+    def _is_known(self, node: Node, tree: Tree) -> bool:
+        """Return whether the contract knows a tree, or a larger one, for good."""
+        final = node.final_number(self._options.confirmations)
+        head = self._history.read_head(node, tree.checkpoint.origin)
+        known = head.size >= tree.checkpoint.size
+        return known and self._history.is_final(node, head, final)
+
+    def _renumber(
+        self,
+        node: Node,
+        head: ChainHead,
+        tree: Tree,
+        transactions: tuple[Transaction, ...],
+        now: float,
+    ) -> Transaction | None:
+        """Sign it once more, with the next free number."""
+        check_effort(transactions)
+        free = node.nonce(self._wallet.address, "pending")
+        return self._sign(node, head, tree, free, now)
 
     def _chase(
         self,
