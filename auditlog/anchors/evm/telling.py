@@ -29,6 +29,7 @@ from auditlog.anchors.evm.node import Node
 from auditlog.anchors.evm.nodes import Nodes
 from auditlog.anchors.evm.options import Options
 from auditlog.anchors.evm.pending import Transaction, check_effort
+from auditlog.anchors.evm.rlp import decode
 from auditlog.anchors.evm.wallet import Wallet
 from auditlog.core.checkpoint import Checkpoint
 
@@ -148,10 +149,21 @@ class Telling:
         transactions: tuple[Transaction, ...],
         now: float,
     ) -> Transaction | None:
-        """Sign it once more, with the next free number."""
+        """Sign it once more, with the next free number, if none of these has told it.
+
+        A node may be several behind one address, of which one knows an older head.
+        """
+        if any(self._has_told(node, one) for one in transactions):
+            return None
         check_effort(transactions)
         free = node.nonce(self._wallet.address, "pending")
         return self._sign(node, head, tree, free, now)
+
+    def _has_told(self, node: Node, one: Transaction) -> bool:
+        items = decode(one.raw[1:])
+        assert not isinstance(items, bytes)  # `parse_pending` has seen to it
+        mined = node.mined(one.hash) if items[5] == self._options.contract else None
+        return mined is not None and mined.succeeded
 
     def _chase(
         self,

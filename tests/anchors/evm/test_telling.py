@@ -23,6 +23,8 @@ ORIGIN = "bank.example/credit"
 NOW = time.time()
 DIGEST = b"\1" * 32
 GWEI = 10**9
+HEAD = "0x24e8393d"
+"""How a call for a head begins."""
 
 
 def nodes(mark: bytes = b"") -> NodeReader:
@@ -209,6 +211,27 @@ def test_where_one_before_it_is_missing_no_price_helps(
     assert teller.follow(5, pending).state == "final"
 
 
+def test_a_node_that_knows_an_older_head_brings_no_second_one_about(
+    chain: Anvil, teller: Teller
+) -> None:
+    """Several nodes behind one address, as providers have them."""
+    with lying(chain.url) as liar:
+        teller.configure(rpc=liar.url)
+        pending = teller.told(5)
+        teller.follow(5, pending)
+        chain.mine()
+        liar.lies["eth_call"] = lambda *_: "0x" + bytes(96).hex()
+        with pytest.raises(AuditLogError, match="gave no head of a log"):
+            teller.follow(5, pending)
+        size = {True: 96, False: 32}
+        liar.lies["eth_call"] = lambda params, _: (
+            "0x" + bytes(size[params[0]["data"].startswith(HEAD)]).hex()
+        )
+        assert teller.follow(5, pending) == pending
+        liar.lies.clear()
+        assert teller.follow(5, pending).state == "final"
+
+
 def test_it_gives_up(teller: Teller) -> None:
     teller.configure(stuck_after=1)
     one = teller.told(5)
@@ -373,7 +396,7 @@ def known(teller: Teller, size: int, liar: Liar) -> None:
     head = size.to_bytes(32, "big") + int(NOW - 9).to_bytes(32, "big") + bytes(32)
 
     def call(params: list[Any], truth: Any) -> Any:
-        if params[0]["data"].startswith("0x24e8393d"):
+        if params[0]["data"].startswith(HEAD):
             return "0x" + head.hex()
         return "0x" + tree_root(size, GOOD).hex()
 
