@@ -118,6 +118,8 @@ class FakeAnchor:
         self.name = name
         self.world = world
         self.fates: list[str] = []
+        self.shown: list[Sequence[Attestation]] = []
+        """What was pending, by its word, at each submission."""
         self.before: Callable[[str], object] = lambda call: None
         """Called before each call is done, with its name."""
         self._mode = mode
@@ -127,6 +129,7 @@ class FakeAnchor:
         self, digest: bytes, pending: Sequence[Attestation], *, now: float
     ) -> Attestation:
         with self._alone():
+            self.shown.append(pending)
             assert all(one.state == "pending" for one in pending)
             assert all("batch" not in one.evidence for one in pending)
             times = [one.evidence["time"] for one in pending]

@@ -45,7 +45,7 @@ class HistoryWork:
         Raises:
             StorageError: the store cannot be read.
         """
-        return self.size() > self._kept or bool(self.pending())
+        return self.size() > self._kept
 
     def size(self) -> int:
         """Return up to where it is to be kept: as far as this anchor was asked."""

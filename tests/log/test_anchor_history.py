@@ -61,7 +61,7 @@ def attempts(site: Site) -> list[tuple[str, int]]:
     return [(one["state"], one["attempt"]) for one in words]
 
 
-def ticket(size: int) -> dict[str, int]:
+def ticket_of(size: int) -> dict[str, int]:
     return {"size": size, "time": int(START)}
 
 
@@ -97,7 +97,7 @@ def test_what_it_is_told_is_stored_and_said_before_and_when_it_has_it(
         (size, "pending"),
         (size, "kept"),
     ]
-    assert all(one["evidence"] == evidence_digest(ticket(size)) for one in said)
+    assert all(one["evidence"] == evidence_digest(ticket_of(size)) for one in said)
 
 
 def test_what_it_was_told_is_no_anchor_of_a_receipt_and_closes_no_window(
@@ -127,6 +127,36 @@ def test_once_it_is_kept_nobody_asks_again(site: Site) -> None:
     site.restarted()
     site.run(HOUR)
     assert len(site.world.told("check")) == 3, "who knows nothing looks once"
+
+
+def test_what_is_on_its_way_is_shown_with_the_next_digest(site: Site) -> None:
+    """An account numbers both in one row."""
+    site.world.set("slow")
+    size = site.grow()
+    site.round()
+    site.grow()
+    site.round(after=601)
+    (none, one) = keeper(site).shown
+    assert list(none) == []
+    assert [dict(ticket.evidence) for ticket in one] == [ticket_of(size)]
+
+
+def test_what_comes_true_between_two_questions_is_done(site: Site) -> None:
+    site.world.set("slow")
+    size = site.grow()
+    site.round()
+
+    def meanwhile(call: str) -> None:
+        if call == "keep":
+            site.world.set("slow", on=False)
+
+    keeper(site).before = meanwhile
+    site.round(after=60)
+    (work,) = site.anchoring._works
+    assert not any(one.behind() for one in work._histories)
+    said = [one["state"] for one in site.words() if one["anchor"] == HISTORY]
+    assert said == ["pending", "kept"]
+    assert told(site.world) == [size]
 
 
 def test_what_grows_is_told_after_what_is_on_its_way(site: Site) -> None:

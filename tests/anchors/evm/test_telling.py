@@ -103,6 +103,11 @@ def set_price(chain: Anvil, price: int) -> None:
     chain.mine()
 
 
+def nothing_known(params: list[Any], _: Any) -> str:
+    """Answer as a contract does that was told nothing."""
+    return "0x" + bytes(96 if params[0]["data"].startswith(HEAD) else 32).hex()
+
+
 # --- the whole way --------------------------------------------------------------------
 
 
@@ -193,6 +198,20 @@ def test_a_number_that_another_took_may_come_back(chain: Anvil, teller: Teller) 
     assert teller.follow(5, again).state == "final"
 
 
+def test_what_others_told_and_may_be_taken_back_is_waited_for(
+    chain: Anvil, teller: Teller
+) -> None:
+    teller.configure(confirmations=3)
+    lost = teller.told(5)
+    teller.anchor.upgrade(DIGEST, teller.anchor.submit(DIGEST, [], now=NOW), now=NOW)
+    chain.mine(3)
+    teller.by_hand(5)
+    chain.mine()
+    assert teller.follow(5, lost) == lost
+    chain.rpc("anvil_mine", "0x4", "0x1")
+    assert teller.follow(5, lost).state == "final"
+
+
 def test_where_one_before_it_is_missing_no_price_helps(
     chain: Anvil, teller: Teller
 ) -> None:
@@ -223,10 +242,7 @@ def test_a_node_that_knows_an_older_head_brings_no_second_one_about(
         liar.lies["eth_call"] = lambda *_: "0x" + bytes(96).hex()
         with pytest.raises(AuditLogError, match="gave no head of a log"):
             teller.follow(5, pending)
-        size = {True: 96, False: 32}
-        liar.lies["eth_call"] = lambda params, _: (
-            "0x" + bytes(size[params[0]["data"].startswith(HEAD)]).hex()
-        )
+        liar.lies["eth_call"] = nothing_known
         assert teller.follow(5, pending) == pending
         liar.lies.clear()
         assert teller.follow(5, pending).state == "final"
@@ -365,6 +381,24 @@ def test_no_account_is_held_up_by_what_was_cheap_before_a_kill(kept: Kept) -> No
     assert len(calls) == 2, "the digest and the tree, each once"
 
 
+def test_a_transfer_of_nothing_tells_no_tree(chain: Anvil, teller: Teller) -> None:
+    """What was known by another way is taken back: then it is told after all."""
+    with lying(chain.url) as liar:
+        teller.configure(rpc=liar.url, stuck_after=100)
+        pending = teller.told(5)
+        set_price(chain, 2 * GWEI)
+        teller.follow(5, teller.told(5))
+        chain.mine()
+        chain.rpc("anvil_setNonce", "0x" + teller.anchor.address.hex(), "0x0")
+        dearer = teller.follow(5, pending, 100)
+        teller.follow(5, dearer, 101)
+        chain.mine()
+        assert chain.sent(teller.anchor.address)[-1] == (0, b"")
+        liar.lies["eth_call"] = nothing_known
+        again = teller.follow(5, dearer, 102)
+        assert [one.nonce for one in transactions(again)] == [0, 0, 1]
+
+
 # --- reorganisations ------------------------------------------------------------------
 
 
@@ -432,6 +466,19 @@ def test_one_node_that_lies_of_a_tree_does_not_end_it(
         known(teller, 5, liar)
         assert teller.follow(5, pending) == pending
         assert len(pool(chain)) == 1
+
+
+def test_a_node_of_another_chain_has_no_say(chain: Anvil, teller: Teller) -> None:
+    pending = teller.told(5)
+    teller.follow(5, pending)
+    chain.mine()
+    with lying(chain.url) as liar:
+        teller.configure(rpc=[chain.url, liar.url], agree=2)
+        liar.lies["eth_chainId"] = lambda *_: "0x7"
+        with pytest.raises(AuditLogError, match="known for good, and too few others"):
+            teller.follow(5, pending)
+        liar.lies.clear()
+        assert teller.follow(5, pending).state == "final"
 
 
 def test_who_has_no_other_node_hears_why(chain: Anvil, teller: Teller) -> None:
