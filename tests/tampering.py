@@ -39,6 +39,11 @@ __all__ = [
 ]
 
 _DAY = 86_400_000_000
+_ANCHORS = [
+    ("one", "ots", "final"),
+    ("two", "evm", "final"),
+    ("two+history", "evm", "kept"),
+]
 _WITNESSES = [
     make_signer(f"w{n}.example", COSIGNATURE_ED25519, bytes([n]) * 32) for n in (1, 2)
 ]
@@ -147,13 +152,16 @@ def _record(directory: Path, count: int, time: int) -> None:
 
 
 def _attest(directory: Path) -> None:
-    """Have two anchors attest every checkpoint, the last one still pending."""
+    """Have two anchors attest every checkpoint, the last one still pending.
+
+    One of them is told each tree, too.
+    """
     with open_log(directory) as log:
         ledger = Ledger(log.store, log.origin)
         sizes = log.store.sizes(0, 1 << 30)
         for size in sizes:
-            state = "pending" if size == sizes[-1] else "final"
-            for anchor, kind in (("one", "ots"), ("two", "evm")):
+            for anchor, kind, last in _ANCHORS:
+                state = "pending" if size == sizes[-1] else last
                 evidence = b'{"stamp":"%s %d"}' % (anchor.encode(), size)
                 row = AttestationRow(size, anchor, kind, "pending", b"{}", 0, now_us())
                 ledger.keep(row, 1)

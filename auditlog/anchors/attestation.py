@@ -117,9 +117,11 @@ class HistoryKeeper(Protocol):
     Once it was told a tree, it takes only trees that extend it. So whoever holds
     another past, an old copy or one that was rewritten, is told so, as by a witness.
 
-    Both methods do I/O and keep to the timeout that the anchor was made with; they
-    raise as those of `Anchor` do. An anchor that could keep histories, and is not to,
-    raises nothing and says that all is kept.
+    All methods do I/O and keep to the timeout that the anchor was made with; they raise
+    as those of `Anchor` do. Of one tree `tell_history` and `follow_history` are what
+    `Anchor.submit` and `Anchor.upgrade` are of a digest: what they return is stored
+    before anything else is done. An anchor that could keep histories, and is not to,
+    says that all is kept, and follows what it began.
     """
 
     def check_history(self, checkpoint: Checkpoint, consistency: Consistency) -> int:
@@ -141,17 +143,51 @@ class HistoryKeeper(Protocol):
             AuditLogError: trying again may help; a claim without proof, too.
         """
 
-    def keep_history(
-        self, checkpoint: Checkpoint, consistency: Consistency, *, now: float
-    ) -> None:
-        """Tell it a tree, if it knows a smaller one; again after any crash.
-
-        It may take a while until `check_history` shows it: call again until then.
+    def tell_history(
+        self,
+        checkpoint: Checkpoint,
+        consistency: Consistency,
+        pending: Sequence[Attestation],
+        *,
+        now: float,
+    ) -> Attestation | None:
+        """Prepare to tell it a tree, and tell it nothing yet.
 
         Args:
             checkpoint: that was signed and published.
             consistency: of the log.
+            pending: this anchor's own attestations, of digests and of histories, that
+                are stored and not final, oldest first.
             now: seconds since the epoch.
+
+        Returns:
+            All that `follow_history` needs; None if it knows a tree of this size, or a
+            larger one, already.
+
+        Raises:
+            VerificationError: it refuses the tree.
+        """
+
+    def follow_history(
+        self,
+        checkpoint: Checkpoint,
+        consistency: Consistency,
+        attestation: Attestation,
+        *,
+        now: float,
+    ) -> Attestation:
+        """Tell it the tree, again if need be; return what is to be stored from now on.
+
+        Args:
+            checkpoint: that `tell_history` was asked for.
+            consistency: of the log.
+            attestation: what was returned last.
+            now: seconds since the epoch.
+
+        Returns:
+            Final once the tree is known for good, and nothing that was ever sent for it
+            may still come into effect: it proves nothing of itself. The same if there
+            is nothing new.
 
         Raises:
             VerificationError: it refuses the tree.

@@ -25,7 +25,12 @@ from auditlog.log.anchor_answer import MAX_EVIDENCE
 from auditlog.log.anchor_entry import REASONS
 from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
 from auditlog.log.anchor_ledger import Ledger
-from auditlog.log.anchor_status import AnchorStatus, open_window, status_of
+from auditlog.log.anchor_status import (
+    AnchorStatus,
+    attesting,
+    open_window,
+    status_of,
+)
 from auditlog.log.anchor_work import Outcome, When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory, open_log
@@ -191,7 +196,7 @@ def status(options: argparse.Namespace, out: Output) -> int:
     with open_log(config.dir, policy=config.policy) as log:
         moment, store = time.time(), log.store
         kinds = AnchorFile(log.paths.anchors).kinds()
-        names = [*kinds, *(one for one in store.attesting() if one not in kinds)]
+        names = [*kinds, *(one for one in attesting(store) if one not in kinds)]
         found = [
             status_of(store, name, kinds.get(name), config.anchor_interval, moment)
             for name in names

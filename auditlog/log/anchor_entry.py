@@ -9,6 +9,11 @@ is the `data` of such an entry (`auditlog.anchor.v1`). `digest` is what a checkp
 anchors, before any batching; `evidence` the SHA-256 of what came back, so that a log
 proves which evidence it had, and when. A failed attempt has a `reason` in its place.
 Nothing of it comes from the wire: names are configured, reasons a closed list.
+
+Of an anchor that keeps the log's history, what it was told stands under a name of its
+own, ``chain+history``: ``pending`` when a tree is about to be told, or is on its way,
+``kept`` once the anchor has it for good. Its `evidence` is what was sent. It proves
+nothing: whoever wants to know asks that anchor.
 """
 
 import re
@@ -28,7 +33,17 @@ from auditlog.core.record import MAX_INTEGER, Entry, canonical_json, check_field
 from auditlog.log.identity import new_id
 from auditlog.storage import AttestationRow
 
-__all__ = ["ANCHOR", "NAME", "REASONS", "Word", "parse_word", "reason_of", "row_id"]
+__all__ = [
+    "ANCHOR",
+    "NAME",
+    "REASONS",
+    "Word",
+    "history_name",
+    "is_history",
+    "parse_word",
+    "reason_of",
+    "row_id",
+]
 
 ANCHOR = "auditlog.anchor.v1"
 NAME = re.compile("[a-z0-9._-]{1,64}")
@@ -58,6 +73,9 @@ _REASONS_OF: tuple[tuple[type[AuditLogError], str], ...] = (
 _ENTROPY_BYTES = 10
 _KIND = re.compile("[a-z0-9]{1,16}")
 _STATES = ("pending", "final", "failed")
+_HISTORY = "+history"
+"""Nothing that an operator may write in a name."""
+_HISTORY_STATES = ("pending", "kept")
 _REQUIRED = {
     "anchor": str,
     "attempt": int,
@@ -72,7 +90,7 @@ class Word(NamedTuple):
     """What an anchor entry says."""
 
     anchor: str
-    """The operator's name for the anchor."""
+    """The operator's name for the anchor, or its `history_name`."""
     kind: str
     size: int
     """Of the checkpoint."""
@@ -81,7 +99,7 @@ class Word(NamedTuple):
     attempt: int
     """1 after an attempt that did not fail; one more with each that failed."""
     state: str
-    """``pending``, ``final`` or ``failed``."""
+    """``pending``, ``final`` or ``failed``; of a history ``pending`` or ``kept``."""
     evidence: bytes | None = None
     """SHA-256 of the evidence in canonical JSON; None if the attempt failed."""
     reason: str | None = None
@@ -108,6 +126,16 @@ class Word(NamedTuple):
         return cls(row.anchor, row.kind, row.size, digest, attempt, row.state, evidence)
 
 
+def history_name(anchor: str) -> str:
+    """Return under what name is stored and said what an anchor was told of a log."""
+    return anchor + _HISTORY
+
+
+def is_history(anchor: str) -> bool:
+    """Return whether a name is one that `history_name` makes."""
+    return anchor.endswith(_HISTORY)
+
+
 def parse_word(data: dict[str, Any]) -> Word:
     """Return what the `data` of an anchor entry says.
 
@@ -118,10 +146,11 @@ def parse_word(data: dict[str, Any]) -> Word:
         data, "an anchor entry", _REQUIRED, {"evidence": str, "reason": str}
     )
     failed = fields["state"] == "failed"
+    states = _HISTORY_STATES if is_history(fields["anchor"]) else _STATES
     for name, known in (
-        ("anchor", NAME.fullmatch(fields["anchor"])),
+        ("anchor", NAME.fullmatch(fields["anchor"].removesuffix(_HISTORY))),
         ("kind", _KIND.fullmatch(fields["kind"])),
-        ("state", fields["state"] in _STATES),
+        ("state", fields["state"] in states),
         ("reason", fields.get("reason") in REASONS if failed else "reason" not in data),
         ("evidence", ("evidence" in fields) is not failed),
     ):

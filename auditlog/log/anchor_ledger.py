@@ -171,6 +171,11 @@ class Ledger:
         rows = self._store.attestations_by(anchor, state="pending")
         return [row for row in rows if row.kind == kind]
 
+    def stored(self, anchor: str, size: int) -> AttestationRow | None:
+        """Return what is stored of an anchor for the checkpoint of `size`, if any."""
+        rows = self._store.attestations(size)
+        return next((row for row in rows if row.anchor == anchor), None)
+
     def newest_change(self, anchor: str) -> AttestationRow | None:
         """Return the stored attestation of an anchor that changed last, if any."""
         return self._store.newest_change(anchor)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from auditlog.core.errors import ConfigurationError
-from auditlog.log.anchor_entry import ANCHOR
+from auditlog.log.anchor_entry import ANCHOR, is_history
 from auditlog.log.anchor_file import AnchorFile
 from auditlog.log.anchor_ledger import EMITTER, LedgerStore, recent_words
 from auditlog.log.anchoring import restored_pace
@@ -14,6 +14,7 @@ from auditlog.metrics import AnchorLag
 __all__ = [
     "AnchorStatus",
     "OpenWindow",
+    "attesting",
     "lag_of",
     "open_window",
     "status_of",
@@ -128,7 +129,16 @@ def watched_anchors(store: LedgerStore, path: Path) -> list[str]:
     try:
         return list(AnchorFile(path).kinds())
     except ConfigurationError:
-        return store.attesting()
+        return attesting(store)
+
+
+def attesting(store: LedgerStore) -> list[str]:
+    """Return the names of the anchors that gave something, sorted.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    return [one for one in store.attesting() if not is_history(one)]
 
 
 def lag_of(store: LedgerStore, size: int, now: float) -> AnchorLag:

@@ -1,7 +1,7 @@
 """One anchor at work: submit the newest checkpoint, follow what is pending.
 
 An anchor that keeps histories is told the same checkpoint, once the rest is done: a
-time must not wait for a history, and an account has sent all that was numbered by then.
+time must not wait for a history.
 
 Each step is durable before the next. Whoever dies between two of them has lost nothing
 but an answer, and asks again; what is stored as pending is never submitted again.
@@ -135,6 +135,8 @@ class AnchorWork:
     def _turn(self, when: When) -> list[Outcome]:
         for ledger in self._ledgers:
             ledger.complete(self.anchor.name)
+        for history in self._histories:
+            history.complete()
         self._say_unsaid()
         self._fresh = False
         now = self._clock()
@@ -201,9 +203,13 @@ class AnchorWork:
         return self._succeeded(targets, got.state)
 
     def _pending(self) -> list[Attestation]:
-        """Return what this anchor has not made final yet, oldest first."""
+        """Return what this anchor has not made final yet, oldest first.
+
+        What it is being told of histories, too: an account numbers both in one row.
+        """
         name, kind = self.anchor.name, self.anchor.kind
         rows = [row for ledger in self._ledgers for row in ledger.pending(name, kind)]
+        rows += [row for history in self._histories for row in history.pending()]
         rows.sort(key=lambda row: (row.submitted, row.size))
         found = [answer_of(partial(attestation_of, row)) for row in rows]
         # One that somebody damaged is no reason to ask for nothing any more.
@@ -328,7 +334,7 @@ class AnchorWork:
 
     def _keep_history(self, number: int, history: HistoryWork) -> list[Outcome]:
         now, pace = self._clock(), self._pace
-        got = answer_of(lambda: history.keep(now))
+        got = answer_of(lambda: history.keep(now, self._pending))
         if isinstance(got, Failure):
             newest = history.ledger.newest_target()
             targets = [] if newest is None else [(history.ledger, newest)]

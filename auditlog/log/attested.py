@@ -9,7 +9,7 @@ from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.proof import TlogProof, format_tlog_proof
 from auditlog.core.receipt import MAX_RECEIPT, Anchor, with_checksum
 from auditlog.core.record import parse_json
-from auditlog.log.anchor_entry import row_id
+from auditlog.log.anchor_entry import is_history, row_id
 from auditlog.log.proofs import inclusion_proof
 from auditlog.storage import (
     AttestationRow,
@@ -79,17 +79,20 @@ class Attested:
         return self.store.anchored(index + 1) is not None
 
     def _check_names(self, names: Sequence[str]) -> None:
-        known = self.store.attesting()
+        known = self._names()
         for name in names:
             if name not in known:
                 there = ", ".join(known) or "none"
                 msg = f"no anchor {name!r} gave anything in this log; there is: {there}"
                 raise NotFoundError(msg)
 
+    def _names(self) -> list[str]:
+        return [one for one in self.store.attesting() if not is_history(one)]
+
     def _first_rows(self, index: int) -> list[AttestationRow]:
         found = (
             self.store.first_attestation(anchor, size=index + 1)
-            for anchor in self.store.attesting()
+            for anchor in self._names()
         )
         return [row for row in found if row is not None]
 

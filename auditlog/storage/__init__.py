@@ -188,16 +188,16 @@ class Publication(Protocol):
 
 
 class AttestationRow(NamedTuple):
-    """What an anchor gave for a published checkpoint, so far."""
+    """What an anchor gave for a published checkpoint, or was told of it, so far."""
 
     size: int
     """Size of the checkpoint."""
     anchor: str
-    """The operator's name for the anchor."""
+    """The operator's name for the anchor; with ``+history`` for what it was told."""
     kind: str
     """``rfc3161``, ``evm`` or ``ots``."""
     state: str
-    """``pending`` or ``final``."""
+    """``pending`` or ``final``; ``kept`` where it was told, for good."""
     evidence: bytes
     """Canonical JSON; with a `batch` where it was anchored with other logs."""
     submitted: int

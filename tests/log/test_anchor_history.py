@@ -3,6 +3,7 @@
 Whoever is away, fails, or claims what it cannot prove, halts nothing.
 """
 
+import json
 import shutil
 import threading
 import time
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from auditlog.core.errors import RollbackError, StorageError
+from auditlog.anchors.attestation import evidence_digest
+from auditlog.core.errors import NotFoundError, RollbackError, StorageError
+from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.anchor_work import Outcome
+from auditlog.log.attested import Attested
+from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.leader import Leader
 from auditlog.log.runtime import Runtime
@@ -24,7 +29,9 @@ from tests.e2e.processes import wait_until
 from tests.filled import decision_at, fill_log
 from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items
-from tests.log.test_anchoring import HOUR, Site
+from tests.log.test_anchoring import HOUR, START, Site
+
+HISTORY = "a1+history"
 
 
 @pytest.fixture
@@ -48,6 +55,16 @@ def told(world: World) -> list[int]:
     return [one["size"] for one in world.told("told")]
 
 
+def attempts(site: Site) -> list[tuple[str, int]]:
+    """Return what the log says of the anchor itself."""
+    words = [one for one in site.words() if one["anchor"] == "a1"]
+    return [(one["state"], one["attempt"]) for one in words]
+
+
+def ticket_of(size: int) -> dict[str, int]:
+    return {"size": size, "time": int(START)}
+
+
 # --- what it is told ------------------------------------------------------------------
 
 
@@ -59,7 +76,47 @@ def test_each_anchored_checkpoint_is_told_after_its_digest(site: Site) -> None:
     assert told(site.world) == sizes
     calls = [one["what"] for one in site.world.told("submit", "check", "keep")]
     assert calls[:3] == ["submit", "check", "keep"]
-    assert site.states() == ["final"] * 3, "to be told is no news of its own"
+    assert attempts(site) == [("final", 1)] * 3
+
+
+def test_what_it_is_told_is_stored_and_said_before_and_when_it_has_it(
+    site: Site,
+) -> None:
+    size, store = site.grow(), site.log.store
+    seen = []
+    keeper(site).before = lambda call: seen.append(
+        (call, [one.state for one in store.attestations_by(HISTORY, state="pending")])
+    )
+    site.round()
+    assert seen[-2:] == [("tell", []), ("keep", ["pending"])]
+    site.round(after=60)
+    (_, row) = store.attestations(size)
+    assert (row.anchor, row.kind, row.state) == (HISTORY, "fake", "kept")
+    said = [one for one in site.words() if one["anchor"] == HISTORY]
+    assert [(one["size"], one["state"]) for one in said] == [
+        (size, "pending"),
+        (size, "kept"),
+    ]
+    assert all(one["evidence"] == evidence_digest(ticket_of(size)) for one in said)
+
+
+def test_what_it_was_told_is_no_anchor_of_a_receipt_and_closes_no_window(
+    site: Site,
+) -> None:
+    write_anchors(site.log.paths.directory, {"keeps": True, "mode": "wait"})
+    size = site.grow()
+    site.round()
+    site.round(after=60)
+    store = site.log.store
+    assert [row.state for row in store.attestations(size)] == ["pending", "kept"]
+    assert store.anchored(1) is None
+    found = Attested(store)
+    assert found.anchors(0) == []
+    with pytest.raises(NotFoundError, match=r"'a1\+history' gave .*; there is: a1$"):
+        found.anchors(0, renew=[HISTORY])
+    site.log.paths.anchors.write_text("?")
+    assert watched_anchors(store, site.log.paths.anchors) == ["a1"]
+    site.log.paths.anchors.unlink()
 
 
 def test_once_it_is_kept_nobody_asks_again(site: Site) -> None:
@@ -70,6 +127,99 @@ def test_once_it_is_kept_nobody_asks_again(site: Site) -> None:
     site.restarted()
     site.run(HOUR)
     assert len(site.world.told("check")) == 3, "who knows nothing looks once"
+
+
+def test_what_is_on_its_way_is_shown_with_the_next_digest(site: Site) -> None:
+    """An account numbers both in one row."""
+    site.world.set("slow")
+    size = site.grow()
+    site.round()
+    site.grow()
+    site.round(after=601)
+    (none, one) = keeper(site).shown
+    assert list(none) == []
+    assert [dict(ticket.evidence) for ticket in one] == [ticket_of(size)]
+
+
+def test_what_comes_true_between_two_questions_is_done(site: Site) -> None:
+    site.world.set("slow")
+    size = site.grow()
+    site.round()
+
+    def meanwhile(call: str) -> None:
+        if call == "keep":
+            site.world.set("slow", on=False)
+
+    keeper(site).before = meanwhile
+    site.round(after=60)
+    (work,) = site.anchoring._works
+    assert not any(one.behind() for one in work._histories)
+    said = [one["state"] for one in site.words() if one["anchor"] == HISTORY]
+    assert said == ["pending", "kept"]
+    assert told(site.world) == [size]
+
+
+def test_what_grows_is_told_after_what_is_on_its_way(site: Site) -> None:
+    site.world.set("slow")
+    first = site.grow()
+    site.round()
+    second = site.grow()
+    site.round(after=601)
+    assert told(site.world) == [first]
+    site.world.set("slow", on=False)
+    site.round(after=3600)
+    assert told(site.world) == [first, second]
+
+
+@pytest.mark.parametrize(
+    "fate",
+    [
+        *("tell unreachable", "tell lost", "tell fault"),
+        *("keep unreachable", "keep lost", "keep unverified"),
+    ],
+)
+def test_whatever_gets_lost_no_tree_is_told_by_two_tickets(
+    site: Site, fate: str
+) -> None:
+    keeper(site).fates = [fate] * 2
+    size = site.grow()
+    for _ in range(20):
+        site.round(after=60)
+        site.restarted()
+    (once,) = site.world.told("told")
+    row = site.log.store.attestations(size)[-1]
+    assert (row.state, json.loads(row.evidence)["time"]) == ("kept", once["ticket"])
+
+
+def test_what_it_has_lost_again_is_told_by_the_same_ticket(site: Site) -> None:
+    """A node was wrong that said so, or a block was not as final as it seemed."""
+    size = site.grow()
+    site.round()
+    site.round(after=60)
+    (first,) = site.world.told("told")
+    (site.world.directory / "world").unlink()
+    site.restarted()
+    site.round(after=60)
+    assert site.world.told("told") == [first]
+    site.round(after=60)
+    said = [one["state"] for one in site.words() if one["anchor"] == HISTORY]
+    assert said == ["pending", "kept", "pending", "kept"]
+    assert site.log.store.attestations(size)[-1].state == "kept"
+    assert check_log(site.log).problems == ()
+
+
+def test_a_ticket_that_somebody_damaged_is_told_of_and_followed_no_more(
+    site: Site,
+) -> None:
+    site.world.set("slow")
+    size = site.grow()
+    site.round()
+    row = site.log.store.attestations(size)[-1]
+    site.log.store.put_attestation(row._replace(evidence=b"?"))
+    site.round(after=60)
+    assert attempts(site)[-1] == ("failed", 1)
+    assert site.words()[-1]["reason"] == "malformed"
+    site.log.store.put_attestation(row)
 
 
 def test_what_is_on_its_way_is_looked_at_ever_more_seldom(site: Site) -> None:
@@ -92,11 +242,11 @@ def test_a_failure_is_an_attempt_like_others_and_no_submission_s_business(
     keeper(site).fates = [fate] * 3
     size, reason = site.grow(), fate.partition(" ")[2]
     assert site.round() == [Outcome("a1", site.log.origin, size, "failed", reason)]
-    assert [row.state for row in site.log.store.attestations(size)] == ["final"]
+    assert site.log.store.attestations(size)[0].state == "final"
     assert f"anchor a1 failed ({reason})" in caplog.text
     assert "SECRET" not in caplog.text
     site.run(600)
-    words = [(one["state"], one["attempt"]) for one in site.words()]
+    words = attempts(site)
     assert words == [("final", 1), ("failed", 1), ("failed", 2), ("failed", 3)]
     assert told(site.world) == [size]
     site.grow()
@@ -119,7 +269,7 @@ def test_who_is_away_later_is_told_once_of_an_attempt_too(site: Site) -> None:
     site.round()
     site.world.set("down")
     site.round("look", after=60)
-    assert site.states() == ["pending", "failed"]
+    assert attempts(site) == [("pending", 1), ("failed", 1)]
 
 
 def test_a_store_that_cannot_be_read_is_nobody_else_s_fault(
@@ -198,9 +348,10 @@ def test_what_another_process_signed_meanwhile_is_no_other_past(site: Site) -> N
             (history,) = beside.anchoring.histories()
             newest = site.log.store.newest()
             assert newest is not None
-            history._keeper.keep_history(
-                history.ledger.checkpoint(newest[0]), history.ledger.consistency, now=1
-            )
+            tree = history.ledger.checkpoint(newest[0]), history.ledger.consistency
+            ticket = history._keeper.tell_history(*tree, [], now=1)
+            assert ticket is not None
+            history._keeper.follow_history(*tree, ticket, now=1)
 
     keeper(site).before = meanwhile
     site.round()

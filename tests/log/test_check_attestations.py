@@ -163,6 +163,26 @@ def test_only_the_newest_change_of_an_anchor_may_lack_its_entry(
     assert "attestation 8 b is not as the entries about it say" in _said(check_log(log))
 
 
+@pytest.mark.parametrize("last", ["kept", "pending"])
+def test_what_an_anchor_was_told_is_held_to_its_entries_too(
+    log: LogDirectory, last: str
+) -> None:
+    """It may be told again, after it was kept, but not without a word."""
+    for state, evidence in (("pending", PENDING), ("kept", FINAL), (last, FINAL)):
+        _keep(log, 3, state, evidence, "a+history")
+    _sign(log)
+    report = check_log(log)
+    assert (report.problems, report.attestations) == ((), 3)
+    assert len(report.unchecked) == 1, "it is no evidence of a time"
+    other = {"kept": "pending", "pending": "kept"}[last]
+    _change(
+        log,
+        f"UPDATE attestations SET state = '{other}' WHERE anchor = 'a+history'",
+    )
+    said = _said(check_log(log))
+    assert "attestation 3 a+history is not as the entries about it say" in said
+
+
 LIES: dict[str, tuple[dict[str, Any], str]] = {
     "final, and nothing is stored": (
         {"anchor": "c", "state": "final", "evidence": bytes(32), "reason": None},
@@ -240,6 +260,7 @@ def test_an_entry_that_stands_twice_is_a_problem_not_a_fault(log: LogDirectory) 
 
 GOOD = Word("a", "ots", 3, bytes(32), 1, "final", bytes(32))
 FAILED = GOOD._replace(state="failed", evidence=None, reason="unreachable")
+TOLD = GOOD._replace(anchor="a+history", state="kept")
 
 
 def _data(word: Word) -> dict[str, Any]:
@@ -247,7 +268,11 @@ def _data(word: Word) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "word", [GOOD, FAILED, *(FAILED._replace(reason=one) for one in REASONS)]
+    "word",
+    [
+        *(GOOD, FAILED, TOLD, TOLD._replace(state="pending")),
+        *(FAILED._replace(reason=one) for one in REASONS),
+    ],
 )
 def test_what_is_written_is_read(word: Word) -> None:
     entry = format_entry(word.entry(new_id(1), "log.example/x", 1))
@@ -265,6 +290,11 @@ HASH = format_base64(bytes(32))
         ({"anchor": "a" * 65}, "another anchor"),
         ({"kind": "x y"}, "another kind"),
         ({"state": "done"}, "another state"),
+        ({"state": "kept"}, "another state"),
+        ({"anchor": "a+history"}, "another state"),
+        ({"anchor": "a+other", "state": "pending"}, "another anchor"),
+        ({"anchor": "+history", "state": "kept"}, "another anchor"),
+        ({"anchor": "a+history+history", "state": "kept"}, "another anchor"),
         ({"reason": "unreachable"}, "another reason"),
         ({"state": "failed"}, "another reason"),
         ({"state": "failed", "reason": "HTTP 500: <html>"}, "another reason"),

@@ -76,7 +76,7 @@ def test_an_untouched_log_has_no_problems(small: Path, large: Path) -> None:
         assert isinstance(report, CheckReport)
         assert (report.problems, report.unchecked) == ((), _unchecked(report))
         assert report.cosignatures == 2 * report.checkpoints > 10
-        assert report.attestations == 2 * (report.checkpoints - 1)
+        assert report.attestations == 3 * (report.checkpoints - 1)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -34,15 +34,16 @@ from auditlog.anchors.evm.node import Mined, Node
 from auditlog.anchors.evm.nodes import Nodes
 from auditlog.anchors.evm.options import Options, parse_options
 from auditlog.anchors.evm.pending import (
-    MAX_TRANSACTIONS,
     Transaction,
+    check_effort,
     format_pending,
     parse_pending,
 )
+from auditlog.anchors.evm.telling import Telling, Tree
 from auditlog.anchors.evm.wallet import Wallet
 from auditlog.anchors.trust import Chain, Trust
 from auditlog.core.checkpoint import Checkpoint
-from auditlog.core.errors import AuditLogError, ConfigurationError, VerificationError
+from auditlog.core.errors import AuditLogError, ConfigurationError
 
 __all__ = ["EvmAnchor", "configure"]
 
@@ -65,6 +66,7 @@ class EvmAnchor:
         self.history = History(self._wallet, options)
         """What the contract can do beside: `History.advance`, `History.deploy`."""
         self._keeping = Keeping(self._wallet, options, self.history)
+        self._telling = Telling(self._wallet, options, self.history)
 
     def __repr__(self) -> str:
         return f"EvmAnchor({self.name!r}, 0x{self.address.hex()})"
@@ -95,11 +97,7 @@ class EvmAnchor:
         self, digest: bytes, pending: Sequence[Attestation], *, now: float
     ) -> Attestation:
         """Sign a transaction that holds a digest; see `Anchor.submit`."""
-        waiting = [
-            transaction.nonce + 1
-            for attestation in pending
-            for transaction in self._parse(attestation)
-        ]
+        waiting = self._waiting(pending)
         nodes = Nodes(self._options)
 
         def sign(node: Node) -> Attestation:
@@ -144,12 +142,46 @@ class EvmAnchor:
             return checkpoint.size
         return self._keeping.check(checkpoint, consistency)
 
-    def keep_history(
-        self, checkpoint: Checkpoint, consistency: Consistency, *, now: float
-    ) -> None:
-        """As `HistoryKeeper.keep_history`, by the contract."""
-        if self._options.mode == "advance":
-            self._keeping.keep(checkpoint, consistency, now)
+    def tell_history(
+        self,
+        checkpoint: Checkpoint,
+        consistency: Consistency,
+        pending: Sequence[Attestation],
+        *,
+        now: float,
+    ) -> Attestation | None:
+        """Sign a transaction that tells a tree; see `HistoryKeeper.tell_history`."""
+        if self._options.mode != "advance":
+            return None
+        tree = Tree(checkpoint, consistency)
+        made = self._telling.tell(tree, self._waiting(pending), now)
+        return None if made is None else self._pending((made,))
+
+    def follow_history(
+        self,
+        checkpoint: Checkpoint,
+        consistency: Consistency,
+        attestation: Attestation,
+        *,
+        now: float,
+    ) -> Attestation:
+        """Send, follow and replace it; see `HistoryKeeper.follow_history`."""
+        if attestation.state == "final":
+            return attestation
+        transactions = self._parse(attestation)
+        tree = Tree(checkpoint, consistency)
+        left = self._telling.follow(tree, transactions, now)
+        if left is None:
+            return Attestation(self.kind, "final", attestation.evidence)
+        return attestation if left == transactions else self._pending(left)
+
+    def _waiting(self, pending: Sequence[Attestation]) -> list[int]:
+        """Return the numbers that come after those which are stored with something."""
+        return [
+            transaction.nonce + 1
+            for attestation in pending
+            for transaction in self._parse(attestation)
+        ]
 
     def _chase(
         self,
@@ -172,7 +204,7 @@ class EvmAnchor:
         """
         newest = transactions[-1]
         if used > newest.nonce:
-            self._check_effort(transactions)
+            check_effort(transactions)
             free = node.nonce(self.address, "pending")
             return self._sign(node, digest, free, now)
         if node.nonce(self.address, "latest") > newest.nonce:
@@ -180,17 +212,11 @@ class EvmAnchor:
         stuck = now - newest.signed >= self._options.stuck_after
         if nodes.send(newest.raw) and not stuck:
             return None
-        self._check_effort(transactions)
+        check_effort(transactions)
         free = node.nonce(self.address, "pending")
         if stuck and free < newest.nonce:
             return self._sign(node, digest, free, now)
         return self._sign(node, digest, newest.nonce, now, over=newest)
-
-    def _check_effort(self, transactions: tuple[Transaction, ...]) -> None:
-        if len(transactions) == MAX_TRANSACTIONS:
-            raise VerificationError(
-                f"gave up after {MAX_TRANSACTIONS} transactions for one digest"
-            )
 
     def _sign(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from auditlog.anchors.evm.artifact import load_artifact
+from auditlog.anchors.evm.block import parse_header
 from auditlog.anchors.evm.contract import (
     ADDRESS,
     CODE_HASH,
@@ -37,6 +38,8 @@ from auditlog.core.record import MAX_INTEGER
 __all__ = ["ChainHead", "History"]
 
 _WORD = 32
+_SECOND = 1_000_000
+"""In microseconds."""
 
 
 class ChainHead(NamedTuple):
@@ -93,12 +96,32 @@ class History:
             raise AuditLogError(f"{node.url} gave no head of a log")
         return ChainHead(size, root, moment, bool(strict))
 
+    def is_final(self, node: Node, head: ChainHead, final: int) -> bool:
+        """Return whether a head of the newest block is there for good.
+
+        It follows from its time, as many nodes have no state of older blocks.
+
+        Args:
+            node: who says so.
+            head: what `read_head` returned.
+            final: number of the newest final block.
+
+        Raises:
+            AuditLogError: the node gives no header of that block.
+        """
+        until = parse_header(node.header(final)).time
+        # Blocks of one second may be several, which differ where not each is final.
+        last = until + (self._options.confirmations == 1)
+        return head.time * _SECOND < last
+
     def advance(
         self, origin: str, size: int, root: bytes, proof: Sequence[bytes], *, now: float
     ) -> bytes | None:
         """Let the contract move the head of a log, and check each step from then on.
 
         Repeated after a crash it does no harm: the contract takes the same tree twice.
+        It is sent and forgotten; what a log tells the contract by itself is stored
+        first, see `auditlog.anchors.evm.keeping`.
 
         Args:
             origin: of the log.
@@ -222,7 +245,6 @@ class History:
         to: bytes,
         call: bytes,
         now: float,
-        over: Transaction | None = None,
     ) -> Transaction:
         """Sign and send what may be sent twice without harm.
 
@@ -232,20 +254,36 @@ class History:
             to: the contract that is called.
             call: the call.
             now: seconds since the epoch.
-            over: the transaction that it replaces.
 
         Raises:
             VerificationError: the contract refuses; the message names its error.
             AuditLogError: it could not be sent, or not for the price.
         """
-        nonce = over.nonce if over else node.nonce(self._wallet.address, "pending")
+        nonce = node.nonce(self._wallet.address, "pending")
+        made = self.sign(node, nonce, to, call, now)
+        if made is None or not nodes.send(made.raw):
+            raise AuditLogError("the chain asks for more than max_fee")
+        return made
+
+    def sign(
+        self,
+        node: Node,
+        nonce: int,
+        to: bytes,
+        call: bytes,
+        now: float,
+        over: Transaction | None = None,
+    ) -> Transaction | None:
+        """Sign as `Wallet.make` does, and send nothing.
+
+        Raises:
+            VerificationError: the contract refuses; the message names its error.
+            AuditLogError: the node gives no useful answer.
+        """
         try:
-            made = self._wallet.make(node, nonce, to, call, now, over)
+            return self._wallet.make(node, nonce, to, call, now, over)
         except NodeError as error:
             known = ERRORS.get(error.data[2:10])
             if known is None:
                 raise
             raise VerificationError(f"the contract refuses: {known}") from None
-        if made is None or not nodes.send(made.raw):
-            raise AuditLogError("the chain asks for more than max_fee")
-        return made

@@ -12,8 +12,6 @@ The second is nothing that one node can bring about, and the only node of an ope
 who names one cannot halt the log by it either.
 """
 
-from typing import NamedTuple
-
 from auditlog.anchors.attestation import Consistency
 from auditlog.anchors.evm.account import signer_of
 from auditlog.anchors.evm.block import parse_header
@@ -23,7 +21,6 @@ from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.node import Mined, Node
 from auditlog.anchors.evm.nodes import Nodes
 from auditlog.anchors.evm.options import Options
-from auditlog.anchors.evm.pending import Transaction
 from auditlog.anchors.evm.rlp import decode, decode_integer
 from auditlog.anchors.evm.state import read_root
 from auditlog.anchors.evm.wallet import Wallet
@@ -45,24 +42,14 @@ _TOLD = 4 + 3 * 32
 """Bytes of a call of `advance` that name method, origin, size and root."""
 
 
-class _Sent(NamedTuple):
-    """The newest transaction that tells the contract of a log."""
-
-    transaction: Transaction
-    call: bytes
-
-
 class Keeping:
-    """Has the contract keep the histories of logs, under one account."""
+    """Looks at the histories that the contract keeps, under one account."""
 
     def __init__(self, wallet: Wallet, options: Options, history: History) -> None:
-        """Keep them; nothing is asked yet."""
+        """Keep all three; nothing is asked yet."""
         self._wallet = wallet
         self._options = options
         self._history = history
-        self._sent: dict[str, _Sent] = {}
-        """By origin. Whoever forgets it, as a process that ends, sends once more what
-        is on its way, which the contract takes for the same again, or refuses."""
 
     def check(self, checkpoint: Checkpoint, consistency: Consistency) -> int:
         """Check that what the contract knows is in our past, with every node.
@@ -89,10 +76,7 @@ class Keeping:
         if problem:
             self._prove_other_past(node, checkpoint.origin, head, problem)
         final = node.final_number(self._options.confirmations)
-        until = parse_header(node.header(final)).time
-        # Blocks of one second may be several, which differ where not each is final.
-        last = until + (self._options.confirmations == 1)
-        return head.size if head.time * _SECOND < last else 0
+        return head.size if self._history.is_final(node, head, final) else 0
 
     def _prove_other_past(
         self, node: Node, origin: str, head: ChainHead, problem: str
@@ -157,59 +141,6 @@ class Keeping:
         if read_root(sender, origin, head.size, proof, trust).root != head.root:
             raise AuditLogError(f"block {number} has no such tree")
         return f"it stands in block {number}, 0x{block.hex()}, as several nodes have it"
-
-    def keep(
-        self, checkpoint: Checkpoint, consistency: Consistency, now: float
-    ) -> None:
-        """Tell the contract a tree, unless it knows it, or is being told.
-
-        What is on its way is sent again, dearer once it is stuck, before anything else
-        is told of the same log.
-        """
-        nodes = Nodes(self._options)
-
-        def tell(node: Node) -> None:
-            nodes.check_contract(node)
-            if self._follow(node, nodes, checkpoint.origin, now):
-                return
-            head = self._history.read_head(node, checkpoint.origin)
-            if head.size < checkpoint.size:
-                self._tell(node, nodes, head.size, checkpoint, consistency, now)
-
-        nodes.first(tell)
-
-    def _follow(self, node: Node, nodes: Nodes, origin: str, now: float) -> bool:
-        """Return whether something is on its way, and see to it that it gets there."""
-        sent = self._sent.get(origin)
-        if sent is None:
-            return False
-        transaction = sent.transaction
-        if node.nonce(self._wallet.address, "latest") > transaction.nonce:
-            del self._sent[origin]
-            return False
-        if now - transaction.signed < self._options.stuck_after:
-            nodes.send(transaction.raw)
-            return True
-        made = self._history.send(
-            node, nodes, self._options.contract, sent.call, now, transaction
-        )
-        self._sent[origin] = _Sent(made, sent.call)
-        return True
-
-    def _tell(
-        self,
-        node: Node,
-        nodes: Nodes,
-        known: int,
-        checkpoint: Checkpoint,
-        consistency: Consistency,
-        now: float,
-    ) -> None:
-        origin, size, root = checkpoint
-        proof = consistency(known, size) if known else ()
-        call = call_advance(origin_hash(origin), size, root, proof)
-        made = self._history.send(node, nodes, self._options.contract, call, now)
-        self._sent[origin] = _Sent(made, call)
 
 
 def _contradiction(

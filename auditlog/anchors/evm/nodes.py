@@ -1,5 +1,6 @@
 """Several nodes of one chain, until a deadline: one is asked, many must agree."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -106,6 +107,26 @@ class Nodes:
                 f"{other} has another block {mined.number} than 0x{mined.block.hex()}"
             )
         return votes >= enough
+
+    def confirm(self, node: Node, says: Callable[[Node], bool], what: str) -> None:
+        """Check that enough nodes say what one of them has said.
+
+        Args:
+            node: who has said it.
+            says: whether another one says it, too.
+            what: it is, for a reader.
+
+        Raises:
+            AuditLogError: too few do.
+        """
+        votes = 1
+        for other in self._nodes:
+            if other is not node and votes < self._options.agree:
+                with contextlib.suppress(AuditLogError):
+                    self._check_chain(other)
+                    votes += says(other)
+        if votes < self._options.agree:
+            raise AuditLogError(f"{node.url} says that {what}, and too few others do")
 
     def send(self, raw: bytes) -> bool:
         """Hand a transaction to all nodes; return whether none took it for too cheap.

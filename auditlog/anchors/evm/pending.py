@@ -1,4 +1,4 @@
-"""What is signed and not final yet: every transaction that may carry a digest.
+"""What is signed and not final yet: every transaction for one digest, or one tree.
 
 Pending evidence is JSON, bytes in base64::
 
@@ -18,19 +18,20 @@ from auditlog.anchors.evm.block import parse_blobs
 from auditlog.anchors.evm.keccak import keccak
 from auditlog.anchors.evm.rlp import decode, decode_integer
 from auditlog.core.encoding import check_range, format_base64, parse_hash
-from auditlog.core.errors import MalformedError
+from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.record import MAX_INTEGER, check_fields
 
 __all__ = [
     "MAX_TRANSACTIONS",
     "Transaction",
+    "check_effort",
     "format_pending",
     "make_transaction",
     "parse_pending",
 ]
 
 MAX_TRANSACTIONS = 64
-"""The most that is signed for one digest, replacements included."""
+"""The most that is signed for one digest or tree, replacements included."""
 
 _MAX_RAW = 4096
 _DYNAMIC_FEE = 2
@@ -65,6 +66,18 @@ def make_transaction(raw: bytes, signed: int) -> Transaction:
         raise MalformedError("expected a transaction with a dynamic fee")
     nonce, tip, fee = (decode_integer(item) for item in items[1:4])
     return Transaction(keccak(raw), nonce, tip, fee, raw, signed)
+
+
+def check_effort(transactions: tuple[Transaction, ...]) -> None:
+    """Check that one more may be signed beside these.
+
+    Raises:
+        VerificationError: they are `MAX_TRANSACTIONS`.
+    """
+    if len(transactions) == MAX_TRANSACTIONS:
+        raise VerificationError(
+            f"gave up after {MAX_TRANSACTIONS} transactions for one digest or tree"
+        )
 
 
 def format_pending(

@@ -65,6 +65,19 @@ class Anvil(Node):
             (int(one["topics"][3], 16), bytes.fromhex(one["data"][2:])) for one in found
         ]
 
+    def sent(self, address: bytes) -> list[tuple[int, bytes]]:
+        """Return number and call of each mined transaction of an account, in order."""
+        blocks = [
+            self.rpc("eth_getBlockByNumber", hex(number), True)
+            for number in range(self.number() + 1)
+        ]
+        return [
+            (int(one["nonce"], 16), bytes.fromhex(one["input"][2:]))
+            for block in blocks
+            for one in block["transactions"]
+            if one["from"] == "0x" + address.hex()
+        ]
+
     def fund(self, address: bytes, wei: int = 100 * ETHER) -> None:
         super().fund(address, wei)
         self.mine()  # until then no block has it

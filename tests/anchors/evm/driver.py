@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +35,8 @@ from auditlog.core.record import canonical_json
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import open_log
 from auditlog.log.sequencer import Sequencer
+from auditlog.storage import AttestationRow, SpoolItem
+from auditlog.storage.sqlite import SqliteStore
 from tests.log.builders import config_of, gap_items
 
 CHAIN_ID = 31337
@@ -164,9 +166,28 @@ def keep(url: str, directory: Path, every: int) -> None:
     raise AssertionError("there is no end of steps")
 
 
+def count_writes(steps: Steps) -> None:
+    """Let each write of a store be a step, and one more before it."""
+    put, append = SqliteStore.put_attestation, SqliteStore.append
+
+    def counted(self: SqliteStore, row: AttestationRow) -> None:
+        steps.done()
+        put(self, row)
+        steps.done()
+
+    def appended(self: SqliteStore, items: Sequence[SpoolItem]) -> int:
+        first = append(self, items)
+        steps.done()
+        return first
+
+    SqliteStore.put_attestation = counted  # type: ignore[assignment,method-assign]
+    SqliteStore.append = appended  # type: ignore[assignment,method-assign]
+
+
 def tell(url: str, directory: Path, steps: Steps) -> None:
     """Have the newest checkpoint of a log anchored, and its history kept."""
     count(steps)
+    count_writes(steps)
     with open_log(directory) as log:
         anchoring = Anchoring(log, config_of(directory), time.time)
         anchoring.round("now")
@@ -176,6 +197,7 @@ def tell(url: str, directory: Path, steps: Steps) -> None:
             steps.done()
             behind = any(one.behind() for one in anchoring._works[0]._histories)
             if not behind and not log.store.attestations_by("chain", state="pending"):
+                Sequencer(log.store, log.origin, log.signers).step()
                 return
     raise SystemExit("it is not kept")
 

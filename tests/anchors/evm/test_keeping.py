@@ -19,6 +19,7 @@ from auditlog.anchors.evm.state import verify_absence, verify_presence
 from auditlog.core.checkpoint import Checkpoint
 from auditlog.core.errors import RollbackError, VerificationError
 from auditlog.core.merkle import EMPTY_ROOT
+from auditlog.log.check import check_log
 from auditlog.log.directory import open_log
 from auditlog.log.runtime import Runtime
 from demo_service.dishonest_operator import copy_log, rebuild_without
@@ -31,6 +32,7 @@ from tests.harness import check_whole_log
 from tests.log.builders import config_of, gap_items
 
 OTHER = b"\x11" * 32
+ADVANCE = call_advance(bytes(32), 1, OTHER, ())[:4]
 
 
 @pytest.fixture
@@ -129,6 +131,14 @@ def test_whatever_is_killed_the_chain_has_each_tree_once(kept: Kept) -> None:
     assert len(told) >= 20 // every
     assert [size for size, _ in told] == sorted({size for size, _ in told})
     assert told == [kept.checkpoint(size)[1:] for size, _ in told]
+    calls = [call for _, call in kept.chain.sent(kept.anchor.address)]
+    trees = [call for call in calls if call.startswith(ADVANCE)]
+    assert len(trees) == len(told), "one was sent under two numbers"
+    store = kept.log.store
+    assert store.attestations_by("chain+history", state="pending") == []
+    told_rows = store.attestations_by("chain+history", state="kept")
+    assert [row.size for row in told_rows] == [size for size, _ in told]
+    assert check_log(kept.log).problems == ()
     assert kept.log.store.attestations_by("chain", state="pending") == []
     last = kept.log.store.last_attestation("chain", state="final")
     assert last is not None
