@@ -264,6 +264,17 @@ def test_a_long_stream_is_read_to_its_end_though_its_middle_is_not_kept() -> Non
     assert reading.completeness == "complete"
 
 
+def test_of_what_is_kept_only_so_much_is_read_at_once() -> None:
+    entry, content = entry_and_content(streamed(HEAD, REST, DONE))
+    request, response, *others = content.parts
+    comments = b": " + b"x" * (9 << 20) + b"\n\n"
+    long = response._replace(value=b"".join((HEAD, comments, REST, DONE)))
+    reading = read_content(entry, Content(content.secret, (request, long, *others)))
+    assert reading is not None
+    assert (reading.completeness, reading.partial) == ("complete", True)
+    assert reading.usage["gen_ai.usage.output_tokens"] == 2
+
+
 def test_without_a_protocol_there_is_nothing_to_read() -> None:
     assert read_content(*entry_and_content(exchange(7))) is None
     own = Protocols(own=[Own(Reading(protocol="own", operation="chat"))])
