@@ -58,3 +58,11 @@ def test_show_names_the_entry_of_the_model(tmp_path: Path) -> None:
         auditlog("show", entry, "--dir", tmp_path / "audit", "--json").out
     )
     assert told["data"] == {"model.name": "credit", "model.version": "3"}
+
+
+def test_show_of_that_entry_says_which_model_it_is_about(tmp_path: Path) -> None:
+    fill_log(tmp_path / "audit", 1)
+    entry = format_id(model_entry_id(Model("credit", "3")))
+    shown = auditlog("show", entry, "--dir", tmp_path / "audit")
+    facts = dict(line.split(None, 1) for line in shown.out.splitlines())
+    assert (facts["model"], facts["version"]) == ("credit", "3")

@@ -109,10 +109,11 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("status", data.get("http.response.status_code")),
         ("outcome", known.get("outcome")),
         *(("afterwards", _afterwards(one)) for one in known["amendments"]),
-        ("model", known.get("model")),
-        ("version", known.get("version")),
+        ("model", data.get("model.name", known.get("model"))),
+        ("version", data.get("model.version", known.get("version"))),
         ("digest", data.get("model.digest")),
         *_model_fields(known["ranOn"]),
+        *_details(data.get("model.details", {})),
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
@@ -124,9 +125,12 @@ def _model_fields(model: dict[str, Any] | None) -> list[tuple[str, object]]:
     """Return what the log says of a model beside its name, version and digest."""
     if model is None:
         return []
-    details = model["details"].items()
     first = ("model entry", f"{model['id']} of {model['time']}")
-    return [first, *((f"model {name}", text) for name, text in details)]
+    return [first, *_details(model["details"])]
+
+
+def _details(details: dict[str, str]) -> list[tuple[str, object]]:
+    return [(f"model {name}", text) for name, text in details.items()]
 
 
 def _afterwards(amendment: dict[str, Any]) -> str:

@@ -39,6 +39,11 @@ FAULTS = "auditlog.faults"
 _UNSEEN = frozenset({"not_observed", "omitted"})
 _BAD_END = {"error_frame": "error", "no_terminator": "incomplete"}
 _CLIENT_ERROR = 400
+_MOST = 1 << 23
+"""Bytes of a body that are read: as JSON of many small values they need twenty times
+as much memory."""
+_END = 1 << 18
+"""Bytes of its end that are read besides, as of a body that is not kept whole."""
 _NO_ANSWERS = frozenset({1, 3})
 _NO_ANSWER = frozenset({202, 204, 205})
 """Statuses (and, before them, classes of these) that say that no answer is here."""
@@ -65,10 +70,24 @@ def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
         tail=exchange.response.tail(),
         capped=exchange.response.capped,
     )
-    reading, fault = protocols.read(traffic, exchange.route)
+    reading, fault = protocols.read(_bounded(traffic), exchange.route)
     if reading is None and fault is None:
         return exchange
     return _told(exchange, reading, fault)
+
+
+def _bounded(traffic: Traffic) -> Traffic:
+    """Return traffic of which no more is there than may be read."""
+    request, response, tail = traffic.request, traffic.response, traffic.tail
+    if max(len(request), len(response)) <= _MOST:
+        return traffic
+    return msgspec.structs.replace(
+        traffic,
+        request=request[:_MOST],
+        response=response[:_MOST],
+        tail=tail if traffic.capped else (response[_MOST:] + tail)[-_END:],
+        capped=traffic.capped or len(response) > _MOST,
+    )
 
 
 def _is_legible(exchange: Exchange, answered: Side) -> bool:
@@ -195,6 +214,7 @@ def read_content(entry: Entry, content: Content) -> Reading | None:
         response_type=_media_type(entry, content, "response"),
         capped=content.response_capped,
     )
+    traffic = _bounded(traffic)
     reading = Protocols(name).read(traffic, None).reading
     if reading is not None and traffic.capped:
         reading.completeness = _ended(content, reading.completeness)

@@ -264,6 +264,31 @@ def test_a_long_stream_is_read_to_its_end_though_its_middle_is_not_kept() -> Non
     assert reading.completeness == "complete"
 
 
+def test_a_media_type_that_does_not_stand_in_clear_is_known_when_it_is_read() -> None:
+    odd = streamed(HEAD, REST, DONE, response_type="text/event-stream; odd=1")
+    assert read_content(*entry_and_content(odd)) is not None
+    lines = b'{"model":"m","response":"Hi","done":false}\n{"done":true}\n'
+    ollama = streamed(
+        lines, response_type="application/vnd.acme.lines", target=b"/api/generate"
+    )
+    entry, content = entry_and_content(ollama)
+    assert entry.data["response"]["mediaType"] == "other"
+    reading = read_content(entry, content)
+    assert reading is not None
+    assert reading.answers[0].text == "Hi"
+
+
+def test_of_what_is_kept_only_so_much_is_read_at_once() -> None:
+    entry, content = entry_and_content(streamed(HEAD, REST, DONE))
+    request, response, *others = content.parts
+    comments = b": " + b"x" * (9 << 20) + b"\n\n"
+    long = response._replace(value=b"".join((HEAD, comments, REST, DONE)))
+    reading = read_content(entry, Content(content.secret, (request, long, *others)))
+    assert reading is not None
+    assert (reading.completeness, reading.partial) == ("complete", True)
+    assert reading.usage["gen_ai.usage.output_tokens"] == 2
+
+
 def test_without_a_protocol_there_is_nothing_to_read() -> None:
     assert read_content(*entry_and_content(exchange(7))) is None
     own = Protocols(own=[Own(Reading(protocol="own", operation="chat"))])

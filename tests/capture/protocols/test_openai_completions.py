@@ -679,3 +679,10 @@ def test_numbers_that_are_not_finite_are_left_out(name: str, number: str) -> Non
     asked = f'{{"model":"m","n":2,"{name}":{number}}}'.encode()
     traffic = msgspec.structs.replace(sent.answer(sent.WHOLE), request=asked)
     assert reading_of(traffic).parameters == {"gen_ai.request.choice.count": 2}
+
+
+def test_of_texts_that_stop_an_answer_so_many_are_told() -> None:
+    asked = json.dumps({"model": "m", "stop": [f"s{n}" for n in range(40)]}).encode()
+    traffic = msgspec.structs.replace(sent.answer(sent.WHOLE), request=asked)
+    told = reading_of(traffic).parameters["gen_ai.request.stop_sequences"]
+    assert told == [f"s{n}" for n in range(16)]
