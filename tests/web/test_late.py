@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -123,6 +124,34 @@ def test_an_answer_and_who_listens_meanwhile_are_one_decision(
     with stand_in(lambda _: runtime):
         server = call(AuditMiddleware(lazy()), Server(), http_scope("/v1/streamed"))
     assert runtime.only().response == server.body() == b"{}"
+
+
+class Leaving(Lazy):
+    """Reads of a request, and answers nothing."""
+
+    error: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.owner.router.routes.extend(ADDED)
+        assert scope["extensions"] == {}, "no body passes by us"
+        await receive()
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(None, "incomplete"), (ZeroDivisionError(), "error")]
+)
+def test_how_a_request_ends_that_is_not_answered(
+    runtime: FakeRuntime, error: Exception | None, outcome: str
+) -> None:
+    app = Starlette(routes=[Route("/known", deaf, methods=["POST"])])
+    leaving = Leaving(app, owner=app)
+    leaving.error = error
+    scope = http_scope("/v1/deaf", extensions={"http.response.pathsend": {}})
+    with suppress(ZeroDivisionError):
+        call(AuditMiddleware(leaving, runtime=runtime), Server(), scope)
+    assert runtime.only().exchange.outcome == outcome
 
 
 def test_what_no_route_takes_in_the_end_is_no_decision(runtime: FakeRuntime) -> None:

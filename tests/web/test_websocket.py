@@ -891,6 +891,21 @@ def test_under_closed_the_first_message_too_needs_a_log_that_works(
     assert runtime.only().exchange.outcome == "interrupted"
 
 
+def test_under_closed_no_message_passes_that_cannot_be_numbered(
+    runtime: FakeRuntime,
+) -> None:
+    async def handler(receive: Receive, send: Send) -> None:
+        await receive()
+        runtime.open_error = StorageError("full")
+        assert (await receive())["code"] == 1013
+
+    options = {"websocket": "message", "on_failure": "closed"}
+    app = audited(handled(handler), runtime, **options)
+    server = session(app, client(heard("a"), heard("b")))
+    assert server.types()[1:] == ["websocket.close"]
+    assert exchanged(runtime.only()) == [(0, "client", b"a")]
+
+
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
 def test_a_close_of_ours_that_cannot_be_sent_harms_nobody(
     runtime: FakeRuntime, error: type[Exception]
