@@ -13,8 +13,9 @@ each row, a frame's rows by the names of their columns; its output ``{"predictio
 log.
 
 What is recorded is said in JSON and never gets in the way: a missing value is null,
-other values that JSON does not have are their text. Rows of a large sparse matrix, which
-in full might fill the memory, are objects of the values that they hold, by column.
+other values that JSON does not have are their text. Rows of a large sparse matrix,
+which in full might fill the memory, are objects of the values that they hold, by
+column.
 """
 
 import math
