@@ -235,6 +235,8 @@ def _prove_related(
     items: Sequence[Related], main: _Proven, policy: Policy, require_pq: bool
 ) -> list[_Proven]:
     """Prove each entry told along, and that all stand in one log that never forked."""
+    if len({item.entry for item in items}) < len(items):
+        raise VerificationError("expected each related entry once, got one twice")
     proven = [_prove(i.entry, _issued(i.proof), policy, require_pq) for i in items]
     id_ = format_id(main.entry.id)
     for item, found in zip(items, proven, strict=True):

@@ -13,7 +13,9 @@ each row, a frame's rows by the names of their columns; its output ``{"predictio
 log.
 
 What is recorded is said in JSON and never gets in the way: a missing value is null,
-other values that JSON does not have are their text.
+other values that JSON does not have are their text. Rows of a large sparse matrix,
+which in full might fill the memory, are objects of the values that they hold, by
+column.
 """
 
 import math
@@ -30,6 +32,8 @@ _RECORDED = ("predict", "predict_proba", "decision_function", "score_samples")
 _CHANGING = ("fit", "partial_fit", "set_params")
 _PLAIN = frozenset({bool, int, type(None)})
 _MAX_DEPTH = 8
+_MAX_FULL = 1 << 20
+"""Values of a sparse matrix, zeros included, that is told in full."""
 
 
 def recorded(
@@ -125,14 +129,26 @@ class RecordedEstimator:
 
 
 def _rows(values: Any) -> Any:
-    """Return rows as JSON: of frames by column, of sparse matrices in full."""
+    """Return rows as JSON, those of frames by column."""
     if hasattr(values, "to_dicts"):
         return _plain(values.to_dicts())
     if hasattr(values, "columns") and hasattr(values, "to_dict"):
         return _plain(values.to_dict("records"))
     if hasattr(values, "toarray"):
-        return _plain(values.toarray())
+        return _plain(_sparse_rows(values))
     return _plain(values)
+
+
+def _sparse_rows(matrix: Any) -> Any:
+    if math.prod(matrix.shape) <= _MAX_FULL or len(matrix.shape) != 2:
+        return matrix.toarray()
+    held = matrix.tocsr(copy=True)
+    held.sum_duplicates()
+    bounds = zip(held.indptr[:-1].tolist(), held.indptr[1:].tolist(), strict=True)
+    return [
+        dict(zip(held.indices[a:b].tolist(), held.data[a:b].tolist(), strict=True))
+        for a, b in bounds
+    ]
 
 
 def _plain(value: Any, depth: int = _MAX_DEPTH) -> Any:

@@ -45,6 +45,8 @@ _NOT_RESULTS = frozenset(
 """Likewise in the results of a search. A vocabulary may well have such words."""
 _COUNTERS = slice(7, 11)
 """In the state of scikit-learn's search trees: how often they were asked, and how."""
+_X87_BITS, _X87_BYTES = 63, 10
+"""Of a long double on x86: its mantissa, and all that is not padding."""
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 _MAX_VALUE = 4096
 """Characters of the text of one parameter; of a larger one only its type is told."""
@@ -179,6 +181,9 @@ class _Encoder:
         if array.dtype.hasobject:
             return head + self._sequence(array.ravel().tolist(), where)
         plain = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        if array.dtype.char in "gG" and np.finfo(np.longdouble).nmant == _X87_BITS:
+            plain = np.array(plain).reshape(-1).view(np.uint8)
+            plain.reshape(-1, np.dtype("g").itemsize)[:, _X87_BYTES:] = 0
         return head + sha256(plain.tobytes()).digest()
 
     def _masked(self, value: Any, where: str) -> bytes:

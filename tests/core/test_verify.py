@@ -1170,6 +1170,22 @@ def test_a_model_that_the_decision_does_not_name_is_refused(
         verify_receipt(log.receipt(made, related=related), log.policy())
 
 
+def test_a_related_entry_that_is_told_twice_is_refused() -> None:
+    """Or one amendment would stand in the claim as many."""
+    decision = make_decision()
+    log = log_of(decision)
+    said = {"decision": format_id(make_id(0)), "kind": "override"}
+    entry = Entry(make_id(9), "auditlog.amendment.v1", ORIGIN, TIME, said)
+    at = log.add(format_entry(entry))
+    related = Related("amendment", log.entries[at], log.proof(at))
+    verify_receipt(log.receipt(decision, related=(related,)), log.policy())
+    twice = (related, related._replace(proof=log.proof(at, at + 1, extra=None)))
+    with pytest.raises(
+        VerificationError, match=r"^expected each related entry once, got one twice$"
+    ):
+        verify_receipt(log.receipt(decision, related=twice), log.policy())
+
+
 def test_what_is_told_of_a_model_once_it_has_decided_is_refused() -> None:
     """Its id was named before; what else it says could have been made up since."""
     decision = make_decision(data=ON_MODEL)

@@ -170,6 +170,10 @@ class Anything(BaseEstimator):  # type: ignore[misc]
         (Frame(), [{"age": 41, "sex": "f"}, {"age": None, "sex": None}]),
         (Lines(), [{"age": 41}]),
         (scipy.sparse.csr_array([[0, 2]]), [[0, 2]]),
+        (
+            scipy.sparse.coo_array(([1.5, 2, 3], ([0, 1, 1], [7, 1, 1])), (2, 1 << 40)),
+            [{"7": 1.5}, {"1": 5.0}],
+        ),
         (np.array([[np.nan, np.inf, 1.5]]), [[None, "inf", 1.5]]),
         (np.array([["a", None]], dtype=object), [["a", None]]),
         (np.array(["2026-11-27"], dtype="datetime64[D]"), ["2026-11-27"]),
@@ -178,7 +182,7 @@ class Anything(BaseEstimator):  # type: ignore[misc]
         ([1 << 70, True, np.float32(0.5)], [1 << 70, True, 0.5]),
         (7, 7),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_rows_of_any_kind_are_said_in_json(
     decisions: Decisions, rows: Any, said: Any

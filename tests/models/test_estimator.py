@@ -209,6 +209,18 @@ def test_what_stands_under_a_mask_is_not_part_of_it(dtype: Any) -> None:
     assert of(np.ma.array(one, mask=mask)) == of(np.ma.array(other, mask=mask))
 
 
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).nmant != 63, reason="only there it has padding"
+)
+@pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
+def test_padding_that_nobody_wrote_is_not_part_of_it(dtype: Any) -> None:
+    one, other = np.ones((2, 2), dtype), np.ones((2, 2), dtype)
+    other.view(np.uint8).reshape(-1, np.dtype("g").itemsize)[:, 10:] = 7
+    assert of(one) == of(other)
+    other[1, 1] = np.nextafter(np.longdouble(1), np.longdouble(2))
+    assert of(one) != of(other)
+
+
 def test_a_search_over_several_grids_has_one_digest() -> None:
     """Its results have a masked array for what is in one grid only."""
     grids = [{"kernel": ["rbf"], "gamma": [0.1]}, {"kernel": ["poly"], "coef0": [0.5]}]
