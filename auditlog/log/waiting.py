@@ -6,9 +6,10 @@ import threading
 
 from auditlog.core.errors import AuditLogError, StorageError
 
-__all__ = ["LoopWaiter", "Waiter", "in_asyncio"]
+__all__ = ["SECONDS", "LoopWaiter", "Waiter", "in_asyncio", "in_vain"]
 
-_SECONDS = 10.0
+SECONDS = 10.0
+"""How long anybody waits."""
 
 
 class Waiter:
@@ -25,7 +26,7 @@ class Waiter:
 
     def answer(self) -> AuditLogError | None:
         """Return what was told; an error too if nothing was, for ten seconds."""
-        return self._error if self._told.wait(_SECONDS) else _in_vain()
+        return self._error if self._told.wait(SECONDS) else in_vain()
 
 
 class LoopWaiter:
@@ -48,9 +49,9 @@ class LoopWaiter:
     async def answer(self) -> AuditLogError | None:
         """Return what was told; an error too if nothing was, for ten seconds."""
         try:
-            return await asyncio.wait_for(self._future, _SECONDS)
+            return await asyncio.wait_for(self._future, SECONDS)
         except TimeoutError:
-            return _in_vain()
+            return in_vain()
 
 
 def in_asyncio() -> bool:
@@ -62,5 +63,6 @@ def in_asyncio() -> bool:
     return True
 
 
-def _in_vain() -> StorageError:
-    return StorageError(f"expected acceptance within {_SECONDS:.0f} s, got no answer")
+def in_vain() -> StorageError:
+    """Return what those are told who have waited as long as anybody does."""
+    return StorageError(f"expected acceptance within {SECONDS:.0f} s, got no answer")

@@ -9,13 +9,12 @@ import asyncio
 import logging
 from collections import deque
 
-from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.core.errors import AuditLogError
+from auditlog.log.waiting import SECONDS, in_vain
 
 __all__ = ["Waiter", "Waiters"]
 
 _log = logging.getLogger("auditlog")
-
-_HOLD_SECONDS = 10.0
 
 Waiter = asyncio.Future[AuditLogError | None]
 """Gets None when a decision is accepted, else why it is not; never an exception."""
@@ -44,11 +43,11 @@ class Waiters:
         """
         waiter: Waiter = self.loop.create_future()
         if self._hangs:
-            waiter.set_result(_in_vain())
+            waiter.set_result(in_vain())
             return waiter
-        self._deadlines.append((self.loop.time() + _HOLD_SECONDS, waiter))
+        self._deadlines.append((self.loop.time() + SECONDS, waiter))
         if self._timer is None:
-            self._timer = self.loop.call_later(_HOLD_SECONDS, self._give_up)
+            self._timer = self.loop.call_later(SECONDS, self._give_up)
         return waiter
 
     def tell(self, waiter: Waiter, error: AuditLogError | None) -> None:
@@ -82,11 +81,6 @@ class Waiters:
             _, waiter = self._deadlines.popleft()
             if not waiter.done():
                 self._hangs = True
-                waiter.set_result(_in_vain())
+                waiter.set_result(in_vain())
         if self._deadlines:
             self._timer = self.loop.call_at(self._deadlines[0][0], self._give_up)
-
-
-def _in_vain() -> StorageError:
-    text = f"expected acceptance within {_HOLD_SECONDS:.0f} s"
-    return StorageError(f"{text}, got no answer")

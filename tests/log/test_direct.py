@@ -604,7 +604,7 @@ def test_a_disk_that_hangs_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("auditlog.log.waiting._SECONDS", 0.01)
+    monkeypatch.setattr("auditlog.log.waiting.SECONDS", 0.01)
     with stand_in(lambda _: FakeRuntime(gated=True)):
         record("job", input=1)
     assert "expected acceptance within 0 s, got no answer" in caplog.text
@@ -616,7 +616,7 @@ async def test_nor_is_it_on_a_loop(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("auditlog.log.waiting._SECONDS", 0.01)
+    monkeypatch.setattr("auditlog.log.waiting.SECONDS", 0.01)
     runtime = FakeRuntime(gated=True)
     with stand_in(lambda _: runtime):
         async with decision("job", input=1):

@@ -742,7 +742,7 @@ def test_what_is_withheld_stays_withheld() -> None:
 def test_a_runtime_that_never_answers(
     monkeypatch: pytest.MonkeyPatch, on_failure: str
 ) -> None:
-    monkeypatch.setattr(waiting, "_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "SECONDS", 0.05)
     runtime = FakeRuntime(gated=True)
     app = audited(
         script(START, body(b"a")), runtime, durability="sync", on_failure=on_failure

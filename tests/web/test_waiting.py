@@ -64,7 +64,7 @@ def test_who_is_told_one_by_one_is_answered_one_by_one(
 def test_who_is_not_told_gives_up_and_later_word_changes_nothing(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "_HOLD_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "SECONDS", 0.02)
     waiters = Waiters(loop)
 
     async def main() -> None:
@@ -86,7 +86,7 @@ def test_after_one_has_waited_in_vain_nobody_waits_until_somebody_is_told(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that hangs would else delay every answer by ten seconds."""
-    monkeypatch.setattr(waiting, "_HOLD_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "SECONDS", 0.02)
     waiters = Waiters(loop)
 
     async def main() -> None:
