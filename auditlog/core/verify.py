@@ -241,10 +241,8 @@ def _prove_related(
     id_ = format_id(main.entry.id)
     for item, found in zip(items, proven, strict=True):
         expected = f"auditlog.{item.rel}.v1"
-        if found.entry.type != expected:
-            raise VerificationError(
-                f"expected a related entry of {expected}, got one of {found.entry.type}"
-            )
+        if (got := found.entry.type) != expected:
+            raise VerificationError(f"expected a related {expected}, got {got}")
         if found.entry.source != main.entry.source:
             raise VerificationError("expected a related entry of the same log")
         if expected == _AMENDMENT and found.entry.data.get("decision") != id_:
@@ -265,10 +263,7 @@ def _check_model(decision: _Proven, model: _Proven) -> None:
         raise VerificationError("expected the model of the decision, got another")
     if model.index > decision.index:
         # Or details and parameters could be made up once somebody asks.
-        raise VerificationError(
-            "expected the entry of the model before the decision, leaf "
-            f"{decision.index}, got it as leaf {model.index}"
-        )
+        raise VerificationError("expected a model told of before it decides, got after")
 
 
 def _signers(signed: SignedCheckpoint) -> tuple[str, ...]:

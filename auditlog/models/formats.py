@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from auditlog.core.record import MAX_DEPTH, nested_deeper
-from auditlog.models.identity import is_detail
+from auditlog.models.details import is_detail
 from auditlog.models.onnx import onnx_details
 
 __all__ = ["Details", "details_of_directory", "details_of_file"]

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditlog.core.errors import ConfigurationError
+from auditlog.models.details import DETAIL, MAX_TEXT, is_printable
 
-__all__ = ["MAX_SEALED", "Model", "is_detail", "is_printable"]
+__all__ = ["MAX_SEALED", "Model"]
 
-_MODEL_TEXT = 256
 _MAX_DETAILS = 64
 _MAX_CLEAR = 1 << 14
 """Bytes of all details: an entry holds four times as many."""
 MAX_SEALED = 1 << 18
 """Bytes of everything that is told of a model under a commitment."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_DETAIL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LEAF = re.compile(r"[a-z][a-z0-9._]{0,63}")
 
 
@@ -130,21 +129,10 @@ class Model:
         return cls(name, version, digest, details, sealed)
 
 
-def is_printable(text: object) -> bool:
-    """Return whether a value is a text that may stand in clear in an entry."""
-    # Printable also means: no lone surrogate, so that it can be written as UTF-8.
-    return isinstance(text, str) and 0 < len(text) <= _MODEL_TEXT and text.isprintable()
-
-
-def is_detail(name: str, text: str) -> bool:
-    """Return whether these can be the name and the value of a detail of a model."""
-    return _DETAIL.fullmatch(name) is not None and is_printable(text)
-
-
 def _check_text(what: str, text: object) -> None:
     if not is_printable(text):
         raise ConfigurationError(
-            f"a model's {what} is a string of 1 to {_MODEL_TEXT} printable characters, "
+            f"a model's {what} is a string of 1 to {MAX_TEXT} printable characters, "
             f"got {_describe(text)}"
         )
 
@@ -161,7 +149,7 @@ def _is_digest(digest: object) -> bool:
 
 
 def _checked_details(given: object) -> tuple[tuple[str, str], ...]:
-    pairs = _pairs("details", given, _DETAIL)
+    pairs = _pairs("details", given, DETAIL)
     for name, text in pairs:
         _check_text(f"detail {name!r}", text)
     size = sum(len(name) + len(text.encode()) for name, text in pairs)

@@ -223,7 +223,7 @@ def test_witnesses_vouch_for_the_tree_that_they_cosigned_only() -> None:
 
 def test_related_entries_are_held_to_it_too() -> None:
     log = make_log()
-    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
+    at = log.add(format_entry(Entry(make_id(7), KEY, ORIGIN, TIME, {})))
     related = (Related("key", log.entries[at], log.proof(at)),)
     data = log.receipt(DECISION, size=3, related=related)
     trust = Trust(revocations=(revoked(log),))
@@ -248,6 +248,9 @@ def test_a_key_that_is_misspelt_revokes_nothing_and_that_is_said(misspelt: str) 
     assert not any("revoked" in one for one in spelt)
 
 
+KEY = "auditlog.key.v1"
+
+
 class Counting(Policy):
     """A policy that counts how often a note is opened by it."""
 
@@ -261,17 +264,21 @@ class Counting(Policy):
 def test_however_many_related_entries_each_note_is_looked_at_once() -> None:
     # Cosigned too late, but anchored in time, so all of them count.
     log, lines = make_log(), [f"— x{at} AAAAAAAA\n".encode() for at in range(20)]
-    at = log.add(format_entry(Entry(make_id(7), "auditlog.key.v1", ORIGIN, TIME, {})))
-    log.add(make_decision(8).entry)
-    note = log.checkpoint(6)
-    proofs = [log.proof(at, 6, note=note + line) for line in lines]
-    related = tuple(Related("key", log.entries[at], proof) for proof in proofs)
-    anchor = anchor_of(log, 0, A, TIME - 1, 6)
-    data = log.receipt(DECISION, size=6, related=related, anchors=(anchor,))
-    trust = trust_of(A, revocations=(revoked(log, 7, before=TIME),))
+    keys = [Entry(make_id(n), KEY, ORIGIN, TIME, {}) for n in range(7, 27)]
+    places = [log.add(format_entry(key)) for key in keys]
+    log.add(make_decision(27).entry)
+    size = len(log.entries)
+    note = log.checkpoint(size)
+    related = tuple(
+        Related("key", log.entries[at], log.proof(at, size, note=note + line))
+        for at, line in zip(places, lines, strict=True)
+    )
+    anchor = anchor_of(log, 0, A, TIME - 1, size)
+    data = log.receipt(DECISION, size=size, related=related, anchors=(anchor,))
+    trust = trust_of(A, revocations=(revoked(log, size + 1, before=TIME),))
     plain = parse_policy(log.policy())
     policy = Counting(*(getattr(plain, one.name) for one in fields(Policy)))
-    assert verify_anchored_receipt(data, policy, trust).size == 6
+    assert verify_anchored_receipt(data, policy, trust).size == size
     assert 0 < len(Counting.opened) <= 2 * len(lines)
 
 

@@ -1194,8 +1194,7 @@ def test_what_is_told_of_a_model_once_it_has_decided_is_refused() -> None:
     related = (Related("model", log.entries[at], log.proof(at)),)
     with pytest.raises(
         VerificationError,
-        match=r"^expected the entry of the model before the decision, leaf 1, got it "
-        r"as leaf 4$",
+        match=r"^expected a model told of before it decides, got after$",
     ):
         verify_receipt(log.receipt(decision, related=related), log.policy())
 
@@ -1224,7 +1223,7 @@ def test_related_entries_are_verified_like_the_main_one() -> None:
     other.add(format_entry(replace(MODEL, source="other.example")))
     elsewhere = Related("model", other.entries[0], other.proof(0))
     for related, match in (
-        (good._replace(rel="key"), "a related entry of auditlog.key.v1, got one of"),
+        (good._replace(rel="key"), "a related auditlog.key.v1, got auditlog"),
         (good._replace(proof=log.proof(2)), "expected"),
         (good._replace(entry=log.entries[2]), "expected"),
         (good._replace(proof=log.proof(at, extra=bytes(32))), "got a changed note"),
