@@ -89,7 +89,12 @@ def test_a_model_is_told_once_over_all_runs(tmp_path: Path, durability: str) -> 
     assert names == ["credit", "debit"]
     check_order(directory)
     types = [entry.type for entry in entries(directory)]
-    assert types[:3] == ["auditlog.emitter.v1", MODEL, MODEL][: types.index(DECISION)]
+    # In several batches the second model may come after a decision by the first.
+    before = types[: types.index(DECISION)]
+    assert before in (
+        ["auditlog.emitter.v1", MODEL],
+        ["auditlog.emitter.v1", MODEL, MODEL],
+    )
 
 
 def test_an_entry_about_a_model_says_this_and_nothing_else(tmp_path: Path) -> None:
