@@ -7,31 +7,26 @@ may look for its id.
 
 import logging
 import os
-from base64 import b64encode
 
 import zstandard
 
-from auditlog.core.commitment import commit
 from auditlog.core.errors import ConfigurationError, ConflictError, StorageError
-from auditlog.core.merkle import leaf_hash
-from auditlog.core.record import DECISION, Entry, format_entry, format_id
+from auditlog.core.record import DECISION, Entry, format_id
 from auditlog.log.amendment import AMENDMENT, Amendment
-from auditlog.log.content import Content, Part, pack
+from auditlog.log.content import context_only
 from auditlog.log.directory import LogDirectory
 from auditlog.log.identity import new_id
-from auditlog.log.preparation import EpochKeys, epoch_of, index_row
+from auditlog.log.preparation import EpochKeys, sealed_item
 from auditlog.log.reader import Reader
+from auditlog.log.storing import is_stored
 from auditlog.storage import SpoolItem
-from auditlog.storage.sealing import seal
 
 __all__ = ["amendment_item", "append_amendment"]
 
 _log = logging.getLogger("auditlog")
 
-_SECRET_BYTES = _R_BYTES = 32
+_SECRET_BYTES = 32
 _ATTEMPTS = 3
-_NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
-"""An amendment is nobody's request and no answer."""
 
 
 def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes:
@@ -53,7 +48,7 @@ def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes
         try:
             log.store.append([item])
         except StorageError as error:
-            if _is_stored(log, item):
+            if is_stored(log.store, item):
                 break
             # Nothing of it is there, so that trying again makes no second one.
             if attempt == _ATTEMPTS or isinstance(error, ConflictError):
@@ -72,13 +67,6 @@ def _check_decision(log: LogDirectory, id_: bytes) -> None:
         raise ConfigurationError(
             f"expected the id of a decision to amend, but {name} is of {row.type}"
         )
-
-
-def _is_stored(log: LogDirectory, item: SpoolItem) -> bool:
-    row = log.store.by_id(item.row.id)
-    if row is None or row.index is None:
-        return False
-    return log.store.read(row.index, row.index + 1) == [item.entry]
 
 
 def amendment_item(
@@ -100,19 +88,7 @@ def amendment_item(
         (f"context/{name}", value)
         for name, value in sorted(amendment.facts.leaves().items())
     ]
-    digest = commit(secret, b"", b"", leaves).digest
-    data = {
-        "commitment": {"depth": 0, "digest": b64encode(digest).decode(), "v": 1},
-        "decision": format_id(amendment.decision),
-        "kind": amendment.kind,
-        "request": _NO_BODY,
-        "response": _NO_BODY,
-    }
-    entry = Entry(new_id(now), AMENDMENT, origin, now, data)
-    encoded = format_entry(entry)
-    values = [("request", b""), ("response", b""), *leaves]
-    parts = tuple(Part(path, value, len(value)) for path, value in values)
-    plaintext = pack(Content(secret, parts), zstandard.ZstdCompressor())
-    key_id, key = keys.epoch_key(epoch_of(now))
-    sealed = seal(key, key_id, leaf_hash(encoded), os.urandom(_R_BYTES), plaintext)
-    return SpoolItem(encoded, index_row(entry), key_id, sealed)
+    said, content = context_only(secret, leaves)
+    said |= {"decision": format_id(amendment.decision), "kind": amendment.kind}
+    entry = Entry(new_id(now), AMENDMENT, origin, now, said)
+    return sealed_item(entry, content, keys, zstandard.ZstdCompressor())

@@ -18,19 +18,21 @@ not stored: they are the bodies, split again.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zstandard
 
 from auditlog.capture.cutting import whole
 from auditlog.capture.decoding import decode
 from auditlog.core.commitment import (
+    commit,
     commitment_digest,
     disclosure_hash,
     salts,
 )
+from auditlog.core.encoding import format_base64
 from auditlog.core.errors import MalformedError, VerificationError
 from auditlog.core.opening import content_of
 from auditlog.core.pieces import split_body
@@ -42,6 +44,7 @@ __all__ = [
     "Content",
     "Leaf",
     "Part",
+    "context_only",
     "leaves_of",
     "pack",
     "unpack",
@@ -57,6 +60,8 @@ WORTH_COMPRESSING = 96
 """Bytes of a value from which compressing it is worth while."""
 _MAX_VALUE = 1 << 30
 _HEAD = struct.Struct(">BQI")
+_NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
+"""Nobody's request, and no answer."""
 
 
 class Part(NamedTuple):
@@ -130,6 +135,27 @@ class Leaf:
     """None where the whole value was not kept."""
     salt: bytes = field(repr=False)
     hash: bytes
+
+
+def context_only(
+    secret: bytes, leaves: Sequence[tuple[str, bytes]]
+) -> tuple[dict[str, Any], Content]:
+    """Return what an entry says whose content is ``context/`` leaves and no body.
+
+    Args:
+        secret: 32 random bytes, never used before.
+        leaves: path and value of each, in the order of `FORMATS.md` §3.
+
+    Returns:
+        Members of its `data`: ``commitment``, ``request``, ``response``; and the
+        content that the commitment covers.
+    """
+    digest = commit(secret, b"", b"", leaves).digest
+    said = {"depth": 0, "digest": format_base64(digest), "v": 1}
+    every = [("request", b""), ("response", b""), *leaves]
+    parts = tuple(Part(path, value, len(value)) for path, value in every)
+    data = {"commitment": said, "request": _NO_BODY, "response": _NO_BODY}
+    return data, Content(secret, parts)
 
 
 def pack(

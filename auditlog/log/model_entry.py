@@ -16,14 +16,12 @@ content of a decision: then ``commitment``, ``request`` and ``response`` are the
 with empty bodies, and each part is a ``context/`` leaf.
 """
 
-import base64
 from hashlib import sha256
 from typing import Any
 
-from auditlog.core.commitment import commit
 from auditlog.core.errors import ConfigurationError, MalformedError
 from auditlog.core.record import Entry, canonical_json, check_fields, format_id
-from auditlog.log.content import Content, Part
+from auditlog.log.content import Content, context_only
 from auditlog.log.identity import new_id
 from auditlog.models.identity import Model
 
@@ -40,7 +38,6 @@ _OPTIONAL = {
     "request": dict,
     "response": dict,
 }
-_NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
 
 
 def identity(model: Model) -> dict[str, Any]:
@@ -86,12 +83,8 @@ def model_entry(
     if not model.sealed:
         return Entry(id_, MODEL, source, time, data), None
     leaves = [(f"context/{name}", value) for name, value in model.sealed]
-    digest = commit(secret, b"", b"", leaves).digest
-    said = {"depth": 0, "digest": base64.b64encode(digest).decode(), "v": 1}
-    data |= {"commitment": said, "request": _NO_BODY, "response": _NO_BODY}
-    every = [("request", b""), ("response", b""), *leaves]
-    parts = tuple(Part(path, value, len(value)) for path, value in every)
-    return Entry(id_, MODEL, source, time, data), Content(secret, parts)
+    said, content = context_only(secret, leaves)
+    return Entry(id_, MODEL, source, time, data | said), content
 
 
 def _parse(entry: Entry) -> dict[str, Any]:

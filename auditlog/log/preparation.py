@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-import zstandard
+from zstandard import ZstdCompressor
 
 from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, parse_id
-from auditlog.log.content import WORTH_COMPRESSING, pack
+from auditlog.log.content import WORTH_COMPRESSING, Content, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.log.model_entry import model_entry
 from auditlog.models.identity import Model
@@ -24,7 +24,14 @@ from auditlog.storage.sealing import seal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EpochKeys", "Preparation", "epoch_of", "index_row", "plain_item"]
+__all__ = [
+    "EpochKeys",
+    "Preparation",
+    "epoch_of",
+    "index_row",
+    "plain_item",
+    "sealed_item",
+]
 
 _R_BYTES = 32
 _SECRET_BYTES = 32
@@ -68,7 +75,7 @@ class Preparation:
         self._describer = describer
         self._keys = keys
         self._compress_from = compress_from
-        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._compressor = ZstdCompressor(level=_ZSTD_LEVEL)
         self._drawn: Iterator[tuple[bytes, bytes]] = iter(())
 
     def begin(self, count: int) -> None:
@@ -107,19 +114,29 @@ class Preparation:
         """
         secret = os.urandom(_SECRET_BYTES)
         entry, content = model_entry(model, self._describer.origin, time, secret)
-        item = plain_item(entry)
         if content is None:
-            return item
-        key_id, key = self._keys.epoch_key(epoch_of(time))
-        plaintext = pack(content, self._compressor)
-        leaf, r = leaf_hash(item.entry), os.urandom(_R_BYTES)
-        sealed = seal(key, key_id, leaf, r, plaintext)
-        return item._replace(key_id=key_id, sealed=sealed)
+            return plain_item(entry)
+        return sealed_item(entry, content, self._keys, self._compressor)
 
 
 def plain_item(entry: Entry) -> SpoolItem:
     """Return the spool item of an entry without content."""
     return SpoolItem(format_entry(entry), index_row(entry))
+
+
+def sealed_item(
+    entry: Entry, content: Content, keys: EpochKeys, compressor: ZstdCompressor
+) -> SpoolItem:
+    """Return the spool item of an entry of ours with its sealed content.
+
+    Raises:
+        StorageError: there is no key to seal under now.
+    """
+    item = plain_item(entry)
+    key_id, key = keys.epoch_key(epoch_of(entry.time))
+    plaintext = pack(content, compressor)
+    sealed = seal(key, key_id, leaf_hash(item.entry), os.urandom(_R_BYTES), plaintext)
+    return item._replace(key_id=key_id, sealed=sealed)
 
 
 def index_row(entry: Entry) -> IndexRow:

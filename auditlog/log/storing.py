@@ -23,7 +23,7 @@ from auditlog.metrics import SILENT, Observer
 from auditlog.storage import Index, Spool, SpoolItem
 from auditlog.storage.acceptance import Acceptance
 
-__all__ = ["Dropped", "Ready", "Storing", "Submission"]
+__all__ = ["Dropped", "Ready", "Storing", "Submission", "is_stored"]
 
 _log = logging.getLogger("auditlog")
 
@@ -61,6 +61,17 @@ class Ready(NamedTuple):
 
 class _Store(Spool, Index, Protocol):
     """Where decisions are ordered, and can be looked up again."""
+
+
+def is_stored(store: _Store, item: SpoolItem) -> bool:
+    """Return whether an item is in the store: its append may have lost its answer."""
+    row = store.by_id(item.row.id)
+    if row is None or row.index is None:
+        return False
+    if item.row.type == MODEL:
+        # The id says it all: another process was first to tell of this model.
+        return True
+    return store.read(row.index, row.index + 1) == [item.entry]
 
 
 class Storing:
@@ -214,7 +225,7 @@ class Storing:
             # An earlier append, whose answer was lost, has stored all of them; or a
             # number of ours is in the log with other bytes, which stops no other.
             for one in ready:
-                if not self._is_stored(one.item):
+                if not is_stored(self._store, one.item):
                     self._append_alone(one)
 
     def _append_alone(self, one: Ready) -> None:
@@ -231,15 +242,6 @@ class Storing:
                 one.submission.tell(error)
             gap = self._gap(Dropped(number, number, "unrecordable"))
             self._store.append([gap.item])
-
-    def _is_stored(self, item: SpoolItem) -> bool:
-        row = self._store.by_id(item.row.id)
-        if row is None or row.index is None:
-            return False
-        if item.row.type == MODEL:
-            # The id says it all: another process was first to tell of this model.
-            return True
-        return self._store.read(row.index, row.index + 1) == [item.entry]
 
     def _gap(self, dropped: Dropped) -> Ready:
         now = int(self._clock() * 1_000_000)

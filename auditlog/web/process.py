@@ -15,6 +15,7 @@ from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.log import recording
 from auditlog.log.recording import OnAccepted, Recording, recording_for
+from auditlog.log.waiting import in_asyncio
 from auditlog.web.waiting import Waiters
 
 __all__ = [
@@ -93,9 +94,7 @@ class Process:
         self._said = ""
 
     async def _try(self, within: float) -> Recording:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not in_asyncio():
             return self._make()
         attempt = self._attempt = self._attempt or _begin(self._make)
         try:
@@ -257,8 +256,6 @@ def _stop(runtime: Recording) -> None:
 
 async def _off_loop(function: Callable[[], _T]) -> _T:
     """Run a blocking function in a thread; in place where there is no asyncio."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not in_asyncio():
         return function()
     return await asyncio.to_thread(function)
