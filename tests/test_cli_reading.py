@@ -74,4 +74,4 @@ def test_without_content_nothing_is_read(tmp_path: Path) -> None:
     id_ = record(tmp_path / "audit")
     done = auditlog("show", id_, "--json", "--dir", tmp_path / "audit")
     assert "reading" not in done.document()
-    assert "alt" not in done.out
+    assert "content" not in done.document()

@@ -434,7 +434,7 @@ def test_a_receipt_discloses_nothing_by_default(served: Served) -> None:
     policy = (served.directory / "policy").read_text()
     assert verify_receipt(response.content, policy).disclosed == ()
     assert b"disclosures" not in response.content
-    assert b"salt" not in response.content
+    assert b'"salt"' not in response.content
 
 
 def test_a_receipt_discloses_what_is_asked_for_and_that_is_logged(
