@@ -51,6 +51,25 @@ class Config:
     route_protocols: tuple[tuple[str, str], ...] = ()
     """Protocols by route: a mapping of globs over templates to what `protocol` takes,
     the first that matches; in text ``glob=name,…``."""
+    route_subjects: tuple[tuple[str, str], ...] = ()
+    """Where it stands whom a decision is about, by route: a mapping of globs over
+    templates to ``path/<name>``, ``query/<name>``, ``header/<name>``,
+    ``request/<pointer>`` or ``response/<pointer>``, the first that matches; before it
+    may stand the kind of subject, as in ``customer:path/id``. What a handler says by
+    `set_subject` wins. In text ``glob=place,…``."""
+    redact_keys: tuple[str, ...] = ()
+    """Names whose values are never stored, in any case of letters: of members of JSON,
+    fields of forms, parameters of queries."""
+    redact_fields: tuple[str, ...] = ()
+    """Places of JSON that are never stored, such as ``request/applicant/name``; ``*``
+    stands for any one step, and both bodies are meant where it begins with ``/``."""
+    redact_patterns: tuple[str, ...] = ()
+    """Regular expressions whose matches in text are never stored, or names of some
+    that are built in: ``card``, ``email``, ``iban``, ``ip``, ``phone``. In text one
+    a line."""
+    redact_unreadable: Literal["drop", "keep"] = "drop"
+    """Whether a body that redaction cannot look into, such as an image, is stored;
+    where nothing is to be redacted it always is."""
     include: tuple[str, ...] = ()
     """Route templates to capture, as globs; empty captures all matched routes."""
     exclude: tuple[str, ...] = ()
@@ -159,7 +178,10 @@ def _from_text(variable: str, kind: Any, text: str) -> Any:
         msg = f"{variable} takes {expected}, got {text!r}"
         raise ConfigurationError(msg) from None
     if typing.get_origin(kind) is tuple:
-        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        # A comma may stand in a pattern, as in {2,3}.
+        lines = variable == f"{_PREFIX}REDACT_PATTERNS"
+        given = text.splitlines() if lines else text.split(",")
+        parts = tuple(part.strip() for part in given if part.strip())
         return tuple(_pair(variable, part) for part in parts) if _pairs(kind) else parts
     return Path(text) if _is_path(kind) else text
 

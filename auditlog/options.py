@@ -21,6 +21,11 @@ class Options(TypedDict, total=False):
     models: Sequence[str] | None
     protocol: str | None
     route_protocols: Mapping[str, str] | None
+    route_subjects: Mapping[str, str] | None
+    redact_keys: Sequence[str] | None
+    redact_fields: Sequence[str] | None
+    redact_patterns: Sequence[str] | None
+    redact_unreadable: Literal["drop", "keep"] | None
     include: Sequence[str] | None
     exclude: Sequence[str] | None
     methods: Sequence[str] | None

@@ -207,7 +207,7 @@ def _sealed_again(
     if one.vault is None:
         return Stored(entry, row, None)
     key_id, sealed = one.vault
-    key = log.keyring.key(key_id)
+    key = log.keys.key(key_id)
     packed = edit(unseal(key, key_id, leaf_hash(one.entry), sealed))
     sealed = seal(key, key_id, leaf_hash(entry), os.urandom(32), packed)
     return Stored(entry, row, (key_id, sealed))

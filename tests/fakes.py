@@ -219,6 +219,9 @@ class MemoryStore:
     def sealed(self, index: int) -> tuple[bytes, bytes] | None:
         return self.vault.get(index)
 
+    def sealed_under(self, key_id: bytes) -> list[int]:
+        return sorted(at for at, (named, _) in self.vault.items() if named == key_id)
+
     def by_id(self, id_: bytes) -> IndexRow | None:
         return next((row for row in self.rows if row.id == id_), None)
 
@@ -268,16 +271,24 @@ class MemoryStore:
     def slot_of(self, key_id: bytes) -> int | None:
         return self.keys[key_id][0] if key_id in self.keys else None
 
+    def use_of(self, key_id: bytes) -> tuple[str, str] | None:
+        found = self.keys.get(key_id)
+        return None if found is None else (found[1], found[2])
+
     def last_key(self) -> tuple[bytes, int] | None:
         found = max(((key[0], id_) for id_, key in self.keys.items()), default=None)
         return None if found is None else (found[1], found[0])
 
-    def add_key(self, key_id: bytes, slot: int, kind: str, label: str) -> None:
-        with self._writing("add_key"):
-            taken = slot in {key[0] for key in self.keys.values()}
-            if key_id in self.keys or taken or self.key_slot(kind, label):
-                raise ConflictError("the key id, the slot, or the label is taken")
-            self.keys[key_id] = (slot, kind, label)
+    def last_slot(self) -> int:
+        return max((key[0] for key in self.keys.values()), default=-1)
+
+    def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
+        with self._writing("add_keys"):
+            for key_id, slot, kind, label in keys:
+                taken = slot in {key[0] for key in self.keys.values()}
+                if key_id in self.keys or taken or self.key_slot(kind, label):
+                    raise ConflictError("the key id, the slot, or the label is taken")
+                self.keys[key_id] = (slot, kind, label)
 
 
 def _check_new(rows: Sequence[IndexRow], row: IndexRow) -> None:

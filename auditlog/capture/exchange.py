@@ -4,6 +4,8 @@ import msgspec
 
 from auditlog.capture.body import Body
 from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.redaction.redaction import Redaction
+from auditlog.capture.subjects import Subject, SubjectFinder
 from auditlog.models.identity import Model
 
 __all__ = ["Body", "Exchange"]
@@ -40,6 +42,12 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     model: Model | None = None
     protocols: Protocols | None = None
     """Read what it says, when it is described; None where nothing is to be read."""
+    subject: Subject | None = None
+    """Whom it is about, as said by a handler."""
+    subjects: SubjectFinder | None = None
+    """Looks for it where no handler said it; None where nothing is to be looked for."""
+    redaction: Redaction | None = None
+    """Takes out what may not be stored; None where everything may be."""
     context: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Further ``context/`` leaves by name, canonical JSON or bytes."""
 

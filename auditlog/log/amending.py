@@ -16,7 +16,7 @@ from auditlog.log.amendment import AMENDMENT, Amendment
 from auditlog.log.content import context_only
 from auditlog.log.directory import LogDirectory
 from auditlog.log.identity import new_id
-from auditlog.log.preparation import EpochKeys, sealed_item
+from auditlog.log.preparation import SealingKeys, sealed_item
 from auditlog.log.reader import Reader
 from auditlog.log.storing import is_stored
 from auditlog.storage import SpoolItem
@@ -43,7 +43,7 @@ def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes
         StorageError: it is unknown whether it is there.
     """
     _check_decision(log, amendment.decision)
-    item = amendment_item(amendment, log.origin, log.keyring, now)
+    item = amendment_item(amendment, log.origin, log.keys, now)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             log.store.append([item])
@@ -70,7 +70,7 @@ def _check_decision(log: LogDirectory, id_: bytes) -> None:
 
 
 def amendment_item(
-    amendment: Amendment, origin: str, keys: EpochKeys, now: int
+    amendment: Amendment, origin: str, keys: SealingKeys, now: int
 ) -> SpoolItem:
     """Return the entry of an amendment with its sealed content.
 

@@ -310,7 +310,7 @@ class _Check:
         key_id, sealed = stored
         self._check_key(index, key_id, entry.time)
         try:
-            key = self._log.keyring.key(key_id)
+            key = self._log.keys.key(key_id)
         except AuditLogError as error:
             self._unchecked[f"content not opened: {error}"] += 1
             return

@@ -42,7 +42,7 @@ def check_files(log: LogDirectory) -> tuple[list[Problem], Counter[str]]:
     ]
     for key_id, *_ in log.store.registered_keys():
         try:
-            log.keyring.key(key_id)
+            log.keys.key(key_id)
         except NotFoundError:
             pass  # destroyed, which is what erasure does
         except AuditLogError as error:

@@ -187,7 +187,7 @@ def _origin(log: LogDirectory) -> Finding:
 
 def _keyring(log: LogDirectory) -> Finding:
     try:
-        log.keyring.require()
+        log.keys.require()
     except AuditLogError as error:
         todo = "restore keys/keyring and keys/vault.key: content cannot be read"
         return Finding("problem", "keyring", str(error), todo)

@@ -20,6 +20,7 @@ from auditlog.storage.files import (
     write_durably,
 )
 from auditlog.storage.keyring import Keyring
+from auditlog.storage.keys import Keys
 from auditlog.storage.sqlite import SqliteStore
 
 __all__ = ["LogDirectory", "Paths", "create_log", "ensure_log", "open_log"]
@@ -57,7 +58,7 @@ class LogDirectory:
     origin: str
     signers: tuple[Signer, ...] = field(repr=False)
     store: SqliteStore = field(repr=False)
-    keyring: Keyring = field(repr=False)
+    keys: Keys = field(repr=False)
     policy_path: Path
     """Where the operator's policy is."""
 
@@ -172,12 +173,12 @@ def open_log(
     try:
         signers = _read_signers(paths.log_key, store.origin)
         kek = _read_key_bytes(paths.vault_key)
-        keyring = Keyring(paths.keyring, kek, store)
+        keys = Keys(Keyring(paths.keyring, kek), store)
     except BaseException:
         store.close()
         raise
     return LogDirectory(
-        paths, store.origin, signers, store, keyring, policy or paths.policy
+        paths, store.origin, signers, store, keys, policy or paths.policy
     )
 
 

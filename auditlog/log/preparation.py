@@ -18,17 +18,19 @@ from auditlog.log.content import WORTH_COMPRESSING, Content, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.log.model_entry import model_entry
 from auditlog.models.identity import Model
-from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage import Index, IndexRow, SpoolItem, Vault
+from auditlog.storage.keys import RECORD, SUBJECT
 from auditlog.storage.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "EpochKeys",
     "Preparation",
+    "SealingKeys",
     "epoch_of",
     "index_row",
+    "key_of_subject",
     "plain_item",
     "sealed_item",
 ]
@@ -43,11 +45,44 @@ _DAY = 86_400_000_000
 """Microseconds."""
 
 
-class EpochKeys(Protocol):
-    """Where the key to seal under comes from."""
+class SealingKeys(Protocol):
+    """Where the key to seal under comes from; see `auditlog.storage.keys.Keys`."""
 
     def epoch_key(self, label: str) -> tuple[bytes, bytes]:
         """Return (key id, key) of the epoch, creating it on first use."""
+
+    def key(self, key_id: bytes) -> bytes:
+        """Return the key with this id."""
+
+    def kind(self, key_id: bytes) -> str | None:
+        """Return what a key is for; None if it is not registered."""
+
+
+class _Stored(Index, Vault, Protocol):
+    """Where decisions are looked up, and the keys of their content."""
+
+
+def key_of_subject(store: _Stored, keys: SealingKeys, decision: bytes) -> bytes | None:
+    """Return the id of the key that goes when whom a decision is about asks for it.
+
+    What is said later of a decision is sealed under it, too.
+
+    Args:
+        store: of the log.
+        keys: of the log.
+        decision: id of the decision, 16 bytes.
+
+    Returns:
+        None where the decision is not stored yet, is about nobody, or was erased.
+
+    Raises:
+        StorageError: it could not be looked up.
+    """
+    row = store.by_id(decision)
+    stored = None if row is None or row.index is None else store.sealed(row.index)
+    if stored is None or keys.kind(stored[0]) not in {SUBJECT, RECORD}:
+        return None
+    return stored[0]
 
 
 class Preparation:
@@ -61,7 +96,7 @@ class Preparation:
     def __init__(
         self,
         describer: Describer,
-        keys: EpochKeys,
+        keys: SealingKeys,
         *,
         compress_from: int = WORTH_COMPRESSING,
     ) -> None:
@@ -125,15 +160,32 @@ def plain_item(entry: Entry) -> SpoolItem:
 
 
 def sealed_item(
-    entry: Entry, content: Content, keys: EpochKeys, compressor: ZstdCompressor
+    entry: Entry,
+    content: Content,
+    keys: SealingKeys,
+    compressor: ZstdCompressor,
+    *,
+    under: bytes | None = None,
 ) -> SpoolItem:
     """Return the spool item of an entry of ours with its sealed content.
 
+    Args:
+        entry: the entry.
+        content: what its commitment covers.
+        keys: of the log.
+        compressor: for values.
+        under: id of the key to seal under, such as `key_of_subject` finds; None takes
+            that of the epoch.
+
     Raises:
+        NotFoundError: the key was erased meanwhile.
         StorageError: there is no key to seal under now.
     """
     item = plain_item(entry)
-    key_id, key = keys.epoch_key(epoch_of(entry.time))
+    if under is None:
+        key_id, key = keys.epoch_key(epoch_of(entry.time))
+    else:
+        key_id, key = under, keys.key(under)
     plaintext = pack(content, compressor)
     sealed = seal(key, key_id, leaf_hash(item.entry), os.urandom(_R_BYTES), plaintext)
     return item._replace(key_id=key_id, sealed=sealed)

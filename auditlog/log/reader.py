@@ -338,7 +338,7 @@ class Reader:
             msg = f"no content is stored for {format_id(entry.id)}"
             raise NotFoundError(msg)
         key_id, sealed = stored
-        key = self._log.keyring.key(key_id)
+        key = self._log.keys.key(key_id)
         content = unpack(unseal(key, key_id, leaf_hash(encoded), sealed))
         return content, verify_content(entry, content)
 

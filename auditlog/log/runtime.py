@@ -116,7 +116,7 @@ class Runtime:
         if created:
             _announce(self._log, self._config)
         self._log.claim()
-        self._log.keyring.require()
+        self._log.keys.require()
         self._leader = Leader(
             self._log, self._config, self._clock, self._observer, kinds
         )
@@ -127,7 +127,7 @@ class Runtime:
         return Emitter(journal, id_)
 
     def _preparation(self, describer: Describer) -> Preparation:
-        keyring = self._log.keyring
+        keyring = self._log.keys
         if self._config.durability == "sync":
             return Preparation(describer, keyring, compress_from=_COMPRESS_WAITING)
         return Preparation(describer, keyring)

@@ -11,7 +11,10 @@ process and a power cut of the host.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from auditlog.core.errors import ConflictError
+
 __all__ = [
+    "ERASED",
     "AttestationRow",
     "Attestations",
     "Cosignature",
@@ -19,6 +22,7 @@ __all__ = [
     "HeadState",
     "Index",
     "IndexRow",
+    "KeyErasedError",
     "Objects",
     "Publication",
     "Query",
@@ -27,6 +31,22 @@ __all__ = [
     "SpoolItem",
     "Vault",
 ]
+
+
+ERASED = bytes(16)
+"""Stands in the vault for the id of a key that was erased, beside no sealed bytes: so
+that nothing tells any more which entries were about one person."""
+
+
+class KeyErasedError(ConflictError):
+    """A key lives no more under which content was sealed: it is to be sealed again."""
+
+    def __init__(self, key_ids: Sequence[bytes]) -> None:
+        """Name the keys by their ids."""
+        super().__init__(
+            f"expected content sealed under keys that live, got {len(key_ids)} erased"
+        )
+        self.key_ids = tuple(key_ids)
 
 
 class IndexRow(NamedTuple):
@@ -246,7 +266,13 @@ class Vault(Protocol):
     """Sealed content by tree index, and the ids of the keys that open it."""
 
     def sealed(self, index: int) -> tuple[bytes, bytes] | None:
-        """Return (key id, sealed bytes) of the entry at `index`, or None."""
+        """Return (key id, sealed bytes) of the entry at `index`, or None.
+
+        The key id is `ERASED`, and there are no bytes, where the key was erased.
+        """
+
+    def sealed_under(self, key_id: bytes) -> list[int]:
+        """Return the indices of all entries whose content a key seals, ascending."""
 
 
 class Query(NamedTuple):

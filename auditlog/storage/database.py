@@ -64,6 +64,8 @@ _WRITER_PRAGMAS = (
     # `tidy` does it earlier, and keeps no writer waiting.
     "PRAGMA wal_autocheckpoint = 16384",
     "PRAGMA journal_size_limit = 67108864",
+    # What is deleted must not stay in the file: one writer without it is enough.
+    "PRAGMA secure_delete = ON",
 )
 # The second is for `tidy`, which makes durable what writers then overwrite.
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA checkpoint_fullfsync = ON")

@@ -12,9 +12,11 @@ its writers queue on. Format version 1::
     head         the one newest state
     checkpoints  as first signed; cosignatures and attestations collected for them
     tokens       hashes of access tokens
+    erasures     slots of keys that were erased, and backups that may hold them
 
 What changes together stands in a module of its own: `auditlog.storage.sqlite_entries`,
-`auditlog.storage.sqlite_publication`, `auditlog.storage.sqlite_access`.
+`auditlog.storage.sqlite_publication`, `auditlog.storage.sqlite_access`,
+`auditlog.storage.sqlite_erasures`.
 
 Columns are checked when they are read: a file that somebody else changed gives
 `StorageError`. Whether positions are contiguous and hashes right is for the log's own
@@ -45,6 +47,7 @@ from auditlog.storage.sqlite_entries import (
     MAX_BATCH_BYTES,
     EntryTables,
 )
+from auditlog.storage.sqlite_erasures import ERASURES_SCHEMA, ErasureTables
 from auditlog.storage.sqlite_publication import (
     ATTESTATIONS_SCHEMA,
     PUBLICATION_SCHEMA,
@@ -65,11 +68,11 @@ CREATE TABLE head (
     size INTEGER NOT NULL, root BLOB NOT NULL);"""
 _SCHEMA = (
     f"{_META_SCHEMA}{ENTRIES_SCHEMA};{PUBLICATION_SCHEMA};{ATTESTATIONS_SCHEMA};"
-    f"{ACCESS_SCHEMA}"
+    f"{ACCESS_SCHEMA};{ERASURES_SCHEMA}"
 )
 
 
-class SqliteStore(EntryTables, PublicationTables, AccessTables):
+class SqliteStore(EntryTables, PublicationTables, AccessTables, ErasureTables):
     """All ports: Spool, Objects, Head, Publication, Attestations, Vault, Index, Scan.
 
     Any number of threads and processes of one host may use one file at once.

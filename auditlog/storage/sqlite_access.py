@@ -6,6 +6,8 @@
     tokens  hashes of access tokens
 """
 
+from collections.abc import Sequence
+
 from auditlog.storage.database import Database, first_of, only_of
 
 __all__ = ["ACCESS_SCHEMA", "AccessTables"]
@@ -16,7 +18,7 @@ CREATE TABLE keys (
     label TEXT NOT NULL, UNIQUE (kind, label));
 CREATE TABLE tokens (
     hash BLOB PRIMARY KEY, role TEXT NOT NULL, label TEXT NOT NULL,
-    created INTEGER NOT NULL)"""
+    created INTEGER NOT NULL, expires INTEGER, scope TEXT)"""
 
 
 class AccessTables:
@@ -36,20 +38,33 @@ class AccessTables:
         query = "SELECT slot FROM keys WHERE key_id = ?"
         return only_of(self._database.fetch(query, (key_id,), (int,)))
 
+    def use_of(self, key_id: bytes) -> tuple[str, str] | None:
+        """Return kind and label of the key with this id, or None."""
+        query = "SELECT kind, label FROM keys WHERE key_id = ?"
+        return first_of(self._database.fetch(query, (key_id,), (str, str)))
+
     def last_key(self) -> tuple[bytes, int] | None:
         """Return (key id, slot) of the key in the last slot taken, or None."""
         query = "SELECT key_id, slot FROM keys ORDER BY slot DESC LIMIT 1"
         return first_of(self._database.fetch(query, (), (bytes, int)))
 
-    def add_key(self, key_id: bytes, slot: int, kind: str, label: str) -> None:
-        """Record durably where a key is and what it is for.
+    def last_slot(self) -> int:
+        """Return the last slot taken, also by a key that was erased; -1 if none is."""
+        query = (
+            "SELECT max(coalesce((SELECT max(slot) FROM keys), -1), "
+            "coalesce((SELECT max(slot) FROM erasures), -1))"
+        )
+        found: int = self._database.fetch(query, (), (int,))[0][0]
+        return found
+
+    def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
+        """Record durably, all or none, key id, slot, kind and label of new keys.
 
         Raises:
-            ConflictError: the id, the slot, or (kind, label) is taken.
+            ConflictError: an id, a slot, or (kind, label) is taken.
         """
         with self._database.writing() as connection:
-            query = "INSERT INTO keys VALUES (?, ?, ?, ?)"
-            connection.execute(query, (key_id, slot, kind, label))
+            connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?)", keys)
 
     def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
         """Return (key id, slot, kind, label) of all keys, in the order of slots."""
@@ -65,7 +80,9 @@ class AccessTables:
             ConflictError: it is there already.
         """
         with self._database.writing() as connection:
-            query = "INSERT INTO tokens VALUES (?, ?, ?, ?)"
+            query = (
+                "INSERT INTO tokens (hash, role, label, created) VALUES (?, ?, ?, ?)"
+            )
             connection.execute(query, (hash_, role, label, created))
 
     def token_role(self, hash_: bytes) -> str | None:

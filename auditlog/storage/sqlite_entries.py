@@ -16,7 +16,7 @@ from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
 from auditlog.storage import IndexRow, Query, SpoolItem
 from auditlog.storage.database import Database, Kinds, checked, first_of, insert
-from auditlog.storage.sqlite_upgrade import ABOUT_SCHEMA
+from auditlog.storage.sqlite_upgrade import ABOUT_SCHEMA, VAULT_KEY_SCHEMA
 
 __all__ = ["ENTRIES_SCHEMA", "MAX_BATCH_BYTES", "EntryTables"]
 
@@ -34,7 +34,8 @@ CREATE INDEX entry_index_time ON entry_index (time);
 CREATE INDEX entry_index_model ON entry_index (model);
 {ABOUT_SCHEMA};
 CREATE TABLE vault (
-    idx INTEGER PRIMARY KEY, key_id BLOB NOT NULL, sealed BLOB NOT NULL)"""
+    idx INTEGER PRIMARY KEY, key_id BLOB NOT NULL, sealed BLOB NOT NULL);
+{VAULT_KEY_SCHEMA}"""
 
 _MAX_ENTRY = 65_535
 _MAYBE_BYTES = (bytes, type(None))
@@ -103,6 +104,11 @@ class EntryTables:
         """See `auditlog.storage.Vault.sealed`."""
         query = "SELECT key_id, sealed FROM vault WHERE idx = ?"
         return first_of(self._database.fetch(query, (index,), (bytes, bytes)))
+
+    def sealed_under(self, key_id: bytes) -> list[int]:
+        """See `auditlog.storage.Vault.sealed_under`."""
+        query = "SELECT idx FROM vault WHERE key_id = ? ORDER BY idx"
+        return [idx for (idx,) in self._database.fetch(query, (key_id,), (int,))]
 
     def by_id(self, id_: bytes) -> IndexRow | None:
         """See `auditlog.storage.Index.by_id`."""

@@ -11,21 +11,25 @@ from collections.abc import Callable
 from auditlog.core.errors import AuditLogError
 from auditlog.core.record import parse_entry, parse_id
 from auditlog.storage.database import Database
+from auditlog.storage.sqlite_erasures import ERASURES_SCHEMA
 from auditlog.storage.sqlite_publication import ATTESTATIONS_SCHEMA
 
-__all__ = ["ABOUT_SCHEMA", "add_missing"]
+__all__ = ["ABOUT_SCHEMA", "VAULT_KEY_SCHEMA", "add_missing"]
 
 ABOUT_SCHEMA = (
     "CREATE INDEX entry_index_about ON entry_index (about) WHERE about IS NOT NULL"
 )
-_HAS_TABLE = "SELECT 1 FROM sqlite_schema WHERE name = 'attestations'"
+VAULT_KEY_SCHEMA = "CREATE INDEX vault_key ON vault (key_id)"
+_TABLES = {"attestations": ATTESTATIONS_SCHEMA, "erasures": ERASURES_SCHEMA}
+_HAS = "SELECT 1 FROM sqlite_schema WHERE name = ?"
 _HAS_COLUMN = "SELECT 1 FROM pragma_table_info('entry_index') WHERE name = 'about'"
+_HAS_EXPIRY = "SELECT 1 FROM pragma_table_info('tokens') WHERE name = 'scope'"
 _NAMING = ("auditlog.access.v1", "auditlog.amendment.v1")
 """Types of entries that are about a decision."""
 
 
 def add_missing(database: Database, read: Callable[[int, int], list[bytes]]) -> None:
-    """Make the table of attestations, and the index column `about`, where they lack.
+    """Make what earlier releases did not: tables, an index, columns.
 
     Args:
         database: of the store.
@@ -34,16 +38,30 @@ def add_missing(database: Database, read: Callable[[int, int], list[bytes]]) -> 
     Raises:
         StorageError: it could not be made, or what it is made of could not be read.
     """
-    if not database.fetch(_HAS_TABLE, (), (int,)):
-        with database.writing() as connection:
-            # Another process may just have made them.
-            made = re.sub(
-                "CREATE (TABLE|INDEX)", r"CREATE \1 IF NOT EXISTS", ATTESTATIONS_SCHEMA
-            )
-            for statement in made.split(";"):
-                connection.execute(statement)
+    for name, schema in _TABLES.items():
+        _add_schema(database, name, schema)
+    _add_schema(database, "vault_key", VAULT_KEY_SCHEMA)
     if not database.fetch(_HAS_COLUMN, (), (int,)):
         _add_about(database, read)
+    if not database.fetch(_HAS_EXPIRY, (), (int,)):
+        _add_expiry(database)
+
+
+def _add_schema(database: Database, name: str, schema: str) -> None:
+    if database.fetch(_HAS, (name,), (int,)):
+        return
+    # Another process may just have made it.
+    made = re.sub("CREATE (TABLE|INDEX)", r"CREATE \1 IF NOT EXISTS", schema)
+    with database.writing() as connection:
+        for statement in made.split(";"):
+            connection.execute(statement)
+
+
+def _add_expiry(database: Database) -> None:
+    with database.writing() as connection:
+        if not connection.execute(_HAS_EXPIRY).fetchall():
+            connection.execute("ALTER TABLE tokens ADD COLUMN expires INTEGER")
+            connection.execute("ALTER TABLE tokens ADD COLUMN scope TEXT")
 
 
 def _add_about(database: Database, read: Callable[[int, int], list[bytes]]) -> None:

@@ -10,6 +10,7 @@ from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, Paths
 from auditlog.log.sequencer import Sequencer
 from auditlog.storage.keyring import Keyring
+from auditlog.storage.keys import Keys
 from auditlog.storage.sqlite import SqliteStore
 from tests.fakes import MemoryStore
 from tests.harness import Log, check_memory_log, check_whole_log
@@ -95,13 +96,13 @@ def directory_of(store: Any, path: Path) -> LogDirectory:
     """Return what the parts of the product take for an opened log, over any store."""
     paths = Paths(path)
     paths.keyring.parent.mkdir(exist_ok=True)
-    keyring = Keyring(paths.keyring, KEK, store)
+    keys = Keys(Keyring(paths.keyring, KEK), store)
     vkeys = [one.vkey for one in VERIFIERS]
     paths.vkeys.write_text("".join(f"{vkey}\n" for vkey in vkeys))
     if not paths.policy.exists():
         lines = [*(f"log {vkey}" for vkey in vkeys), "quorum none"]
         paths.policy.write_text("".join(f"{line}\n" for line in lines))
-    return LogDirectory(paths, ORIGIN, SIGNERS, store, keyring, paths.policy)
+    return LogDirectory(paths, ORIGIN, SIGNERS, store, keys, paths.policy)
 
 
 def check_contents(log: LogDirectory) -> None:

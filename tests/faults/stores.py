@@ -35,7 +35,7 @@ FATES: tuple[Fate, ...] = ("lost", "persisted", "killed before", "killed after")
 
 CHANGES = frozenset(
     {
-        *("add_cosignatures", "add_key", "append", "prune", "publish", "put"),
+        *("add_cosignatures", "add_keys", "append", "prune", "publish", "put"),
         *("put_attestation", "swap_head"),
     }
 )

@@ -43,7 +43,7 @@ def _prepare(store: Any) -> None:
 def _with_decision(store: Any, directory: Path) -> Any:
     log = directory_of(store, directory)
     emitter = Emitter(Journal.create(log.paths.journals, ID), ID)
-    preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keyring)
+    preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keys)
     number = emitter.issue(DECISION.id, DECISION.time)
     store.append([preparation.prepare(DECISION)])
     emitter.settle([number])

@@ -56,7 +56,7 @@ class Recording:
     ) -> None:
         log = directory_of(store, directory)
         self.emitter = Emitter(Journal.create(log.paths.journals, ID), ID)
-        preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keyring)
+        preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keys)
         storing = Storing(log.store, preparation, self.emitter, ORIGIN, time.time, None)
         self.recorder = Recorder(storing, self.emitter, gather=False)
         self.verdicts: Verdicts = {}
@@ -131,7 +131,7 @@ def _record_through(
 
 
 def test_the_batch_makes_a_key_and_one_append(calls: list[str]) -> None:
-    assert [name for name in calls if name in CHANGES] == ["add_key", "append"]
+    assert [name for name in calls if name in CHANGES] == ["add_keys", "append"]
 
 
 def test_a_call_that_fails(

@@ -61,7 +61,7 @@ def _leave_two_dead(log: LogDirectory) -> None:
     one, two = (
         Emitter(Journal.create(log.paths.journals, id_), id_) for id_ in (ONE, TWO)
     )
-    preparation = Preparation(Describer(ORIGIN, ONE, depth=0), log.keyring)
+    preparation = Preparation(Describer(ORIGIN, ONE, depth=0), log.keys)
     acceptance = AcceptanceFile.create(log.paths.journals, ONE)
     for number in range(5):
         decision = exchange(number)

@@ -71,7 +71,7 @@ class Process:
         id_ = new_id(now_us())
         self.emitter = Emitter(Journal.create(log.paths.journals, id_), id_)
         self._acceptance = AcceptanceFile.create(log.paths.journals, id_)
-        self._preparation = Preparation(Describer(ORIGIN, id_, depth=0), log.keyring)
+        self._preparation = Preparation(Describer(ORIGIN, id_, depth=0), log.keys)
 
     def issue(self) -> Ready:
         """Number and journal a decision, and prepare it."""

@@ -139,7 +139,7 @@ def expect_whole(directory: Path, said: list[str]) -> None:
     log, _ = ensure_log(config_of(directory))
     with log:
         log.claim()
-        log.keyring.require()
+        log.keys.require()
         recover(log, now_us())
         with contextlib.suppress(PendingError):
             make_checkpoint(log)

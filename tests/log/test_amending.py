@@ -168,6 +168,12 @@ class Keys:
     def epoch_key(self, label: str) -> tuple[bytes, bytes]:
         return bytes(16), bytes(32)
 
+    def key(self, key_id: bytes) -> bytes:
+        return bytes(32)
+
+    def kind(self, key_id: bytes) -> str | None:
+        return "epoch"
+
 
 # --- how it is found ------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ def make(
 
     def make_recorder(acceptance: Acceptance | None = None, **options: Any) -> Recorder:
         describer = Describer(ORIGIN, ID, depth=1)
-        preparation = Preparation(describer, log.keyring)
+        preparation = Preparation(describer, log.keys)
         storing = Storing(spool, preparation, emitter, ORIGIN, time.time, acceptance)
         recorder = Recorder(storing, emitter, **{"gather": False, **options})
         made.append(recorder)

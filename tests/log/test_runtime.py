@@ -288,7 +288,7 @@ def _accept(log: LogDirectory, *items: SpoolItem) -> None:
 
 def _decision(log: LogDirectory, emitter: bytes = DEAD) -> SpoolItem:
     describer = Describer(log.origin, emitter, depth=1)
-    return Preparation(describer, log.keyring).prepare(exchange(0))
+    return Preparation(describer, log.keys).prepare(exchange(0))
 
 
 def test_an_accepted_item_is_stored_as_it_is(left: LogDirectory) -> None:

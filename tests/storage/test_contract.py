@@ -25,7 +25,7 @@ from auditlog.storage import (
     SpoolItem,
     Vault,
 )
-from auditlog.storage.keyring import KeySlots
+from auditlog.storage.keys import KeyRegistry
 from auditlog.storage.sqlite import SqliteStore
 from tests.fakes import MemoryStore
 
@@ -42,7 +42,7 @@ class Store(
     Vault,
     Index,
     Scan,
-    KeySlots,
+    KeyRegistry,
     Protocol,
 ):
     """All ports; mypy holds both stores to it in the fixture below."""
@@ -492,9 +492,9 @@ def test_keys_are_found_by_label_and_by_id(store: Store) -> None:
     assert store.last_key() is None
     assert store.key_slot("epoch", "a") is None
     assert store.slot_of(b"1") is None
-    store.add_key(b"1", 0, "epoch", "a")
-    store.add_key(b"2", 3, "epoch", "b")
-    store.add_key(b"3", 2, "subject", "a")
+    store.add_keys([(b"1", 0, "epoch", "a")])
+    store.add_keys([(b"2", 3, "epoch", "b")])
+    store.add_keys([(b"3", 2, "subject", "a")])
     assert store.key_slot("epoch", "b") == (b"2", 3)
     assert store.slot_of(b"3") == 2
     assert store.last_key() == (b"2", 3)
@@ -506,9 +506,9 @@ def test_keys_are_found_by_label_and_by_id(store: Store) -> None:
 def test_a_key_id_a_slot_and_a_label_are_unique(
     store: Store, key_id: bytes, slot: int, label: str
 ) -> None:
-    store.add_key(b"1", 0, "epoch", "a")
+    store.add_keys([(b"1", 0, "epoch", "a")])
     with pytest.raises(ConflictError, match=r"UNIQUE|taken"):
-        store.add_key(key_id, slot, "epoch", label)
+        store.add_keys([(key_id, slot, "epoch", label)])
     assert store.last_key() == (b"1", 0)
 
 

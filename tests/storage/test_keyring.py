@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.storage.keyring import Keyring
+from auditlog.storage.keys import Keys
 from auditlog.storage.sealing import unwrap_slot
 from auditlog.storage.sqlite import SqliteStore
 from tests.fakes import MemoryStore
@@ -36,8 +37,8 @@ def slots() -> MemoryStore:
 
 
 @pytest.fixture
-def ring(path: Path, slots: MemoryStore) -> Keyring:
-    return Keyring(path, KEK, slots)
+def ring(path: Path, slots: MemoryStore) -> Keys:
+    return Keys(Keyring(path, KEK), slots)
 
 
 @pytest.fixture
@@ -47,18 +48,18 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 def test_an_epoch_has_one_key_for_ever(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     key_id, key = ring.epoch_key("2025-01-01")
     assert (len(key_id), len(key)) == (16, 32)
     assert ring.epoch_key("2025-01-01") == (key_id, key)
-    again = Keyring(path, KEK, slots)
+    again = Keys(Keyring(path, KEK), slots)
     assert again.epoch_key("2025-01-01") == (key_id, key)
     assert again.key(key_id) == key
 
 
 def test_epochs_have_different_keys_in_slots_of_64_bytes(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     made = [ring.epoch_key(f"day {n}") for n in range(3)]
     assert len(set(made)) == 3
@@ -71,19 +72,19 @@ def test_epochs_have_different_keys_in_slots_of_64_bytes(
         assert unwrap_slot(KEK, wrapped, key_id, slot) == key
 
 
-def test_the_file_is_private(ring: Keyring, path: Path) -> None:
+def test_the_file_is_private(ring: Keys, path: Path) -> None:
     ring.epoch_key("a")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_nothing_is_created_before_the_first_key(ring: Keyring, path: Path) -> None:
+def test_nothing_is_created_before_the_first_key(ring: Keys, path: Path) -> None:
     assert not path.exists()
     with pytest.raises(NotFoundError, match=r"no key 0101.* is registered"):
         ring.key(b"\1" * 16)
     assert not path.exists()
 
 
-def test_a_keyring_never_shows_keys(ring: Keyring) -> None:
+def test_a_keyring_never_shows_keys(ring: Keys) -> None:
     key = ring.epoch_key("a")[1]
     shown = f"{ring!r} {ring}"
     for secret in (key, KEK):
@@ -93,12 +94,12 @@ def test_a_keyring_never_shows_keys(ring: Keyring) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
 def test_a_file_that_others_reach_is_refused(
-    ring: Keyring, path: Path, slots: MemoryStore, mode: int
+    ring: Keys, path: Path, slots: MemoryStore, mode: int
 ) -> None:
     ring.epoch_key("a")
     path.chmod(mode)
     with pytest.raises(ConfigurationError, match=rf"permissions {mode:04o}.*chmod 600"):
-        Keyring(path, KEK, slots)
+        Keys(Keyring(path, KEK), slots)
     with pytest.raises(ConfigurationError, match="chmod 600"):
         ring.epoch_key("b")
 
@@ -108,15 +109,15 @@ def test_a_kek_of_another_length_is_refused(
     path: Path, slots: MemoryStore, length: int
 ) -> None:
     with pytest.raises(ConfigurationError, match=rf"32 bytes, got {length}"):
-        Keyring(path, bytes(length), slots)
+        Keys(Keyring(path, bytes(length)), slots)
 
 
 def test_another_kek_opens_nothing_and_makes_nothing(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     key_id, _ = ring.epoch_key("a")
     before = path.read_bytes()
-    other = Keyring(path, KEK[::-1], slots)
+    other = Keys(Keyring(path, KEK[::-1]), slots)
     with pytest.raises(StorageError, match="key-encryption key is another one"):
         other.key(key_id)
     with pytest.raises(StorageError, match="key-encryption key is another one"):
@@ -126,11 +127,11 @@ def test_another_kek_opens_nothing_and_makes_nothing(
 
 
 def test_a_missing_keyring_is_not_made_anew(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     key_id, _ = ring.epoch_key("a")
     path.unlink()
-    late = Keyring(path, KEK, slots)
+    late = Keys(Keyring(path, KEK), slots)
     with pytest.raises(ConfigurationError, match="restore it from its own backup"):
         late.key(key_id)
     with pytest.raises(ConfigurationError, match="restore it from its own backup"):
@@ -142,58 +143,58 @@ def test_a_missing_keyring_is_not_made_anew(
 
 
 def test_a_keyring_older_than_its_database_is_reported(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     ring.epoch_key("a")
     old = path.read_bytes()
     key_id, _ = ring.epoch_key("b")
     path.write_bytes(old)
     with pytest.raises(StorageError, match="older than the database"):
-        Keyring(path, KEK, slots).key(key_id)
+        Keys(Keyring(path, KEK), slots).key(key_id)
 
 
-def test_slots_cannot_be_swapped(ring: Keyring, path: Path, slots: MemoryStore) -> None:
+def test_slots_cannot_be_swapped(ring: Keys, path: Path, slots: MemoryStore) -> None:
     key_id, _ = ring.epoch_key("a")
     ring.epoch_key("b")
     data = path.read_bytes()
     path.write_bytes(data[64:] + data[:64])
     with pytest.raises(StorageError, match=r"slot 0 of the keyring .* does not open"):
-        Keyring(path, KEK, slots).key(key_id)
+        Keys(Keyring(path, KEK), slots).key(key_id)
 
 
 def test_a_slot_that_was_written_but_not_registered_is_used_again(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     first = ring.epoch_key("a")
-    slots.faults["add_key"] = "lost"
+    slots.faults["add_keys"] = "lost"
     with pytest.raises(StorageError, match="failed as ordered"):
         ring.epoch_key("b")
     assert len(path.read_bytes()) == 2 * 64
     second = ring.epoch_key("b")
     assert len(path.read_bytes()) == 2 * 64
-    again = Keyring(path, KEK, slots)
+    again = Keys(Keyring(path, KEK), slots)
     assert [again.epoch_key("a"), again.epoch_key("b")] == [first, second]
 
 
 def test_a_registration_whose_answer_was_lost_is_found(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
-    slots.faults["add_key"] = "persisted"
+    slots.faults["add_keys"] = "persisted"
     with pytest.raises(StorageError, match="failed as ordered"):
         ring.epoch_key("a")
     key_id, key = ring.epoch_key("a")
-    assert Keyring(path, KEK, slots).key(key_id) == key
+    assert Keys(Keyring(path, KEK), slots).key(key_id) == key
     assert len(path.read_bytes()) == 64
 
 
 def test_a_destroyed_key_is_gone_from_the_disk(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     kept = ring.epoch_key("a")
     key_id, _ = ring.epoch_key("b")
     ring.destroy(key_id)
     assert path.read_bytes()[64:] == bytes(64)
-    for keyring in (ring, Keyring(path, KEK, slots)):
+    for keyring in (ring, Keys(Keyring(path, KEK), slots)):
         with pytest.raises(NotFoundError, match=rf"key {key_id.hex()} was destroyed"):
             keyring.key(key_id)
         assert keyring.epoch_key("a") == kept
@@ -201,7 +202,7 @@ def test_a_destroyed_key_is_gone_from_the_disk(
         ring.epoch_key("b")
 
 
-def test_a_key_is_made_after_a_destroyed_one(ring: Keyring, path: Path) -> None:
+def test_a_key_is_made_after_a_destroyed_one(ring: Keys, path: Path) -> None:
     key_id, _ = ring.epoch_key("a")
     ring.destroy(key_id)
     ring.epoch_key("b")
@@ -209,14 +210,14 @@ def test_a_key_is_made_after_a_destroyed_one(ring: Keyring, path: Path) -> None:
     assert len(path.read_bytes()) == 128
 
 
-def test_destroying_what_never_was_is_refused(ring: Keyring) -> None:
+def test_destroying_what_never_was_is_refused(ring: Keys) -> None:
     with pytest.raises(NotFoundError, match="is registered"):
         ring.destroy(b"1" * 16)
 
 
 @pytest.mark.parametrize("slot", [-1, 1 << 32, 1 << 62])
 def test_a_slot_out_of_range_is_refused(
-    ring: Keyring, slots: MemoryStore, slot: int
+    ring: Keys, slots: MemoryStore, slot: int
 ) -> None:
     ring.epoch_key("a")
     slots.keys[b"2" * 16] = (slot, "epoch", "b")
@@ -227,27 +228,27 @@ def test_a_slot_out_of_range_is_refused(
 def test_a_keyring_that_is_no_file_is_refused(path: Path, slots: MemoryStore) -> None:
     path.mkdir(mode=0o700)
     with pytest.raises(ConfigurationError, match="is not a plain file"):
-        Keyring(path, KEK, slots)
+        Keys(Keyring(path, KEK), slots)
 
 
 def test_a_link_to_a_keyring_elsewhere_is_followed(
-    ring: Keyring, path: Path, slots: MemoryStore
+    ring: Keys, path: Path, slots: MemoryStore
 ) -> None:
     made = ring.epoch_key("a")
     path.rename(path.with_name("elsewhere"))
     path.symlink_to(path.with_name("elsewhere"))
-    assert Keyring(path, KEK, slots).epoch_key("a") == made
+    assert Keys(Keyring(path, KEK), slots).epoch_key("a") == made
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=200), st.binary(min_size=64, max_size=64)))
 def test_any_bytes_in_the_file_give_an_error_of_ours(path: Path, data: bytes) -> None:
     slots = MemoryStore()
-    slots.add_key(b"1" * 16, 0, "epoch", "a")
-    slots.add_key(b"2" * 16, 1, "epoch", "b")
+    slots.add_keys([(b"1" * 16, 0, "epoch", "a")])
+    slots.add_keys([(b"2" * 16, 1, "epoch", "b")])
     path.write_bytes(data)
     path.chmod(0o600)
-    ring = Keyring(path, KEK, slots)
+    ring = Keys(Keyring(path, KEK), slots)
     for label in ("a", "b"):
         with pytest.raises(AuditLogError, match=r"does not open|was destroyed"):
             ring.epoch_key(label)
@@ -257,11 +258,12 @@ RACE = """
     import sys
     from pathlib import Path
     from auditlog.storage.keyring import Keyring
+    from auditlog.storage.keys import Keys
     from auditlog.storage.sqlite import SqliteStore
 
     directory = Path(sys.argv[1])
     with SqliteStore(directory / "log.sqlite3") as store:
-        ring = Keyring(directory / "keyring", bytes(range(32)), store)
+        ring = Keys(Keyring(directory / "keyring", bytes(range(32))), store)
         for number in range(20):
             key_id, key = ring.epoch_key(f"epoch {number}")
             print(number, key_id.hex(), key.hex())
@@ -274,7 +276,7 @@ def test_processes_that_race_get_the_same_keys(
     written = wait_all([start(RACE, tmp_path) for _ in range(4)])
     assert len(written[0].splitlines()) == 20
     assert len(set(written)) == 1
-    ring = Keyring(tmp_path / "keyring", KEK, store)
+    ring = Keys(Keyring(tmp_path / "keyring", KEK), store)
     lines = [line.split() for line in written[0].splitlines()]
     assert [ring.key(bytes.fromhex(row[1])).hex() for row in lines] == [
         row[2] for row in lines
@@ -292,7 +294,7 @@ def nearly_full(fd: int, data: bytes, offset: int) -> int:
 
 @pytest.mark.parametrize("pwrite", [full, nearly_full])
 def test_a_full_disk_is_reported_and_nothing_registered(
-    ring: Keyring,
+    ring: Keys,
     slots: MemoryStore,
     monkeypatch: pytest.MonkeyPatch,
     pwrite: Callable[[int, bytes, int], int],
@@ -306,20 +308,20 @@ def test_a_full_disk_is_reported_and_nothing_registered(
 
 
 def test_a_slot_is_durable_before_it_is_registered(
-    ring: Keyring, slots: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    ring: Keys, slots: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    sync, add_key = os.fsync, slots.add_key
+    sync, add_key = os.fsync, slots.add_keys
 
     def traced_sync(fd: int) -> None:
         calls.append("sync directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync")
         sync(fd)
 
-    def traced_add(key_id: bytes, slot: int, kind: str, label: str) -> None:
+    def traced_add(keys: Sequence[tuple[bytes, int, str, str]]) -> None:
         calls.append("register")
-        add_key(key_id, slot, kind, label)
+        add_key(keys)
 
     monkeypatch.setattr(os, "fsync", traced_sync)
-    monkeypatch.setattr(slots, "add_key", traced_add)
+    monkeypatch.setattr(slots, "add_keys", traced_add)
     ring.epoch_key("a")
     assert calls == ["sync", "sync directory", "register"]

@@ -204,7 +204,7 @@ def test_a_reader_writes_nothing(store: SqliteStore, path: Path) -> None:
             lambda: reader.swap_head(reader.head(), HeadState(1, 1, b"")),
             lambda: reader.add_cosignatures([Cosignature(1, "w", 1, b"")]),
             lambda: reader.put_attestation(ATTESTED),
-            lambda: reader.add_key(b"1", 0, "epoch", "a"),
+            lambda: reader.add_keys([(b"1", 0, "epoch", "a")]),
             lambda: reader.create_token(b"1", "auditor", "", 1),
             lambda: reader.revoke_token(b"1"),
         )
@@ -570,7 +570,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         store.publish(3, b"note")
         store.add_cosignatures([Cosignature(3, "w+00", 1, b"line\n")])
         store.put_attestation(ATTESTED)
-        store.add_key(b"1", 0, "epoch", "a")
+        store.add_keys([(b"1", 0, "epoch", "a")])
         store.create_token(b"1", "auditor", "label", 1)
     return path.read_bytes()
 
@@ -649,7 +649,7 @@ TRACED = """
             "cosign": lambda: store.add_cosignatures([Cosignature(1, "w", 1, b"l")]),
             "attest": lambda: store.put_attestation(
                 AttestationRow(1, "a", "ots", "pending", b"{}", 1, 1)),
-            "add_key": lambda: store.add_key(b"k", 0, "epoch", "a"),
+            "add_keys": lambda: store.add_keys([(b"k", 0, "epoch", "a")]),
             "token": lambda: store.create_token(b"t", "auditor", "", 1),
         }
         for name, write in writes.items():
@@ -673,7 +673,7 @@ def test_every_write_is_synced_before_it_returns(
     calls = re.findall(
         r"(?:\d+ +)?(\w+)\(\d+<(.*?)>(?:, \"(\w+ \w+)\")?", trace.read_text()
     )
-    names = ("append", "put", "swap_head", "publish", "cosign", "attest", "add_key")
+    names = ("append", "put", "swap_head", "publish", "cosign", "attest", "add_keys")
     for name in (*names, "token"):
         marks = [one[2] for one in calls]
         inside = calls[marks.index(f"begin {name}") + 1 : marks.index(f"end {name}")]

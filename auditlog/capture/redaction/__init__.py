@@ -1,0 +1,1 @@
+"""What may not be stored, taken out of values before anything is."""
