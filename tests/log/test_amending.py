@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zstandard import ZstdCompressor
 
 import auditlog
 from auditlog.cli import main
@@ -27,11 +28,12 @@ from auditlog.core.merkle import leaf_hash
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import format_id, parse_entry, parse_id
 from auditlog.core.verify import verify_receipt
-from auditlog.log.amending import amendment_item
+from auditlog.log.amending import amendment_entry
 from auditlog.log.amendment import AMENDMENT, Aftermath, AmendmentKind, amendment
 from auditlog.log.check import check_log
 from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import create_log, open_log
+from auditlog.log.preparation import sealed_item
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import runtime_for, stop_all
 from auditlog.storage import Query
@@ -145,7 +147,8 @@ def test_nothing_but_the_kind_need_be_said(
 def test_whatever_is_said_is_committed_to_and_kept(
     kind: AmendmentKind, said: dict[str, Any]
 ) -> None:
-    item = amendment_item(amendment(UNKNOWN, kind, **said), ORIGIN, Keys(), now_us())
+    made = amendment_entry(amendment(UNKNOWN, kind, **said), ORIGIN, now_us())
+    item = sealed_item(*made, Keys(), ZstdCompressor())
     entry = parse_entry(item.entry)
     assert entry.data["kind"] == kind
     assert item.row.about == parse_id(UNKNOWN)
