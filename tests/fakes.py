@@ -81,8 +81,9 @@ class MemoryStore:
                     raise StorageError(f"an entry of {len(item.entry)} bytes")
                 assert item.row.index is None
                 assert (item.key_id is None) == (item.sealed is None)
-                if item.key_id not in (None, ERASED, *self.keys):
-                    raise KeyErasedError([item.key_id])
+                key_id = item.key_id or ERASED
+                if key_id != ERASED and key_id not in self.keys:
+                    raise KeyErasedError([key_id])
                 _check_new(rows, item.row)
                 rows.append(item.row._replace(index=index))
             for index, item in enumerate(items, first):

@@ -89,6 +89,8 @@ class AuditMiddleware:
     ) -> None:
         text = model if isinstance(model, str) else None
         self.app = app
+        self.asks_for_subjects = subject is not None
+        """Whether a callable names whom decisions are about."""
         self.config = config = load_config({**options, "model": text})
         self._faults = Faults()
         self._process = Process(config, runtime)
