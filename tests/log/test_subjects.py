@@ -553,7 +553,8 @@ def test_an_amendment_whose_key_goes_meanwhile_is_sealed_again(
 ) -> None:
     one = about(ADA)
     log.store.append([preparation.prepare(one)])
-    append, attempts = log.store.append, []
+    append = log.store.append
+    attempts: list[SpoolItem] = []
 
     def erased_first(items: Sequence[SpoolItem]) -> int:
         if not attempts:
