@@ -1,5 +1,7 @@
 """What patterns find, what they leave, and that no text makes them slow or stop."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ ALONE = {
         "6011111111111117",
         "2223003122003222",
         "6304000000000000",
-        "４１１１１１１１１１１１１１１１",
+        "\uff14" + "\uff11" * 15,
     ],
     "email": [
         "john@example.com",
@@ -191,8 +193,6 @@ def test_a_match_longer_than_a_window_goes_piece_by_piece() -> None:
 def test_short_texts_are_searched_as_by_the_expression_itself(
     text: str, source: str
 ) -> None:
-    import re
-
     assert _found(source, text) == [found[0] for found in re.finditer(source, text)]
 
 
@@ -237,7 +237,7 @@ def test_of_a_text_that_is_cut_the_end_goes_where_a_match_may_begin() -> None:
     long = "word " * 2_000
     redacted = redact_cut_text(rules, long + "4111 1111 11")
     assert redacted.startswith(long[:-MAX_MATCH])
-    assert redacted.endswith("word [redacted]") or redacted.endswith("[redacted]")
+    assert redacted.endswith("[redacted]")
     assert "4111" not in redacted
     assert redact_cut_text(rules, redacted) == redacted
     assert redact_cut_text(parse_rules(keys=["a"]), "4111 1111 11") == "4111 1111 11"

@@ -16,7 +16,7 @@ from auditlog.core.errors import ConfigurationError
         "USER NAME",
         "User_Name",
         "_userName_",
-        "ｕｓｅｒname",
+        "\uff55\uff53\uff45\uff52name",
     ],
 )
 def test_a_key_is_one_name_however_it_is_written(name: str) -> None:
