@@ -1,6 +1,7 @@
 """In-memory stand-ins that hold to the contracts of the ports, and fail on order."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -314,5 +315,13 @@ def _matches(row: IndexRow, query: Query) -> bool:
             query.outcome in (None, row.outcome),
             query.type in (None, row.type),
             query.about in (None, row.about),
+            query.ids is None or row.id in query.ids,
+            query.routes is None
+            or any(_fits(row.route, glob) for glob in query.routes),
         )
     )
+
+
+def _fits(route: str | None, glob: str) -> bool:
+    pattern = ".*".join(map(re.escape, glob.split("*")))
+    return route is not None and re.fullmatch(pattern, route, re.DOTALL) is not None

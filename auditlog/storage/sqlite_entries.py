@@ -9,8 +9,10 @@
 They are filled in one transaction, so they stand in one module.
 """
 
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
@@ -38,6 +40,7 @@ CREATE TABLE vault (
 {VAULT_KEY_SCHEMA}"""
 
 _MAX_ENTRY = 65_535
+_SPECIAL = re.compile(r"([?\[])")
 _MAYBE_BYTES = (bytes, type(None))
 _MAYBE_INT = (int, type(None))
 _MAYBE_STR = (str, type(None))
@@ -130,9 +133,11 @@ class EntryTables:
             "idx < ?": query.before,
         }
         given = {sql: value for sql, value in conditions.items() if value is not None}
-        where = " AND ".join(given) or "true"
+        globs = None if query.routes is None else map(_sqlite_glob, query.routes)
+        lists = _any_of("route GLOB ?", globs) | _any_of("id = ?", query.ids)
+        where = " AND ".join([*given, *lists]) or "true"
         sql = f"SELECT * FROM entry_index WHERE {where} ORDER BY idx DESC LIMIT ?"  # noqa: S608 (our own words only)
-        values = (*given.values(), max(0, query.limit))
+        values = (*given.values(), *chain(*lists.values()), max(0, query.limit))
         rows = self._database.fetch(sql, values, _ROW)
         return [IndexRow(*row) for row in rows]
 
@@ -173,6 +178,19 @@ class EntryTables:
             "lead(first) OVER (ORDER BY first) AS next FROM spool) WHERE next > start"
         )
         return self._database.fetch(query, (), (int, int))
+
+
+def _any_of(sql: str, values: Iterable[object] | None) -> dict[str, list[object]]:
+    """Return the condition that one of `values` fits, with the values; of None none."""
+    if values is None:
+        return {}
+    every = [*values]
+    return {f"({' OR '.join([sql] * len(every)) or 'false'})": every}
+
+
+def _sqlite_glob(glob: str) -> str:
+    """Return a glob of ours, where only ``*`` is special, for SQLite."""
+    return _SPECIAL.sub(r"[\1]", glob)
 
 
 def _size(connection: sqlite3.Connection) -> int:
