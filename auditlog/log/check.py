@@ -20,6 +20,7 @@ from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
+from auditlog.log.access import ACCESS
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_files import Problem, check_files, key_of
@@ -288,7 +289,7 @@ class _Check:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
         self._decisions += entry.type == DECISION
-        if entry.type in {DECISION, AMENDMENT, MODEL}:
+        if entry.type in {DECISION, AMENDMENT, MODEL, ACCESS}:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")
