@@ -22,7 +22,7 @@ import contextlib
 import hmac
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 from unicodedata import normalize
 
@@ -67,6 +67,7 @@ class Keys:
         self._registry = registry
         self._making = threading.Lock()
         self._keys: dict[bytes, bytes] = {}
+        self._erased: set[bytes] = set()
         self._epochs: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
@@ -123,6 +124,8 @@ class Keys:
             NotFoundError: there never was such a key, or it was destroyed.
             StorageError: its slot cannot be read, or does not open.
         """
+        if key_id in self._erased:
+            raise NotFoundError(f"the key {key_id.hex()} was erased")
         key = self._keys.get(key_id)
         if key is None:
             slot = self._slot(key_id)
@@ -133,6 +136,12 @@ class Keys:
         """Return what a key is for, such as `SUBJECT`; None if it is not registered."""
         use = self._registry.use_of(key_id)
         return None if use is None else use[0]
+
+    def bar(self, key_ids: Iterable[bytes]) -> None:
+        """Let keys open nothing any more, whatever the store and the keyring say."""
+        for key_id in key_ids:
+            self._erased.add(key_id)
+            self._keys.pop(key_id, None)
 
     def require(self) -> None:
         """Make sure that the keys that are registered are here and open.
