@@ -26,6 +26,10 @@ __all__ = ["Check", "Content", "content_of", "verify_opening"]
 _SPLITS = {"json": ":/", "sse": ":#", "ws": "#", "chunks": "#", "none": ":"}
 _STATES = {"complete", "unread", "partial", "not_observed", "omitted"}
 _RAW = ("request", "response")
+_COMMITTING = frozenset(
+    {DECISION}
+    | {f"auditlog.{kind}.v1" for kind in ("access", "amendment", "erasure", "model")}
+)
 _PLACES: dict[str, tuple[int, ...]] = {"request": (0,), "response": (1,)}
 _PLACES |= {"request:decoded": (2,), "response:decoded": (2, 3)}
 _FIRST_MEMBERS = range(2, 5)  # after both raw bodies and up to two decoded ones
@@ -59,7 +63,7 @@ def content_of(entry: Entry) -> Content:
         VerificationError: the entry is none of them, so it has none.
         MalformedError: the fields are not those of a decision.
     """
-    if entry.type not in {DECISION, "auditlog.amendment.v1", "auditlog.model.v1"}:
+    if entry.type not in _COMMITTING:
         raise VerificationError(f"expected a decision, got an entry of {entry.type}")
     kinds = {"depth": int, "digest": str, "v": int}
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)
