@@ -227,6 +227,9 @@ class MemoryStore:
 
     def find(self, query: Query) -> list[IndexRow]:
         found = [row for row in reversed(self.rows) if _matches(row, query)]
+        if query.sealed_under is not None:
+            under = self.sealed_under(query.sealed_under)
+            found = [row for row in found if row.index in under]
         return found[: max(0, query.limit)]
 
     def sequences(self, emitter: bytes) -> list[int]:

@@ -10,11 +10,13 @@ from typing import Any
 from auditlog.capture.reading import Reading
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
+from auditlog.cli.subjects import asking, recipient_of, subject_of
 from auditlog.core.errors import AuditLogError, PendingError
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
+from auditlog.log.person import search_person
 from auditlog.log.reader import LEVELS, DecisionView, Reader
 from auditlog.log.transcript import Line, transcript
 from auditlog.log.views import (
@@ -24,7 +26,7 @@ from auditlog.log.views import (
     parse_number,
     reading_json,
 )
-from auditlog.storage import Query
+from auditlog.storage import IndexRow, Query
 
 __all__ = ["find", "receipt", "show"]
 
@@ -35,8 +37,12 @@ _COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
 def find(options: argparse.Namespace, out: Output) -> int:
     """List decisions, newest first."""
     query = _query(options)
-    with open_chosen(options) as log:
-        page = page_json(Reader(log).find(query), options.limit)
+    if options.subject is None:
+        with open_chosen(options) as log:
+            page = page_json(Reader(log).find(query), options.limit)
+    else:
+        page = page_json(_find_subject(options, query), options.limit)
+        out.warn("that it was looked for what is held on somebody is now in the log")
     if out.machine:
         out.document(page)
         return 0
@@ -47,6 +53,21 @@ def find(options: argparse.Namespace, out: Output) -> int:
     elif not rows:
         out.say("no decision matches")
     return 0
+
+
+def _find_subject(options: argparse.Namespace, query: Query) -> list[IndexRow]:
+    subject, recipient = subject_of(options), recipient_of(options)
+    with open_chosen(options) as log:
+        log.claim()
+        return search_person(
+            log,
+            *subject,
+            query,
+            recipient=recipient,
+            by=asking(),
+            channel="cli",
+            now=time.time(),
+        )
 
 
 def _query(options: argparse.Namespace) -> Query:

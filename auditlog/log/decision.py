@@ -43,6 +43,7 @@ __all__ = [
     "Decision",
     "HumanAction",
     "Said",
+    "check_subject",
     "current",
     "get_decision",
 ]
@@ -168,12 +169,7 @@ class Decision(msgspec.Struct, eq=False):
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        if not _KIND.fullmatch(words("the kind of a subject", kind, _NAME)):
-            raise ConfigurationError(
-                "expected the kind of a subject as up to 64 lower-case letters, "
-                "digits, dots, underscores and hyphens"
-            )
-        value = normalize("NFC", words("a subject", value, _ERROR))
+        kind, value = check_subject(value, kind)
         self._put("subject", id=value, kind=kind)
 
     def set_user(self, value: str) -> None:
@@ -383,6 +379,21 @@ class Decision(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"Decision(id={self.id!r}, model={self._model!r})"
+
+
+def check_subject(value: object, kind: object) -> tuple[str, str]:
+    """Return kind and identifier of a subject, as they are looked up.
+
+    Raises:
+        ConfigurationError: they are none; the message does not say what came.
+    """
+    name = words("the kind of a subject", kind, _NAME)
+    if not _KIND.fullmatch(name):
+        raise ConfigurationError(
+            "expected the kind of a subject as up to 64 lower-case letters, "
+            "digits, dots, underscores and hyphens"
+        )
+    return name, normalize("NFC", words("a subject", value, _ERROR))
 
 
 _LOCK = threading.Lock()

@@ -288,6 +288,8 @@ class Query(NamedTuple):
     outcome: str | None = None
     type: str | None = None
     about: bytes | None = None
+    sealed_under: bytes | None = None
+    """Only entries whose content the key with this id seals."""
     before: int | None = None
     """Only entries with an index below this one: the cursor."""
     limit: int = 50

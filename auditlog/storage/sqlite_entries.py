@@ -41,6 +41,7 @@ _MAX_ENTRY = 65_535
 _MAYBE_BYTES = (bytes, type(None))
 _MAYBE_INT = (int, type(None))
 _MAYBE_STR = (str, type(None))
+_SEALED_UNDER = "idx IN (SELECT idx FROM vault WHERE key_id = ?)"
 _ROW: Kinds = (
     *(int, bytes, str, int, _MAYBE_BYTES, _MAYBE_INT),
     *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_BYTES),
@@ -127,6 +128,7 @@ class EntryTables:
             "outcome = ?": query.outcome,
             "type = ?": query.type,
             "about = ?": query.about,
+            _SEALED_UNDER: query.sealed_under,
             "idx < ?": query.before,
         }
         given = {sql: value for sql, value in conditions.items() if value is not None}

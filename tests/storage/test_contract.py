@@ -202,6 +202,23 @@ def test_the_first_row_of_another_type(store: Store) -> None:
         assert (None if row is None else row.index) == index
 
 
+def test_what_a_key_seals_is_found_among_all_that_matches(store: Store) -> None:
+    sealed = [
+        item(n, route=route)._replace(key_id=key * 16, sealed=b"x")
+        for n, (route, key) in enumerate(
+            [("/a", b"k"), ("/b", b"k"), ("/a", b"l"), ("/a", b"k")]
+        )
+    ]
+    store.append([*sealed, item(4, route="/a")])
+    for query, expected in (
+        (Query(sealed_under=b"k" * 16), [3, 1, 0]),
+        (Query(sealed_under=b"k" * 16, route="/a"), [3, 0]),
+        (Query(sealed_under=b"k" * 16, before=3, limit=1), [1]),
+        (Query(sealed_under=b"m" * 16), []),
+    ):
+        assert [row.index for row in store.find(query)] == expected
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [

@@ -1,0 +1,58 @@
+"""From options to whom something is about, and who asks: for verbs that look for them.
+
+No message of these verbs names a person: it may end in a terminal's scrollback, in a
+ticket, in the log of a job.
+"""
+
+import argparse
+import getpass
+import os
+import sys
+
+from auditlog.core.errors import ConfigurationError
+from auditlog.log.decision import check_subject
+from auditlog.log.person_access import Recipient, make_recipient
+
+__all__ = ["asking", "recipient_of", "subject_of"]
+
+_MOST = 1024
+_STDIN = "-"
+
+
+def subject_of(options: argparse.Namespace) -> tuple[str, str]:
+    """Return kind and identifier of a subject, from ``--kind`` and ``--subject``.
+
+    Raises:
+        ConfigurationError: they are none; the message does not say what came.
+    """
+    text = options.subject
+    if text == _STDIN:
+        text = sys.stdin.readline(_MOST * 4).rstrip("\r\n")
+    return check_subject(text, options.kind)
+
+
+def recipient_of(options: argparse.Namespace) -> Recipient:
+    """Return who gets it, and what for, from ``--recipient`` and ``--purpose``.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if options.recipient is None:
+        raise ConfigurationError(
+            "expected --recipient beside --subject: who looks for what is held on "
+            "somebody says who gets it"
+        )
+    return make_recipient(options.recipient, options.purpose)
+
+
+def asking() -> dict[str, str]:
+    """Return who asks at this command line."""
+    return {"login": _login()}
+
+
+def _login() -> str:
+    # Without an entry in the user database, as in some containers, there is a number.
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
