@@ -256,10 +256,14 @@ def test_a_damaged_decision_is_told_and_hides_no_other(people: People) -> None:
     assert missing["why"].startswith("it cannot be opened: ")
 
 
+def _nothing_may(data: bytes) -> None:
+    pytest.fail("something was written")
+
+
 def test_nothing_held_writes_nothing_and_says_nothing(people: People) -> None:
     people.record(BOB)
     with pytest.raises(NotFoundError) as told:
-        export(people, pytest.fail)
+        export(people, _nothing_may)
     assert str(told.value) == NOTHING_HELD
     assert people.log.store.find(Query(type=ACCESS)) == []
 
@@ -308,7 +312,7 @@ def test_nothing_leaves_before_it_is_in_the_log(
 
     monkeypatch.setattr(people.log.store, "append", full)
     with pytest.raises(StorageError, match="disk full"):
-        export(people, pytest.fail)
+        export(people, _nothing_may)
 
 
 # --- data of others -------------------------------------------------------------------
