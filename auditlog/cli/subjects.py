@@ -10,8 +10,8 @@ import os
 import sys
 
 from auditlog.core.errors import ConfigurationError
-from auditlog.log.decision import check_subject
 from auditlog.log.person_access import Recipient, make_recipient
+from auditlog.log.said import subject_of as checked
 
 __all__ = ["asking", "recipient_of", "subject_of"]
 
@@ -28,7 +28,7 @@ def subject_of(options: argparse.Namespace) -> tuple[str, str]:
     text = options.subject
     if text == _STDIN:
         text = sys.stdin.readline(_MOST * 4).rstrip("\r\n")
-    return check_subject(text, options.kind)
+    return checked(text, options.kind)
 
 
 def recipient_of(options: argparse.Namespace) -> Recipient:

@@ -7,7 +7,9 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
 
-__all__ = ["Channel", "record_access"]
+__all__ = ["ACCESS", "Channel", "record_access"]
+
+ACCESS = "auditlog.access.v1"
 
 Channel = Literal["api", "cli"]
 """Through what content was read."""
@@ -33,5 +35,5 @@ def record_access(
     """
     time = int(now * 1_000_000)
     data = {"channel": channel, "decision": id_, "what": what}
-    entry = Entry(new_id(time), "auditlog.access.v1", log.origin, time, data)
+    entry = Entry(new_id(time), ACCESS, log.origin, time, data)
     log.store.append([plain_item(entry)])

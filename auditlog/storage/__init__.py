@@ -103,6 +103,9 @@ class Spool(Protocol):
         Index rows and sealed content become visible in the same transaction.
 
         Raises:
+            KeyErasedError: content is sealed under a key that is not registered, or not
+                any more (and not `ERASED`); nothing was appended. Some of the items may
+                be there from an append whose answer was lost.
             ConflictError: an id or an (emitter, sequence) is already in the log;
                 nothing was appended. After an append whose answer was lost, look the
                 ids up before trying again.

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
-from auditlog.storage import IndexRow, Query, SpoolItem
+from auditlog.storage import ERASED, IndexRow, KeyErasedError, Query, SpoolItem
 from auditlog.storage.database import Database, Kinds, checked, first_of, insert
 from auditlog.storage.sqlite_upgrade import ABOUT_SCHEMA, VAULT_KEY_SCHEMA
 
@@ -38,6 +38,7 @@ CREATE TABLE vault (
 {VAULT_KEY_SCHEMA}"""
 
 _MAX_ENTRY = 65_535
+_KEY_ID = 16
 _MAYBE_BYTES = (bytes, type(None))
 _MAYBE_INT = (int, type(None))
 _MAYBE_STR = (str, type(None))
@@ -59,12 +60,14 @@ class EntryTables:
         """See `auditlog.storage.Spool.append`.
 
         Raises:
+            KeyErasedError: see there.
             StorageError: also for an entry that is not 1 to 65,535 bytes, and for more
                 than `MAX_BATCH_BYTES` of entries at once; nothing was appended.
         """
         bundles = _bundles([item.entry for item in items])
+        key_ids = {item.key_id for item in items if item.key_id is not None}
         with self._database.writing() as connection:
-            first = _size(connection)
+            first = _size(connection, b"".join(key_ids - {ERASED}))
             # The fields of an IndexRow are the columns of its table, in order.
             rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
             insert(connection, "spool", list(_numbered(bundles, first)))
@@ -177,10 +180,37 @@ class EntryTables:
         return self._database.fetch(query, (), (int, int))
 
 
-def _size(connection: sqlite3.Connection) -> int:
-    query = "SELECT first, count FROM spool ORDER BY first DESC LIMIT 1"
-    rows = checked(connection.execute(query).fetchall(), (int, int))
-    return sum(rows[0]) if rows else 0
+def _size(connection: sqlite3.Connection, key_ids: bytes = b"") -> int:
+    """Return how many entries there are, having seen that keys live.
+
+    Both by one statement, for each gives up the interpreter lock.
+
+    Args:
+        connection: in a transaction, if it is about keys.
+        key_ids: of the keys, one after the other.
+
+    Raises:
+        KeyErasedError: a key is not registered, or not any more.
+    """
+    rows = connection.execute(_SIZE_AND_UNREGISTERED, (key_ids,)).fetchall()
+    erased = [row[1] for row in rows if row[0] == 0]
+    if erased:
+        raise KeyErasedError(erased)
+    found = checked([row[1:] for row in rows], (int, int))
+    return sum(found[0]) if found else 0
+
+
+_UNREGISTERED = (
+    "WITH RECURSIVE named (at) AS (SELECT 1 WHERE length(?1) > 0 "  # noqa: S608 (our own words only)
+    f"UNION ALL SELECT at + {_KEY_ID} FROM named WHERE at + {_KEY_ID} <= length(?1)) "
+    f"SELECT substr(?1, at, {_KEY_ID}) AS id FROM named WHERE NOT EXISTS "
+    f"(SELECT 1 FROM keys WHERE key_id = substr(?1, at, {_KEY_ID}))"
+)
+"""Ids of keys that are not registered, out of the bytes of many."""
+_SIZE_AND_UNREGISTERED = (
+    "SELECT 1, first, count FROM spool WHERE first = (SELECT max(first) FROM spool) "  # noqa: S608 (our own words only)
+    f"UNION ALL SELECT 0, id, 0 FROM ({_UNREGISTERED})"
+)
 
 
 def _bundles(entries: Sequence[bytes]) -> list[tuple[int, bytes]]:

@@ -166,6 +166,7 @@ def test_threads_append_without_loss(store: Store) -> None:
 
 
 def test_sealed_content_is_found_by_index(store: Store) -> None:
+    store.add_keys([(b"k" * 16, 0, "epoch", "a")])
     with_content = item(1)._replace(key_id=b"k" * 16, sealed=b"sealed")
     store.append([item(0), with_content, item(2)])
     assert store.sealed(0) is None
