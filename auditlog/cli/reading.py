@@ -1,7 +1,6 @@
 """Commands of whoever asks: find, show, receipt."""
 
 import argparse
-import base64
 import os
 import time
 from pathlib import Path
@@ -15,15 +14,19 @@ from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import record_access
 from auditlog.log.content import Content
-from auditlog.log.reader import LEVELS, DecisionView, Reader
-from auditlog.log.transcript import Line, transcript
-from auditlog.log.views import (
+from auditlog.log.content_views import (
     content_json,
+    line_json,
+    opened_json,
+    said_on,
+)
+from auditlog.log.reader import LEVELS, DecisionView, Reader
+from auditlog.log.transcript import Line
+from auditlog.log.views import (
     decision_json,
     page_json,
     parse_moment,
     parse_number,
-    reading_json,
 )
 from auditlog.storage import Query
 
@@ -81,17 +84,11 @@ def show(options: argparse.Namespace, out: Output) -> int:
             content, reading = reader.read(options.id)
             now = time.time()
             record_access(log, options.id, what="content", channel="cli", now=now)
-    lines = [] if content is None else _said(view, content)
+    lines = [] if content is None else said_on(view, content)
     if content is not None:
         out.warn("this unseals what was captured; that it was read is now in the log")
     if out.machine:
-        opened: dict[str, Any] = {}
-        if content is not None:
-            opened["content"] = content_json(content)
-        if lines:
-            opened["messages"] = [_line_json(line) for line in lines]
-        if reading is not None:
-            opened["reading"] = reading_json(reading)
+        opened = {} if content is None else opened_json(view, content, reading)
         out.document(decision_json(view) | opened)
         return 0
     out.fields(_fields(view))
@@ -154,27 +151,13 @@ def _duration(microseconds: int | None) -> str | None:
     return None if microseconds is None else f"{microseconds / 1000:.3f} ms"
 
 
-def _said(view: DecisionView, content: Content) -> list[Line]:
-    """Return what was said on a WebSocket; nothing of a request."""
-    data = decision_json(view)["data"]
-    asked, answered = content.body("request"), content.body("response")
-    return transcript(data, asked.value, answered.value)
-
-
-def _line_json(line: Line) -> dict[str, Any]:
-    known = {"order": line.order, "by": line.by, "path": line.path}
-    if isinstance(line.payload, str):
-        return known | {"text": line.payload}
-    return known | {"base64": base64.b64encode(line.payload).decode()}
-
-
 def _print_content(content: Content, lines: list[Line], out: Output) -> None:
     shown = content_json(content)
     context = shown.pop("context")
     if lines:
         # Their frames are for machines.
         bodies = {side: shown.pop(side) for side in ("request", "response")}
-        shown |= {f"{line.path}, {line.by}": _line_json(line) for line in lines}
+        shown |= {f"{line.path}, {line.by}": line_json(line) for line in lines}
         shown |= {side: _remark(body) for side, body in bodies.items() if _marks(body)}
     parts = shown | {f"context/{name}": value for name, value in context.items()}
     for path, value in parts.items():

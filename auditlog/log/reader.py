@@ -154,8 +154,11 @@ class Reader:
         key_id = self._store.sealed_by(index)
         if key_id is None:
             return None
-        gone = key_id == ERASED or self._log.keys.kind(key_id) is None
-        return "erased" if gone else "sealed"
+        return "erased" if self._is_erased(key_id) else "sealed"
+
+    def _is_erased(self, key_id: bytes) -> bool:
+        # A key that was erased may still be in our memory.
+        return key_id == ERASED or self._log.keys.kind(key_id) is None
 
     def _model_at(self, entry: bytes) -> int | None:
         """Return the index of the entry about the model that a decision ran on."""
@@ -356,11 +359,9 @@ class Reader:
         return content, verify_content(entry, content)
 
     def _key(self, entry: Entry, key_id: bytes) -> bytes:
-        try:
-            if key_id != ERASED:
+        with contextlib.suppress(NotFoundError):  # its slot was overwritten
+            if not self._is_erased(key_id):
                 return self._log.keys.key(key_id)
-        except NotFoundError:
-            pass  # between two steps of an erasure, or its row came with a backup
         msg = f"the content of {format_id(entry.id)} was erased: nothing can open it"
         raise NotFoundError(msg)
 

@@ -287,6 +287,16 @@ def test_bytes_that_nobody_looked_at_are_hashes_too(limit: int) -> None:
     )
 
 
+def test_a_redactor_is_told_what_is_cut() -> None:
+    whole, capped = with_body(ASKED, "text/plain"), with_body(ASKED, None, limit=20)
+    partial = with_body(ASKED, "text/plain")
+    partial.request.state = "partial"
+    for one, cut in ((whole, set()), (capped, {"request"}), (partial, {"request"})):
+        one.redaction = redaction = WordRedaction(b"493817")
+        describe(one)
+        assert redaction.cut == cut
+
+
 def test_what_is_not_kept_at_all_cannot_be_guessed_either() -> None:
     one = exchange(0, request=ASKED, keep=False, redaction=PIN)
     entry, content = describe(one)
