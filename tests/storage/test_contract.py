@@ -172,6 +172,7 @@ def test_sealed_content_is_found_by_index(store: Store) -> None:
     assert store.sealed(0) is None
     assert store.sealed(1) == (b"k" * 16, b"sealed")
     assert store.sealed(9) is None
+    assert [store.sealed_by(at) for at in (0, 1, 9)] == [None, b"k" * 16, None]
     assert store.vault_rows(0, 3) == [(1, b"k" * 16, b"sealed")]
     assert store.vault_rows(2, 3) == []
 
