@@ -9,10 +9,12 @@ from typing import Literal
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.storage import (
+    ERASED,
     AttestationRow,
     Cosignature,
     HeadState,
     IndexRow,
+    KeyErasedError,
     Query,
     SpoolItem,
 )
@@ -42,6 +44,8 @@ class MemoryStore:
         self.lines: dict[tuple[int, str], Cosignature] = {}
         self.attested: dict[tuple[int, str], AttestationRow] = {}
         self.keys: dict[bytes, tuple[int, str, str]] = {}
+        self.erased: dict[bytes, int] = {}
+        """Slots of keys that were erased."""
         self.state = HeadState(0, 0, EMPTY_ROOT)
         self._lock = threading.RLock()
 
@@ -51,6 +55,7 @@ class MemoryStore:
         other.entries, other.rows = list(self.entries), list(self.rows)
         other.vault, other.objects = dict(self.vault), dict(self.objects)
         other.checkpoints, other.lines = dict(self.checkpoints), dict(self.lines)
+        other.erased = dict(self.erased)
         other.keys, other.state = dict(self.keys), self.state
         other.attested = dict(self.attested)
         return other
@@ -77,6 +82,9 @@ class MemoryStore:
                     raise StorageError(f"an entry of {len(item.entry)} bytes")
                 assert item.row.index is None
                 assert (item.key_id is None) == (item.sealed is None)
+                key_id = item.key_id or ERASED
+                if key_id != ERASED and key_id not in self.keys:
+                    raise KeyErasedError([key_id])
                 _check_new(rows, item.row)
                 rows.append(item.row._replace(index=index))
             for index, item in enumerate(items, first):
@@ -220,6 +228,9 @@ class MemoryStore:
     def sealed(self, index: int) -> tuple[bytes, bytes] | None:
         return self.vault.get(index)
 
+    def sealed_by(self, index: int) -> bytes | None:
+        return None if index not in self.vault else self.vault[index][0]
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         return sorted(at for at, (named, _) in self.vault.items() if named == key_id)
 
@@ -228,6 +239,9 @@ class MemoryStore:
 
     def find(self, query: Query) -> list[IndexRow]:
         found = [row for row in reversed(self.rows) if _matches(row, query)]
+        if query.sealed_under is not None:
+            under = self.sealed_under(query.sealed_under)
+            found = [row for row in found if row.index in under]
         return found[: max(0, query.limit)]
 
     def sequences(self, emitter: bytes) -> list[int]:
@@ -269,6 +283,15 @@ class MemoryStore:
                 return key_id, slot
         return None
 
+    def key_slots(
+        self, kind: str, labels: Sequence[str]
+    ) -> dict[str, tuple[bytes, int]]:
+        return {
+            label: (key_id, slot)
+            for key_id, (slot, of, label) in self.keys.items()
+            if of == kind and label in labels
+        }
+
     def slot_of(self, key_id: bytes) -> int | None:
         return self.keys[key_id][0] if key_id in self.keys else None
 
@@ -276,12 +299,16 @@ class MemoryStore:
         found = self.keys.get(key_id)
         return None if found is None else (found[1], found[2])
 
+    def is_erased(self, key_id: bytes) -> bool:
+        return key_id in self.erased
+
     def last_key(self) -> tuple[bytes, int] | None:
         found = max(((key[0], id_) for id_, key in self.keys.items()), default=None)
         return None if found is None else (found[1], found[0])
 
     def last_slot(self) -> int:
-        return max((key[0] for key in self.keys.values()), default=-1)
+        taken = [*(key[0] for key in self.keys.values()), *self.erased.values()]
+        return max(taken, default=-1)
 
     def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
         with self._writing("add_keys"):

@@ -203,6 +203,7 @@ def _add_reading(verbs: _Verbs) -> None:
     find.add_argument("--to", dest="until", metavar="T", help=f"{moment}; not included")
     for name in ("model", "version", "route", "outcome"):
         find.add_argument(f"--{name}", metavar="X", help="exactly this one")
+    _add_subject(find, required=False)
     find.add_argument("--cursor", help="`next` of the page before")
     find.add_argument("--limit", type=_positive, default=50, help="default 50")
 
@@ -269,6 +270,38 @@ def _add_disclosing(verbs: _Verbs) -> None:
     add("--purpose", metavar="TEXT", help="what for; sealed")
     add("-o", "--output", metavar="FILE", type=Path, help="default stdout")
     _add_proving(disclose)
+
+    export = verbs.add(
+        "export", "exporting:export", "write all that is held on one person to a zip"
+    )
+    _add_subject(export, required=True)
+    export.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="made 0600"
+    )
+
+
+def _add_subject(verb: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add whom it is about; who looks for what is held on somebody says for whom."""
+    verb.add_argument(
+        "--subject",
+        metavar="S",
+        required=required,
+        help="decisions about whom or what, by identifier; `-` reads it from stdin, so "
+        "that no list of processes shows it",
+    )
+    verb.add_argument(
+        "--kind",
+        metavar="K",
+        default="person",
+        help="what the identifier identifies; default person",
+    )
+    verb.add_argument(
+        "--recipient",
+        metavar="NAME",
+        required=required,
+        help="who gets it; with --subject, which is logged",
+    )
+    verb.add_argument("--purpose", metavar="TEXT", help="why; likewise")
 
 
 def _add_amending(verbs: _Verbs) -> None:

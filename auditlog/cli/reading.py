@@ -9,6 +9,7 @@ from typing import Any
 from auditlog.capture.reading import Reading
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
+from auditlog.cli.subjects import recipient_of, subject_of
 from auditlog.cli.who import login
 from auditlog.core.errors import AuditLogError, PendingError
 from auditlog.core.receipt import parse_receipt
@@ -21,6 +22,7 @@ from auditlog.log.content_views import (
     opened_json,
     said_on,
 )
+from auditlog.log.person import search_person
 from auditlog.log.reader import LEVELS, DecisionView, Reader
 from auditlog.log.transcript import Line
 from auditlog.log.views import (
@@ -29,7 +31,7 @@ from auditlog.log.views import (
     parse_moment,
     parse_number,
 )
-from auditlog.storage import Query
+from auditlog.storage import IndexRow, Query
 
 __all__ = [
     "find",
@@ -42,14 +44,23 @@ __all__ = [
 ]
 
 _POLL_SECONDS = 0.1
+_MARKS = {
+    "capped": ", only its first bytes were kept",
+    "redacted": ", a copy: something was redacted when it was recorded",
+    "withheld": ", withheld when it was recorded: nothing of it was stored",
+}
 _COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
 
 
 def find(options: argparse.Namespace, out: Output) -> int:
     """List decisions, newest first."""
     query = _query(options)
-    with open_chosen(options) as log:
-        page = page_json(Reader(log).find(query), options.limit)
+    if options.subject is None:
+        with open_chosen(options) as log:
+            page = page_json(Reader(log).find(query), options.limit)
+    else:
+        page = page_json(_find_subject(options, query), options.limit)
+        out.warn("that it was looked for what is held on somebody is now in the log")
     if out.machine:
         out.document(page)
         return 0
@@ -60,6 +71,21 @@ def find(options: argparse.Namespace, out: Output) -> int:
     elif not rows:
         out.say("no decision matches")
     return 0
+
+
+def _find_subject(options: argparse.Namespace, query: Query) -> list[IndexRow]:
+    subject, recipient = subject_of(options), recipient_of(options)
+    with open_chosen(options) as log:
+        log.claim()
+        return search_person(
+            log,
+            *subject,
+            query,
+            recipient=recipient,
+            by=login(),
+            channel="cli",
+            now=time.time(),
+        )
 
 
 def _query(options: argparse.Namespace) -> Query:
@@ -125,6 +151,7 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
+        ("content", "erased: nothing can open it" if view.vault == "erased" else None),
         ("leaf", known["leaf"]),
     ]
 
@@ -162,20 +189,28 @@ def _print_content(content: Content, lines: list[Line], out: Output) -> None:
         # Their frames are for machines.
         bodies = {side: shown.pop(side) for side in ("request", "response")}
         shown |= {f"{line.path}, {line.by}": line_json(line) for line in lines}
-        for side in (side for side, body in bodies.items() if body["capped"]):
-            shown[side] = {"text": "", "capped": True}
+        shown |= {side: _remark(body) for side, body in bodies.items() if _marks(body)}
     parts = shown | {f"context/{name}": value for name, value in context.items()}
     for path, value in parts.items():
-        capped = ", only its first bytes were kept" if value.get("capped") else ""
-        kind = "" if "text" in value else ", not text, in base64"
-        out.lines(["", f"--- {path}{kind}{capped}"])
-        text: str = value.get("text", value.get("base64"))
+        kind = ", not text, in base64" if "base64" in value else ""
+        out.lines(["", f"--- {path}{kind}{_marks(value)}"])
+        text: str = value.get("text", value.get("base64", ""))
         out.text(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def _remark(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of a body, without its value."""
+    return {name: said for name, said in body.items() if name in _MARKS}
+
+
+def _marks(value: dict[str, Any]) -> str:
+    return "".join(said for name, said in _MARKS.items() if value.get(name))
 
 
 def _print_reading(reading: Reading, out: Output) -> None:
     """Print answers put together; the bytes above are what was committed to."""
     cut = "; partial" if reading.partial else ""
+    cut += "; of a redacted copy" if reading.redacted else ""
     said = f"{reading.protocol}, {reading.completeness}{cut}"
     for answer in reading.answers:
         why = "" if answer.finish_reason is None else f", {answer.finish_reason}"

@@ -1,12 +1,11 @@
 """An amendment, from what was said to what is durable in the log.
 
-It goes straight into the store, in whatever process (`auditlog.log.appending`).
+It goes straight into the store, in whatever process: it has no number, and nobody
+recovers it. So it is there when `append_amendment` returns, and whoever gets an error
+may look for its id. It is sealed under the key of whom its decision is about.
 """
 
 import os
-from functools import partial
-
-import zstandard
 
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import DECISION, Entry, format_id
@@ -15,11 +14,9 @@ from auditlog.log.appending import append_once, sealed_about
 from auditlog.log.content import Content, context_only
 from auditlog.log.directory import LogDirectory
 from auditlog.log.identity import new_id
-from auditlog.log.preparation import SealingKeys, sealed_item
 from auditlog.log.reader import Reader
-from auditlog.storage import SpoolItem
 
-__all__ = ["amendment_item", "append_amendment"]
+__all__ = ["amendment_entry", "append_amendment"]
 
 _SECRET_BYTES = 32
 
@@ -38,9 +35,12 @@ def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes
         StorageError: it is unknown whether it is there.
     """
     _check_decision(log, amendment.decision)
-    entry, content = _entry(amendment, log.origin, now)
-    seal = partial(sealed_about, log, amendment.decision, entry, content)
-    return append_once(log, seal, "an amendment")
+    entry, content = amendment_entry(amendment, log.origin, now)
+    return append_once(
+        log,
+        lambda: sealed_about(log, amendment.decision, entry, content),
+        "an amendment",
+    )
 
 
 def _check_decision(log: LogDirectory, id_: bytes) -> None:
@@ -53,26 +53,16 @@ def _check_decision(log: LogDirectory, id_: bytes) -> None:
         )
 
 
-def amendment_item(
-    amendment: Amendment, origin: str, keys: SealingKeys, now: int
-) -> SpoolItem:
-    """Return the entry of an amendment with its content, sealed under the epoch's key.
+def amendment_entry(
+    amendment: Amendment, origin: str, now: int
+) -> tuple[Entry, Content]:
+    """Return the entry of an amendment, and the content that it commits to.
 
     Args:
         amendment: what is said.
         origin: the log's name.
-        keys: of the vault.
         now: microseconds since the epoch.
-
-    Raises:
-        StorageError: there is no key to seal under now.
     """
-    entry, content = _entry(amendment, origin, now)
-    return sealed_item(entry, content, keys, zstandard.ZstdCompressor())
-
-
-def _entry(amendment: Amendment, origin: str, now: int) -> tuple[Entry, Content]:
-    """Return what is said in clear, and what is sealed."""
     secret = os.urandom(_SECRET_BYTES)
     leaves = [
         (f"context/{name}", value)

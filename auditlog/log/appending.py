@@ -16,6 +16,8 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.preparation import key_of_subject, sealed_item
 from auditlog.log.storing import is_stored
 from auditlog.storage import KeyErasedError, SpoolItem
+from auditlog.storage.acceptance import find_accepted
+from auditlog.storage.keys import RECORD, SUBJECT
 
 __all__ = ["append_once", "sealed_about"]
 
@@ -41,9 +43,10 @@ def append_once(log: LogDirectory, seal: Callable[[], SpoolItem], what: str) -> 
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             log.store.append([item])
-        except KeyErasedError:
+        except KeyErasedError as error:
             if attempt == _ATTEMPTS:
                 raise
+            log.keys.forget(error.key_ids)
             item = seal()
         except StorageError as error:
             if is_stored(log.store, item):
@@ -74,7 +77,7 @@ def sealed_about(
     Raises:
         StorageError: there is no key to seal under now.
     """
-    under = key_of_subject(log.store, log.keys, decision)
+    under = _key_about(log, decision)
     compressor = zstandard.ZstdCompressor()
     try:
         return sealed_item(entry, content, log.keys, compressor, under=under)
@@ -83,3 +86,14 @@ def sealed_about(
             raise
         # Erased since it was looked up.
         return sealed_item(entry, content, log.keys, compressor)
+
+
+def _key_about(log: LogDirectory, decision: bytes) -> bytes | None:
+    """Return the id of the key of whom a decision is about, stored or on its way."""
+    found = key_of_subject(log.store, log.keys, decision)
+    if found is None and log.store.by_id(decision) is None:
+        accepted = find_accepted(log.paths.journals, decision)
+        key_id = None if accepted is None else accepted.key_id
+        if key_id is not None and log.keys.kind(key_id) in {SUBJECT, RECORD}:
+            return key_id
+    return found

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 from auditlog.capture.reading import Reading
-from auditlog.log.content import Content
+from auditlog.log.parts import REDACTION, SIDES, STORED, Content
 from auditlog.log.reader import DecisionView
 from auditlog.log.transcript import Line, transcript
 from auditlog.log.views import decision_json, reading_json
@@ -25,27 +25,57 @@ def opened_json(
 
 
 def content_json(content: Content) -> dict[str, Any]:
-    """Return everything that is kept, by what it is."""
+    """Return what was captured of a decision, as far as it is kept.
+
+    A value is ``text`` where it is text, else ``base64``; with ``capped`` where only
+    its first bytes were kept, ``redacted`` where it is a copy from which something was
+    taken out, and ``withheld`` alone where it was not stored at all.
+    """
+    became = content.redaction
+    copies = {f"{STORED}{side}" for side in SIDES}
+    context = {
+        name: _value_json(value, became.get(name.removeprefix(STORED)))
+        for name, value in content.context.items()
+        if name not in copies and name != REDACTION
+    }
+    withheld = {
+        name: _value_json(b"", how)
+        for name, how in became.items()
+        if name not in SIDES and f"{STORED}{name}" not in context
+    }
     return {
-        "request": _body_json(content.request, capped=content.request_capped),
-        "response": _body_json(content.response, capped=content.response_capped),
-        **{f"{k}:decoded": _body_json(v.value) for k, v in content.decoded.items()},
-        "context": {name: _body_json(v) for name, v in content.context.items()},
+        **{side: _side_json(content, side) for side in SIDES},
+        **{f"{k}:decoded": _value_json(v.value) for k, v in content.decoded.items()},
+        "context": context | withheld,
     }
 
 
-def _body_json(body: bytes, *, capped: bool = False) -> dict[str, Any]:
+def _side_json(content: Content, side: str) -> dict[str, Any]:
+    body = content.body(side)
+    shown = body.value
+    if side in content.decoded:
+        shown = content.parts[SIDES.index(side)].value  # the decoded one stands beside
+    return _value_json(shown, body.redaction, capped=body.capped)
+
+
+def _value_json(
+    value: bytes, became: str | None = None, *, capped: bool = False
+) -> dict[str, Any]:
     """Return bytes as text if they are text, as base64 if not."""
+    marks: dict[str, Any] = {} if became is None else {became: True}
+    if became == "withheld":
+        return marks
     try:
-        return {"text": body.decode(), "capped": capped}
+        return {"text": value.decode(), "capped": capped, **marks}
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode(), "capped": capped}
+        return {"base64": base64.b64encode(value).decode(), "capped": capped, **marks}
 
 
 def said_on(view: DecisionView, content: Content) -> list[Line]:
     """Return what was said on a WebSocket; nothing of a request."""
     data = decision_json(view)["data"]
-    return transcript(data, content.request, content.response)
+    asked, answered = content.body("request"), content.body("response")
+    return transcript(data, asked.value, answered.value)
 
 
 def line_json(line: Line) -> dict[str, Any]:

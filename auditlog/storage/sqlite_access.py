@@ -23,6 +23,11 @@ CREATE TABLE tokens (
 
 _COLUMNS = ", ".join(TokenRow._fields)
 _TOKEN: Kinds = (bytes, str, str, int, (int, type(None)), (str, type(None)))
+_LABELS_AT_ONCE = 512
+
+
+def _marks(count: int) -> int:
+    return 1 << (count - 1).bit_length()
 
 
 class AccessTables:
@@ -37,6 +42,23 @@ class AccessTables:
         query = "SELECT key_id, slot FROM keys WHERE kind = ? AND label = ?"
         return first_of(self._database.fetch(query, (kind, label), (bytes, int)))
 
+    def key_slots(
+        self, kind: str, labels: Sequence[str]
+    ) -> dict[str, tuple[bytes, int]]:
+        """Return (key id, slot) by label of those keys of a kind that there are."""
+        found: dict[str, tuple[bytes, int]] = {}
+        for at in range(0, len(labels), _LABELS_AT_ONCE):
+            part = labels[at : at + _LABELS_AT_ONCE]
+            # As many marks each time, because each number is a statement to prepare.
+            given = [*part, *[part[-1]] * (_marks(len(part)) - len(part))]
+            query = (
+                "SELECT label, key_id, slot FROM keys "  # noqa: S608 (our own words only)
+                f"WHERE kind = ? AND label IN ({', '.join('?' * len(given))})"
+            )
+            rows = self._database.fetch(query, (kind, *given), (str, bytes, int))
+            found |= {label: (key_id, slot) for label, key_id, slot in rows}
+        return found
+
     def slot_of(self, key_id: bytes) -> int | None:
         """Return the slot in the keyring of the key with this id, or None."""
         query = "SELECT slot FROM keys WHERE key_id = ?"
@@ -46,6 +68,11 @@ class AccessTables:
         """Return kind and label of the key with this id, or None."""
         query = "SELECT kind, label FROM keys WHERE key_id = ?"
         return first_of(self._database.fetch(query, (key_id,), (str, str)))
+
+    def is_erased(self, key_id: bytes) -> bool:
+        """Return whether a key was erased, or is just being erased."""
+        query = "SELECT 1 FROM erasures WHERE key_id = ?"
+        return bool(self._database.fetch(query, (key_id,), (int,)))
 
     def last_key(self) -> tuple[bytes, int] | None:
         """Return (key id, slot) of the key in the last slot taken, or None."""

@@ -16,8 +16,15 @@ from itertools import chain
 
 from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
-from auditlog.storage import IndexRow, Query, SpoolItem
-from auditlog.storage.database import Database, Kinds, checked, first_of, insert
+from auditlog.storage import ERASED, IndexRow, KeyErasedError, Query, SpoolItem
+from auditlog.storage.database import (
+    Database,
+    Kinds,
+    checked,
+    first_of,
+    insert,
+    only_of,
+)
 
 __all__ = [
     "ABOUT_SCHEMA",
@@ -52,9 +59,11 @@ CREATE TABLE vault (
 
 _MAX_ENTRY = 65_535
 _SPECIAL = re.compile(r"([?\[])")
+_KEY_ID = 16
 _MAYBE_BYTES = (bytes, type(None))
 _MAYBE_INT = (int, type(None))
 _MAYBE_STR = (str, type(None))
+_SEALED_UNDER = "idx IN (SELECT idx FROM vault WHERE key_id = ?)"
 INDEX_ROW: Kinds = (
     *(int, bytes, str, int, _MAYBE_BYTES, _MAYBE_INT),
     *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_BYTES),
@@ -73,6 +82,7 @@ class EntryTables:
         """See `auditlog.storage.Spool.append`.
 
         Raises:
+            KeyErasedError: see there.
             StorageError: also for an entry that is not 1 to 65,535 bytes, and for more
                 than `MAX_BATCH_BYTES` of entries at once; nothing was appended.
         """
@@ -113,6 +123,11 @@ class EntryTables:
         query = "SELECT key_id, sealed FROM vault WHERE idx = ?"
         return first_of(self._database.fetch(query, (index,), (bytes, bytes)))
 
+    def sealed_by(self, index: int) -> bytes | None:
+        """See `auditlog.storage.Vault.sealed_by`."""
+        query = "SELECT key_id FROM vault WHERE idx = ?"
+        return only_of(self._database.fetch(query, (index,), (bytes,)))
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         """See `auditlog.storage.Vault.sealed_under`."""
         query = "SELECT idx FROM vault WHERE key_id = ? ORDER BY idx"
@@ -135,6 +150,7 @@ class EntryTables:
             "outcome = ?": query.outcome,
             "type = ?": query.type,
             "about = ?": query.about,
+            _SEALED_UNDER: query.sealed_under,
             "idx < ?": query.before,
         }
         given = {sql: value for sql, value in conditions.items() if value is not None}
@@ -203,11 +219,13 @@ def insert_items(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> 
     """Insert items in a transaction that was begun; return the index of the first.
 
     Raises:
+        KeyErasedError: a key is not registered, or not any more.
         sqlite3.Error: as the database says; some may be inserted.
         StorageError: an entry, or all of them together, are too long.
     """
     bundles = _bundles([item.entry for item in items])
-    first = _size(connection)
+    key_ids = {item.key_id for item in items if item.key_id is not None}
+    first = _size(connection, b"".join(key_ids - {ERASED}))
     # The fields of an IndexRow are the columns of its table, in order.
     rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
     insert(connection, "spool", list(_numbered(bundles, first)))
@@ -216,10 +234,37 @@ def insert_items(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> 
     return first
 
 
-def _size(connection: sqlite3.Connection) -> int:
-    query = "SELECT first, count FROM spool ORDER BY first DESC LIMIT 1"
-    rows = checked(connection.execute(query).fetchall(), (int, int))
-    return sum(rows[0]) if rows else 0
+def _size(connection: sqlite3.Connection, key_ids: bytes = b"") -> int:
+    """Return how many entries there are, having seen that keys live.
+
+    Both by one statement, for each gives up the interpreter lock.
+
+    Args:
+        connection: in a transaction, if it is about keys.
+        key_ids: of the keys, one after the other.
+
+    Raises:
+        KeyErasedError: a key is not registered, or not any more.
+    """
+    rows = connection.execute(_SIZE_AND_UNREGISTERED, (key_ids,)).fetchall()
+    erased = [row[1] for row in rows if row[0] == 0]
+    if erased:
+        raise KeyErasedError(erased)
+    found = checked([row[1:] for row in rows], (int, int))
+    return sum(found[0]) if found else 0
+
+
+_UNREGISTERED = (
+    "WITH RECURSIVE named (at) AS (SELECT 1 WHERE length(?1) > 0 "  # noqa: S608 (our own words only)
+    f"UNION ALL SELECT at + {_KEY_ID} FROM named WHERE at + {_KEY_ID} <= length(?1)) "
+    f"SELECT substr(?1, at, {_KEY_ID}) AS id FROM named WHERE NOT EXISTS "
+    f"(SELECT 1 FROM keys WHERE key_id = substr(?1, at, {_KEY_ID}))"
+)
+"""Ids of keys that are not registered, out of the bytes of many."""
+_SIZE_AND_UNREGISTERED = (
+    "SELECT 1, first, count FROM spool WHERE first = (SELECT max(first) FROM spool) "  # noqa: S608 (our own words only)
+    f"UNION ALL SELECT 0, id, 0 FROM ({_UNREGISTERED})"
+)
 
 
 def _bundles(entries: Sequence[bytes]) -> list[tuple[int, bytes]]:

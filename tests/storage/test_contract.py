@@ -166,11 +166,13 @@ def test_threads_append_without_loss(store: Store) -> None:
 
 
 def test_sealed_content_is_found_by_index(store: Store) -> None:
+    store.add_keys([(b"k" * 16, 0, "epoch", "a")])
     with_content = item(1)._replace(key_id=b"k" * 16, sealed=b"sealed")
     store.append([item(0), with_content, item(2)])
     assert store.sealed(0) is None
     assert store.sealed(1) == (b"k" * 16, b"sealed")
     assert store.sealed(9) is None
+    assert [store.sealed_by(at) for at in (0, 1, 9)] == [None, b"k" * 16, None]
     assert store.vault_rows(0, 3) == [(1, b"k" * 16, b"sealed")]
     assert store.vault_rows(2, 3) == []
 
@@ -200,6 +202,23 @@ def test_the_first_row_of_another_type(store: Store) -> None:
     ):
         row = store.first_but(start, skipped)
         assert (None if row is None else row.index) == index
+
+
+def test_what_a_key_seals_is_found_among_all_that_matches(store: Store) -> None:
+    sealed = [
+        item(n, route=route)._replace(key_id=key * 16, sealed=b"x")
+        for n, (route, key) in enumerate(
+            [("/a", b"k"), ("/b", b"k"), ("/a", b"l"), ("/a", b"k")]
+        )
+    ]
+    store.append([*sealed, item(4, route="/a")])
+    for query, expected in (
+        (Query(sealed_under=b"k" * 16), [3, 1, 0]),
+        (Query(sealed_under=b"k" * 16, route="/a"), [3, 0]),
+        (Query(sealed_under=b"k" * 16, before=3, limit=1), [1]),
+        (Query(sealed_under=b"m" * 16), []),
+    ):
+        assert [row.index for row in store.find(query)] == expected
 
 
 @pytest.mark.parametrize(

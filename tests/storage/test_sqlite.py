@@ -566,7 +566,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("image") / "log.sqlite3"
     with SqliteStore.create(path, ORIGIN) as store:
         store.append([item(number, b"%d" % number) for number in range(50)])
-        store.append([item(50)._replace(key_id=b"k", sealed=b"s" * 9000)])
+        store.add_keys([(b"k" * 16, 1, "epoch", "b")])
+        store.append([item(50)._replace(key_id=b"k" * 16, sealed=b"s" * 9000)])
         store.put([("a", b"1" * 9000)])
         store.publish(3, b"note")
         store.add_cosignatures([Cosignature(3, "w+00", 1, b"line\n")])
