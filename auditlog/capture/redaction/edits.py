@@ -137,9 +137,7 @@ def merged(edits: Iterable[Edit]) -> list[Edit]:
     found: list[Edit] = []
     for edit in sorted(set(edits)):
         last = found[-1] if found else None
-        overlaps = last is not None and (
-            edit.start < last.end or edit[:2] == last[:2]
-        )
+        overlaps = last is not None and (edit.start < last.end or edit[:2] == last[:2])
         if last is not None and overlaps:
             text = REDACTED if last.text or edit.text else ""
             found[-1] = Edit(last.start, max(last.end, edit.end), text)

@@ -1,5 +1,6 @@
 """The rules of one side, applied to single texts of a stream."""
 
+from dataclasses import replace
 from functools import cached_property
 
 from auditlog.capture.redaction.documents import redact_document
@@ -7,6 +8,7 @@ from auditlog.capture.redaction.edits import Edit, changes, merged
 from auditlog.capture.redaction.quoted import named_values
 from auditlog.capture.redaction.redaction import Side
 from auditlog.capture.redaction.rules import REDACTED, Rules
+from auditlog.capture.redaction.text import find, redact_text
 
 __all__ = ["Engine"]
 
@@ -18,7 +20,9 @@ class Engine:
 
     def __init__(self, rules: Rules, side: Side) -> None:
         """Take the rules, and the side on which they are to apply."""
-        self._rules = rules
+        # What looks at whole bodies has seen this one.
+        self._rules = replace(rules, bodies=())
+        self._callables = replace(self._rules, patterns=())
         self._side = side
 
     @property
@@ -53,19 +57,11 @@ class Engine:
         """Return what goes of a plain text: what is found, or stands behind a name.
 
         Raises:
-            Exception: whatever a callable raises.
+            FailedRedactorError: a callable failed.
         """
-        found = [
-            Edit(start, end, REDACTED)
-            for pattern in self._rules.patterns
-            for start, end in pattern.find(text)
-        ]
-        for redactor in self._rules.texts:
-            after = redactor(text)
-            if not isinstance(after, str):
-                kind = type(after).__name__
-                raise TypeError(f"expected a redactor to return a text, got {kind}")
-            found += changes(text, after)
+        found = [Edit(start, end, REDACTED) for start, end in find(self._rules, text)]
+        if self._rules.texts:
+            found += changes(text, redact_text(self._callables, text))
         if self._rules.has_keys:
             found += named_values(text, self.named)
         return merged(found)

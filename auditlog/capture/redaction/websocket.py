@@ -51,9 +51,7 @@ def _texts(found: list[Message]) -> list[str | None]:
     """Return the texts of messages; None for each that cannot be read."""
     texts = [_decoded(message.payload) for message in found]
     unread = {
-        message.kind
-        for message, text in zip(found, texts, strict=True)
-        if text is None
+        message.kind for message, text in zip(found, texts, strict=True) if text is None
     }
     return [
         None if message.kind in unread else text
