@@ -315,6 +315,7 @@ def open_exchange(
         sequence=call.runtime.open(id_, call.now),
         # Those that there are read requests, and not messages.
         protocols=None if request.framed else call.rules.protocols,
+        redaction=call.rules.redaction,
     )
     if trace is not None:
         exchange.context["trace"] = trace
