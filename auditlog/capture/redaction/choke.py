@@ -56,10 +56,6 @@ class ChokePoint:
         self._rules = rules
         # Pointers are of bodies, and so is what looks at bodies.
         self._of_leaves = replace(rules, places={}, bodies=())
-        self._engines: dict[Side, Engine] = {
-            "request": Engine(rules, "request"),
-            "response": Engine(rules, "response"),
-        }
         self._said = False
 
     def body(
@@ -119,7 +115,7 @@ class ChokePoint:
             known = self._rules.bodies or self._rules.unreadable == "keep"
             return seen if known else None
         is_cut = cut or size < len(seen)
-        after = read(self._engines[side], text, cut=is_cut)
+        after = read(Engine(self._rules, side), text, cut=is_cut)
         return after.encode(errors="replace")
 
     def _messages(self, side: Side, value: bytes, *, cut: bool) -> bytes | None:
@@ -131,7 +127,7 @@ class ChokePoint:
                     return None
                 frames.append(frame(message.order, message.kind, seen))
             value = b"".join(frames)
-        return redact_messages(self._engines[side], value, cut=cut)
+        return redact_messages(Engine(self._rules, side), value, cut=cut)
 
     def _seen(self, side: Side, value: bytes, media_type: str | None) -> bytes | None:
         """Return a value after all have seen it that look at whole bodies."""

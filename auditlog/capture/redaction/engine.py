@@ -1,7 +1,7 @@
 """The rules of one side, applied to single texts of a stream."""
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from auditlog.capture.redaction.documents import redact_document
 from auditlog.capture.redaction.edits import Edit, changes, merged
@@ -13,15 +13,18 @@ from auditlog.capture.redaction.text import find, redact_text
 __all__ = ["Engine"]
 
 _JSON = "application/json"
+_REMEMBERED = 4096
+"""Texts of a body of which a callable is asked once: events say the same again."""
 
 
 class Engine:
-    """Looks at texts. What it raises withholds the whole body: a rule failed."""
+    """Looks at the texts of one body. What it raises withholds all: a rule failed."""
 
     def __init__(self, rules: Rules, side: Side) -> None:
         """Take the rules, and the side on which they are to apply."""
         # What looks at whole bodies has seen this one.
-        self._rules = replace(rules, bodies=())
+        texts = tuple(map(lru_cache(_REMEMBERED), rules.texts))
+        self._rules = replace(rules, texts=texts, bodies=())
         self._callables = replace(self._rules, patterns=())
         self._side = side
 

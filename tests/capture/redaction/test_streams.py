@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -67,7 +68,8 @@ def test_one_event_changes_and_the_others_are_the_same_bytes() -> None:
 
 
 def test_where_nothing_is_found_it_is_the_same() -> None:
-    body = b"\xef\xbb\xbfdata\ndata: a\ndata:  b\r\n\r\n\r\n:\n:c\nretry: 3\nodd\n\ndata: {"
+    body = b"\xef\xbb\xbfdata\ndata: a\ndata:  b\r\n\r\n\r\n:\n:c\nretry: 3\nodd\n\n"
+    body += b"data: {"
     assert redacted(choke("email"), body) == body
 
 
@@ -86,7 +88,7 @@ def test_a_value_that_a_model_writes_in_many_events_goes_from_all_of_them() -> N
 
 
 def test_answers_that_come_at_once_are_told_apart_by_their_index() -> None:
-    parts = zip(("ja", "ne.doe@", "canary.example"), ("4111 1111", " 1111 ", "1111"))
+    parts = [("ja", "4111 1111"), ("ne.doe@", " 1111 "), ("canary.example", "1111")]
     data = [chunk(part, index) for both in parts for index, part in enumerate(both)]
     after = redacted(choke("email", "card"), stream(*data))
     assert (said(after, 0), said(after, 1)) == (REDACTED, REDACTED)
@@ -268,7 +270,7 @@ def split_canaries(draw: st.DrawFn) -> tuple[list[str], str]:
     places = st.integers(0, len(whole))
     cuts = sorted(draw(st.lists(places, max_size=8)))
     bounds = [0, *cuts, len(whole)]
-    parts = [whole[one:end] for one, end in zip(bounds, bounds[1:], strict=False)]
+    parts = [whole[one:end] for one, end in pairwise(bounds)]
     return parts, canary
 
 
@@ -299,11 +301,7 @@ def test_however_a_value_is_split_nothing_of_it_is_left(
     assert canary not in whole
     kept = whole.split(REDACTED)
     assert "".join(parts).startswith(kept[0])
-    assert not any(
-        piece and piece in canary
-        for piece in canary.split()
-        if len(piece) > 3 and piece in whole
-    )
+    assert not any(piece in whole for piece in canary.split() if len(piece) > 3)
 
 
 @given(
