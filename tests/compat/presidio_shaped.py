@@ -54,7 +54,7 @@ def main() -> None:
         bodies.append(None if after is None else after.decode())
     said = {
         "bodies": bodies,
-        "unknown": refused(analyzer=engine, entities=["EMAIL"]),
+        "unknown": refused(analyzer=engine, entities=["NOBODY"]),
         "language": refused(analyzer=engine, language="de"),
         "model": refused(),
     }
