@@ -219,6 +219,9 @@ class MemoryStore:
     def sealed(self, index: int) -> tuple[bytes, bytes] | None:
         return self.vault.get(index)
 
+    def sealed_by(self, index: int) -> bytes | None:
+        return None if index not in self.vault else self.vault[index][0]
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         return sorted(at for at, (named, _) in self.vault.items() if named == key_id)
 

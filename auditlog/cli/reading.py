@@ -18,6 +18,7 @@ from auditlog.log.content import Content
 from auditlog.log.reader import LEVELS, DecisionView, Reader
 from auditlog.log.transcript import Line, transcript
 from auditlog.log.views import (
+    content_json,
     decision_json,
     page_json,
     parse_moment,
@@ -29,6 +30,11 @@ from auditlog.storage import Query
 __all__ = ["find", "receipt", "show"]
 
 _POLL_SECONDS = 0.1
+_MARKS = {
+    "capped": ", only its first bytes were kept",
+    "redacted": ", a copy: something was redacted when it was recorded",
+    "withheld": ", withheld when it was recorded: nothing of it was stored",
+}
 _COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
 
 
@@ -81,7 +87,7 @@ def show(options: argparse.Namespace, out: Output) -> int:
     if out.machine:
         opened: dict[str, Any] = {}
         if content is not None:
-            opened["content"] = _content_json(content)
+            opened["content"] = content_json(content)
         if lines:
             opened["messages"] = [_line_json(line) for line in lines]
         if reading is not None:
@@ -117,6 +123,7 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
+        ("content", "erased: nothing can open it" if view.vault == "erased" else None),
         ("leaf", known["leaf"]),
     ]
 
@@ -147,27 +154,11 @@ def _duration(microseconds: int | None) -> str | None:
     return None if microseconds is None else f"{microseconds / 1000:.3f} ms"
 
 
-def _content_json(content: Content) -> dict[str, Any]:
-    return {
-        "request": _body_json(content.request, capped=content.request_capped),
-        "response": _body_json(content.response, capped=content.response_capped),
-        **{f"{k}:decoded": _body_json(v.value) for k, v in content.decoded.items()},
-        "context": {name: _body_json(v) for name, v in content.context.items()},
-    }
-
-
-def _body_json(body: bytes, *, capped: bool = False) -> dict[str, Any]:
-    """Return bytes as text if they are text, as base64 if not."""
-    try:
-        return {"text": body.decode(), "capped": capped}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode(), "capped": capped}
-
-
 def _said(view: DecisionView, content: Content) -> list[Line]:
     """Return what was said on a WebSocket; nothing of a request."""
     data = decision_json(view)["data"]
-    return transcript(data, content.request, content.response)
+    asked, answered = content.body("request"), content.body("response")
+    return transcript(data, asked.value, answered.value)
 
 
 def _line_json(line: Line) -> dict[str, Any]:
@@ -178,26 +169,34 @@ def _line_json(line: Line) -> dict[str, Any]:
 
 
 def _print_content(content: Content, lines: list[Line], out: Output) -> None:
-    shown = _content_json(content)
+    shown = content_json(content)
     context = shown.pop("context")
     if lines:
         # Their frames are for machines.
         bodies = {side: shown.pop(side) for side in ("request", "response")}
         shown |= {f"{line.path}, {line.by}": _line_json(line) for line in lines}
-        for side in (side for side, body in bodies.items() if body["capped"]):
-            shown[side] = {"text": "", "capped": True}
+        shown |= {side: _remark(body) for side, body in bodies.items() if _marks(body)}
     parts = shown | {f"context/{name}": value for name, value in context.items()}
     for path, value in parts.items():
-        capped = ", only its first bytes were kept" if value.get("capped") else ""
-        kind = "" if "text" in value else ", not text, in base64"
-        out.lines(["", f"--- {path}{kind}{capped}"])
-        text: str = value.get("text", value.get("base64"))
+        kind = ", not text, in base64" if "base64" in value else ""
+        out.lines(["", f"--- {path}{kind}{_marks(value)}"])
+        text: str = value.get("text", value.get("base64", ""))
         out.text(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def _remark(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of a body, without its value."""
+    return {name: said for name, said in body.items() if name in _MARKS}
+
+
+def _marks(value: dict[str, Any]) -> str:
+    return "".join(said for name, said in _MARKS.items() if value.get(name))
 
 
 def _print_reading(reading: Reading, out: Output) -> None:
     """Print answers put together; the bytes above are what was committed to."""
     cut = "; partial" if reading.partial else ""
+    cut += "; of a redacted copy" if reading.redacted else ""
     said = f"{reading.protocol}, {reading.completeness}{cut}"
     for answer in reading.answers:
         why = "" if answer.finish_reason is None else f", {answer.finish_reason}"

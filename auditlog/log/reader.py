@@ -1,12 +1,11 @@
 """Reading a log: look-ups, proofs, receipts, content. Never writes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from auditlog.capture.reading import Reading
-from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
     NotFoundError,
@@ -22,7 +21,7 @@ from auditlog.core.receipt import (
     Related,
     format_receipt,
 )
-from auditlog.core.record import format_id, parse_entry, parse_id
+from auditlog.core.record import Entry, format_id, parse_entry, parse_id
 from auditlog.core.tiles import (
     TILE_WIDTH,
     Tile,
@@ -36,10 +35,11 @@ from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.model_entry import MODEL
+from auditlog.log.parts import CONTEXT, SIDES, STORED
 from auditlog.log.proofs import consistency_proof, inclusion_proof
 from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
-from auditlog.storage import IndexRow, Query
+from auditlog.storage import ERASED, IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
 from auditlog.storage.sealing import unseal
@@ -69,6 +69,9 @@ class DecisionView(NamedTuple):
     """Later entries about it, canonical bytes."""
     model: bytes | None = None
     """The entry about the model that it ran on, canonical bytes."""
+    vault: str | None = None
+    """``sealed`` or ``erased``; None where nothing was kept besides the entry, or it is
+    not in the log yet."""
 
 
 class Reader:
@@ -143,7 +146,16 @@ class Reader:
         entry, level = self.entry_at(row.index), self._level(row.index)
         at = self._model_at(entry)
         model = None if at is None else self.entry_at(at)
-        return DecisionView(id_, row, entry, level, self._amendments(raw), model)
+        vault = self._vault(row.index)
+        return DecisionView(id_, row, entry, level, self._amendments(raw), model, vault)
+
+    def _vault(self, index: int) -> str | None:
+        """Return whether what was captured is sealed, or was erased."""
+        key_id = self._store.sealed_by(index)
+        if key_id is None:
+            return None
+        gone = key_id == ERASED or self._log.keys.kind(key_id) is None
+        return "erased" if gone else "sealed"
 
     def _model_at(self, entry: bytes) -> int | None:
         """Return the index of the entry about the model that a decision ran on."""
@@ -251,7 +263,8 @@ class Reader:
 
         Raises:
             PendingError: the entry is not under a checkpoint yet.
-            NotFoundError: no such entry, or nothing was captured at a path.
+            NotFoundError: no such entry, or its content was erased; or at a path
+                nothing was captured, or what was can never be opened.
         """
         view = self.decision(id_)
         if view.row is None or view.row.index is None or view.entry is None:
@@ -273,7 +286,7 @@ class Reader:
             receipt = replace(
                 receipt,
                 opening=_opening(content, leaves),
-                disclosures=tuple(_disclosures(leaves, paths)),
+                disclosures=tuple(_disclosures(content, leaves, paths)),
                 secret=content.secret if open_all else None,
             )
         return format_receipt(receipt)
@@ -304,7 +317,7 @@ class Reader:
         """Unseal what was captured; nothing is returned that was not committed to.
 
         Raises:
-            NotFoundError: no such entry, or nothing is stored for it.
+            NotFoundError: no such entry, nothing is stored for it, or it was erased.
             VerificationError: stored content is not what the entry committed to.
         """
         view = self.decision(id_)
@@ -321,7 +334,7 @@ class Reader:
             or None where no protocol that is built in has read it.
 
         Raises:
-            NotFoundError: no such entry, or nothing is stored for it.
+            NotFoundError: no such entry, nothing is stored for it, or it was erased.
             PendingError: the entry is not in the log yet.
             VerificationError: stored content is not what the entry committed to.
         """
@@ -338,9 +351,18 @@ class Reader:
             msg = f"no content is stored for {format_id(entry.id)}"
             raise NotFoundError(msg)
         key_id, sealed = stored
-        key = self._log.keys.key(key_id)
+        key = self._key(entry, key_id)
         content = unpack(unseal(key, key_id, leaf_hash(encoded), sealed))
         return content, verify_content(entry, content)
+
+    def _key(self, entry: Entry, key_id: bytes) -> bytes:
+        try:
+            if key_id != ERASED:
+                return self._log.keys.key(key_id)
+        except NotFoundError:
+            pass  # between two steps of an erasure, or its row came with a backup
+        msg = f"the content of {format_id(entry.id)} was erased: nothing can open it"
+        raise NotFoundError(msg)
 
     def _level(self, index: int) -> str:
         try:
@@ -394,7 +416,7 @@ class Reader:
 def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
     request, response = content.parts[:2]
     return Opening(
-        salts(content.secret, 0)[0],
+        content.first_salt,
         request.size,
         response.size,
         tuple(leaf.hash for leaf in leaves),
@@ -409,18 +431,36 @@ def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
     return [path for path in kept if not path.startswith(whole)]
 
 
-def _disclosures(leaves: Sequence[Leaf], paths: Sequence[str]) -> list[Disclosure]:
-    by_path = {leaf.path: number for number, leaf in enumerate(leaves)}
-    unknown = [path for path in paths if path not in by_path]
-    if unknown:
-        msg = f"nothing was captured at {unknown[0]!r}; there is: {', '.join(by_path)}"
-        raise NotFoundError(msg[:2000])
+def _disclosures(
+    content: Content, leaves: Sequence[Leaf], paths: Sequence[str]
+) -> list[Disclosure]:
+    by_path = {leaf.path: number for number, leaf in enumerate(leaves) if leaf.path}
+    for path in paths:
+        at = by_path.get(path)
+        if at is None or leaves[at].value is None:
+            raise NotFoundError(_why_not(content, by_path, path)[:2000])
     chosen = sorted({by_path[path] for path in paths})
     return [_disclosure(number, leaves[number]) for number in chosen]
 
 
+def _why_not(content: Content, by_path: Mapping[str, int], path: str) -> str:
+    """Return why a path cannot be opened."""
+    name, became = content.became(path)
+    if became is not None:
+        copy = f"{CONTEXT}{STORED}{name}"
+        instead = f"; stored instead is {copy}" if copy in by_path else ""
+        known = path in {name, f"{CONTEXT}{name}"}
+        unsure = "" if known else ", or it was never there"
+        return (
+            f"{path!r} was {became} when it was recorded{unsure}: it can never be "
+            f"opened{instead}"
+        )
+    bare = content.salts is not None and name in SIDES
+    if path in by_path or (bare and content.is_capped(name)):
+        return f"only the first bytes of {path!r} were kept; it cannot be opened"
+    return f"nothing was captured at {path!r}; there is: {', '.join(by_path)}"
+
+
 def _disclosure(number: int, leaf: Leaf) -> Disclosure:
-    if leaf.value is None:
-        msg = f"only the first bytes of {leaf.path!r} were kept; it cannot be opened"
-        raise NotFoundError(msg)
+    assert leaf.value is not None
     return Disclosure(number, leaf.path, leaf.salt, leaf.value)

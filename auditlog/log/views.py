@@ -1,5 +1,6 @@
 """What look-ups take and give, as text and JSON: one shape for command line and API."""
 
+import base64
 import json
 import re
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ from auditlog.capture.reading import Reading
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import format_id, format_time
+from auditlog.log.parts import REDACTION, SIDES, STORED, Content
 from auditlog.log.reader import DecisionView
 from auditlog.storage import IndexRow
 
 __all__ = [
+    "content_json",
     "decision_json",
     "page_json",
     "parse_leaf",
@@ -119,7 +122,8 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
     """Return all that is known of one decision, short of its content.
 
     ``entry`` is the exact text that is hashed, ``leaf`` its hash in hex; both are None
-    while the decision is only opened.
+    while the decision is only opened. ``vault`` is ``sealed`` or ``erased``, None where
+    nothing was kept of what was captured.
     """
     known: dict[str, Any] = {"id": view.id, "level": view.level}
     if view.row is not None:
@@ -129,6 +133,7 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
         "leaf": None if entry is None else leaf_hash(entry).hex(),
         "data": None if entry is None else json.loads(entry)["data"],
         "entry": None if entry is None else entry.decode(),
+        "vault": view.vault,
         "amendments": [_amendment_json(one) for one in view.amendments],
         "ranOn": None if view.model is None else _model_json(view.model),
     }
@@ -138,6 +143,53 @@ def _model_json(entry: bytes) -> dict[str, Any]:
     event = json.loads(entry)
     details = event["data"].get("model.details", {})
     return {"id": event["id"], "time": event["time"], "details": details}
+
+
+def content_json(content: Content) -> dict[str, Any]:
+    """Return what was captured of a decision, as far as it is kept.
+
+    A value is ``text`` where it is text, else ``base64``; with ``capped`` where only
+    its first bytes were kept, ``redacted`` where it is a copy from which something was
+    taken out, and ``withheld`` alone where it was not stored at all.
+    """
+    became = content.redaction
+    copies = {f"{STORED}{side}" for side in SIDES}
+    context = {
+        name: _value_json(value, became.get(name.removeprefix(STORED)))
+        for name, value in content.context.items()
+        if name not in copies and name != REDACTION
+    }
+    withheld = {
+        name: _value_json(b"", how)
+        for name, how in became.items()
+        if name not in SIDES and f"{STORED}{name}" not in context
+    }
+    return {
+        **{side: _side_json(content, side) for side in SIDES},
+        **{f"{k}:decoded": _value_json(v.value) for k, v in content.decoded.items()},
+        "context": context | withheld,
+    }
+
+
+def _side_json(content: Content, side: str) -> dict[str, Any]:
+    body = content.body(side)
+    shown = body.value
+    if side in content.decoded:
+        shown = content.parts[SIDES.index(side)].value  # the decoded one stands beside
+    return _value_json(shown, body.redaction, capped=body.capped)
+
+
+def _value_json(
+    value: bytes, became: str | None = None, *, capped: bool = False
+) -> dict[str, Any]:
+    """Return bytes as text if they are text, as base64 if not."""
+    marks: dict[str, Any] = {} if became is None else {became: True}
+    if became == "withheld":
+        return marks
+    try:
+        return {"text": value.decode(), "capped": capped, **marks}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode(), "capped": capped, **marks}
 
 
 def reading_json(reading: Reading) -> dict[str, Any]:

@@ -271,6 +271,9 @@ class Vault(Protocol):
         The key id is `ERASED`, and there are no bytes, where the key was erased.
         """
 
+    def sealed_by(self, index: int) -> bytes | None:
+        """Return the key id alone that `sealed` returns."""
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         """Return the indices of all entries whose content a key seals, ascending."""
 

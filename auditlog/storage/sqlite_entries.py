@@ -15,7 +15,14 @@ from collections.abc import Iterator, Sequence
 from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
 from auditlog.storage import IndexRow, Query, SpoolItem
-from auditlog.storage.database import Database, Kinds, checked, first_of, insert
+from auditlog.storage.database import (
+    Database,
+    Kinds,
+    checked,
+    first_of,
+    insert,
+    only_of,
+)
 from auditlog.storage.sqlite_upgrade import ABOUT_SCHEMA, VAULT_KEY_SCHEMA
 
 __all__ = ["ENTRIES_SCHEMA", "MAX_BATCH_BYTES", "EntryTables"]
@@ -104,6 +111,11 @@ class EntryTables:
         """See `auditlog.storage.Vault.sealed`."""
         query = "SELECT key_id, sealed FROM vault WHERE idx = ?"
         return first_of(self._database.fetch(query, (index,), (bytes, bytes)))
+
+    def sealed_by(self, index: int) -> bytes | None:
+        """See `auditlog.storage.Vault.sealed_by`."""
+        query = "SELECT key_id FROM vault WHERE idx = ?"
+        return only_of(self._database.fetch(query, (index,), (bytes,)))
 
     def sealed_under(self, key_id: bytes) -> list[int]:
         """See `auditlog.storage.Vault.sealed_under`."""
