@@ -88,7 +88,7 @@ def amendment_item(
         (f"context/{name}", value)
         for name, value in sorted(amendment.facts.leaves().items())
     ]
-    said, content = context_only(secret, leaves)
+    said, content = context_only(secret, leaves, redaction=amendment.redaction)
     said |= {"decision": format_id(amendment.decision), "kind": amendment.kind}
     entry = Entry(new_id(now), AMENDMENT, origin, now, said)
     return sealed_item(entry, content, keys, zstandard.ZstdCompressor())

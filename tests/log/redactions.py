@@ -21,7 +21,13 @@ class WordRedaction:
         self._lock = threading.Lock()
 
     def body(
-        self, side: Side, value: bytes, media_type: str | None, *, framed: bool
+        self,
+        side: Side,
+        value: bytes,
+        media_type: str | None,
+        *,
+        framed: bool,
+        cut: bool = False,
     ) -> bytes | None:
         assert value, "an empty body has nothing to be taken out"
         self._note(side, value)
