@@ -14,7 +14,7 @@ from json import loads
 
 from auditlog.capture.redaction.documents import redact_document
 from auditlog.capture.redaction.engine import Engine
-from auditlog.capture.redaction.lines import redact_lines
+from auditlog.capture.redaction.ndjson import redact_lines
 from auditlog.capture.redaction.redaction import Side
 from auditlog.capture.redaction.rules import Rules
 from auditlog.capture.redaction.sse import redact_events
