@@ -30,9 +30,9 @@ class Pattern:
     name: str
     find: Callable[[str], list[Span]]
     """Returns where it matches, in order."""
-    hint: Callable[[str], object] | None
-    """False where it cannot match in any part of a text; None if that cannot be told
-    but by looking at the part."""
+    hint: Callable[[str], list[Span]] | None
+    """Returns stretches of a text, of which each match in each part of it shares a
+    character with one; None if that cannot be told but by looking at the part."""
 
 
 def parse_pattern(source: str) -> Pattern:
@@ -42,7 +42,7 @@ def parse_pattern(source: str) -> Pattern:
         ConfigurationError: it does not compile, or matches the empty text.
     """
     if source in FINDERS:
-        return Pattern(source, FINDERS[source], HINTS[source])
+        return Pattern(source, FINDERS[source], _all_of(HINTS[source]))
     try:
         regex = re.compile(source)
     except (re.error, OverflowError, RecursionError) as error:
@@ -59,8 +59,16 @@ def parse_pattern(source: str) -> Pattern:
             f"redact_patterns: expected an expression that matches some text, got "
             f"{source!r}, which matches the empty one"
         )
-    hint = None if _BOUND.search(source) else regex.search
-    return Pattern(source, lambda text: list(_spans(regex, text)), hint)
+    find = _searched(regex)
+    return Pattern(source, find, None if _BOUND.search(source) else find)
+
+
+def _all_of(regex: re.Pattern[str]) -> Callable[[str], list[Span]]:
+    return lambda text: [found.span() for found in regex.finditer(text)]
+
+
+def _searched(regex: re.Pattern[str]) -> Callable[[str], list[Span]]:
+    return lambda text: list(_spans(regex, text))
 
 
 def _spans(regex: re.Pattern[str], text: str) -> Iterator[Span]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from auditlog.capture.redaction.redaction import Side
 from auditlog.core.errors import ConfigurationError
 
-__all__ = ["Place", "Places", "parse_places", "step", "within"]
+__all__ = ["Place", "Places", "may_apply", "parse_places", "step", "within"]
 
 _RULE = re.compile(r"(request|response)?((?:/[^/]*)+)")
 _ESCAPES = re.compile(r"~(?![01])")
@@ -86,3 +86,13 @@ def step(places: Places, name: str) -> Places:
 def within(places: Places) -> Places:
     """Return places whose only step, item 0, leads to these."""
     return tuple(Place({"0": place}) for place in places)
+
+
+def may_apply(places: Places, text: str) -> bool:
+    """Return whether a text of JSON without escapes may have a place that goes."""
+    return any(
+        (name == "*" or name.isdecimal() or f'"{name}"' in text)
+        and (bool(place.ends) or may_apply((place,), text))
+        for parent in places
+        for name, place in parent.steps.items()
+    )

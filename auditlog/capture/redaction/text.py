@@ -6,10 +6,17 @@ import re
 from auditlog.capture.redaction.patterns import MAX_MATCH, Span
 from auditlog.capture.redaction.rules import REDACTED, Rules
 
-__all__ = ["FailedRedactorError", "find", "redact_cut_text", "redact_text", "replace"]
+__all__ = [
+    "FailedRedactorError",
+    "find",
+    "join",
+    "redact_cut_text",
+    "redact_text",
+    "replace",
+]
 
 _ROUNDS = 8
-_PLACEHOLDER = re.compile(re.escape(REDACTED))
+_PLACEHOLDER = re.compile(rf"{re.escape(REDACTED[:-1])}(?::[0-9]+)?\]")
 
 
 class FailedRedactorError(Exception):
@@ -19,13 +26,19 @@ class FailedRedactorError(Exception):
 def find(rules: Rules, text: str) -> list[Span]:
     """Return what the patterns match, in order; spans that overlap are one.
 
-    What already stands for something taken out is a span too if a match touches it.
+    What already stands for something taken out is no match, or part of a larger one.
     """
     spans = [span for pattern in rules.patterns for span in pattern.find(text)]
     if not spans:
         return []
-    spans += [found.span() for found in _PLACEHOLDER.finditer(text)]
-    spans.sort()
+    placeholders = {found.span() for found in _PLACEHOLDER.finditer(text)}
+    joined = join([*spans, *placeholders])
+    return [span for span in joined if span not in placeholders]
+
+
+def join(spans: list[Span]) -> list[Span]:
+    """Return spans in order, those that overlap as one; at least one is given."""
+    spans = sorted(spans)
     joined = [spans[0]]
     for start, end in spans[1:]:
         if start < joined[-1][1]:
@@ -37,7 +50,8 @@ def find(rules: Rules, text: str) -> list[Span]:
 
 def replace(text: str, spans: list[Span]) -> str:
     """Return the text with `REDACTED` instead of each of these spans."""
-    kept, at = [], 0
+    kept: list[str] = []
+    at = 0
     for start, end in spans:
         kept += text[at:start], REDACTED
         at = end
@@ -67,7 +81,7 @@ def _call(redactor: object, text: str) -> str:
     assert callable(redactor)
     try:
         redacted = redactor(text)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - of whatever kind, it failed
         raise FailedRedactorError(type(error).__name__) from None
     if not isinstance(redacted, str):
         raise FailedRedactorError(f"expected a text, got {type(redacted).__name__}")
@@ -99,10 +113,15 @@ def redact_text_body(
     """
     try:
         decoder = codecs.getincrementaldecoder(charset)("strict")
-        text = decoder.decode(value, final=False)
+        text = decoder.decode(value)
+        whole = not decoder.getstate()[0]
         # An unfinished character at the end shows that there is more.
-        cut = cut or bool(decoder.getstate()[0])
-        redacted = redact_cut_text(rules, text) if cut else redact_text(rules, text)
-        return value if redacted == text and not cut else redacted.encode(charset)
-    except UnicodeError:
+        change = redact_cut_text if cut or not whole else redact_text
+        redacted = change(rules, text)
+        if redacted == text and whole:
+            return value
+        # Where all of it would be written in other bytes, none may be.
+        same = not whole or text.encode(charset) == value
+        return redacted.encode(charset) if same else None
+    except (UnicodeError, LookupError):
         return None
