@@ -10,14 +10,20 @@ import logging
 from codecs import utf_8_decode
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from json import loads
+from types import UnionType
+from typing import TypeVar
 
 from auditlog.capture.redaction.documents import redact_document
 from auditlog.capture.redaction.engine import Engine
+from auditlog.capture.redaction.form import redact_target
+from auditlog.capture.redaction.json_document import redact_json
 from auditlog.capture.redaction.ndjson import redact_lines
 from auditlog.capture.redaction.redaction import Side
-from auditlog.capture.redaction.rules import Rules
+from auditlog.capture.redaction.rules import BodyRedactor, Rules
 from auditlog.capture.redaction.sse import redact_events
+from auditlog.capture.redaction.text import FailedRedactorError, redact_text_body
 from auditlog.capture.redaction.websocket import redact_messages
 from auditlog.core.commitment import is_event_stream
 from auditlog.core.errors import MalformedError
@@ -45,6 +51,9 @@ _LINES = frozenset(
 _UNTOUCHED = frozenset({"subject"})
 """Leaves by which people find what is held on them, and have it erased."""
 
+_TARGET = "target"
+_T = TypeVar("_T")
+
 _log = logging.getLogger("auditlog")
 
 
@@ -53,10 +62,12 @@ class ChokePoint:
 
     def __init__(self, rules: Rules) -> None:
         """Take the rules, which were checked."""
-        self._rules = rules
-        # Pointers are of bodies, and so is what looks at bodies.
-        self._of_leaves = replace(rules, places={}, bodies=())
         self._said = False
+        self._rules = replace(
+            rules,
+            texts=tuple(partial(self._watched, str, one) for one in rules.texts),
+            bodies=tuple(_Watched(one, self._watched) for one in rules.bodies),
+        )
 
     def body(
         self,
@@ -79,9 +90,9 @@ class ChokePoint:
             if stream is None:
                 return redact_document(self._rules, side, value, media_type, cut=cut)
             return self._stream(stream, side, value, media_type, cut=cut)
-        except MalformedError:
+        except (FailedRedactorError, MalformedError):
             return None
-        except Exception as error:  # noqa: BLE001 - what an operator put in may raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours withholds as well
             self._say(error)
             return None
 
@@ -89,10 +100,15 @@ class ChokePoint:
         """See `Redaction`."""
         if name in _UNTOUCHED or not value:
             return value
-        media_type = "application/json" if _is_json(value) else "text/plain"
         try:
-            return redact_document(self._of_leaves, "request", value, media_type)
-        except Exception as error:  # noqa: BLE001 - what an operator put in may raise
+            if name == _TARGET:
+                return redact_target(self._rules, value)
+            # Pointers are of bodies, and so is what looks at bodies.
+            after = redact_json(self._rules, value, ()) if _is_json(value) else None
+            return after or redact_text_body(self._rules, value, "utf-8", cut=False)
+        except FailedRedactorError:
+            return None
+        except Exception as error:  # noqa: BLE001 - a fault of ours withholds as well
             self._say(error)
             return None
 
@@ -136,6 +152,25 @@ class ChokePoint:
             seen = None if seen is None else redactor.body(side, seen, media_type)
         return seen
 
+    def _watched(
+        self, kind: type[_T] | UnionType, redactor: Callable[..., _T], *given: object
+    ) -> _T:
+        """Ask what an operator put in for something of a kind; say so if it fails.
+
+        Raises:
+            FailedRedactorError: it failed.
+        """
+        try:
+            answer = redactor(*given)
+        except Exception as error:  # noqa: BLE001 - of whatever kind, it failed
+            self._say(error)
+            raise FailedRedactorError(type(error).__name__) from None
+        if not isinstance(answer, kind):
+            wrong = FailedRedactorError(type(answer).__name__)
+            self._say(wrong)
+            raise wrong
+        return answer
+
     def _say(self, error: Exception) -> None:
         """Log, once, that redaction fails; what the error says may hold anything."""
         if not self._said:
@@ -146,6 +181,19 @@ class ChokePoint:
                 "committed to (said once): %s",
                 kind,
             )
+
+
+class _Watched:
+    """A redactor of bodies that says so if it fails."""
+
+    def __init__(
+        self, redactor: BodyRedactor, ask: Callable[..., bytes | None]
+    ) -> None:
+        self._redactor = redactor
+        self._ask = ask
+
+    def body(self, side: Side, value: bytes, media_type: str | None) -> bytes | None:
+        return self._ask(bytes | None, self._redactor.body, side, value, media_type)
 
 
 _Reader = Callable[..., str]

@@ -1,10 +1,10 @@
 """The rules of one side, applied to single texts of a stream."""
 
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
-from auditlog.capture.redaction.documents import redact_document
 from auditlog.capture.redaction.edits import Edit, changes, merged
+from auditlog.capture.redaction.json_document import redact_json_text
 from auditlog.capture.redaction.quoted import named_values
 from auditlog.capture.redaction.redaction import Side
 from auditlog.capture.redaction.rules import REDACTED, Rules
@@ -12,7 +12,6 @@ from auditlog.capture.redaction.text import find, redact_text
 
 __all__ = ["Engine"]
 
-_JSON = "application/json"
 _REMEMBERED = 4096
 """Texts of a body of which a callable is asked once: events say the same again."""
 
@@ -26,17 +25,17 @@ class Engine:
         texts = tuple(map(lru_cache(_REMEMBERED), rules.texts))
         self._rules = replace(rules, texts=texts, bodies=())
         self._callables = replace(self._rules, patterns=())
-        self._side = side
+        self._places = rules.places.get(side, ())
 
     @property
     def searches(self) -> bool:
         """Whether there are patterns or callables, which look into every text."""
         return self._rules.seeks
 
-    @cached_property
+    @property
     def has_places(self) -> bool:
         """Whether there are places whose values go."""
-        return bool(self._rules.places.get(self._side))
+        return bool(self._places)
 
     @property
     def keeps_unreadable(self) -> bool:
@@ -45,16 +44,19 @@ class Engine:
 
     def named(self, name: str) -> bool:
         """Return whether the values of this name go."""
-        return self._rules.has_keys and self._rules.is_key[name]
+        return bool(self._rules.keys) and self._rules.is_key[name]
 
-    def json(self, text: str) -> str | None:
-        """Return a JSON text redacted; None if it cannot be read.
+    def json(self, text: str, *, cut: bool = False) -> str | None:
+        """Return a JSON text redacted, or the start of one; None if it is neither.
 
-        Of one that was cut, what is cut is taken out.
+        Args:
+            text: it.
+            cut: whether it is known to go on.
+
+        Raises:
+            FailedRedactorError: a callable failed.
         """
-        value = text.encode(errors="surrogatepass")
-        after = redact_document(self._rules, self._side, value, _JSON)
-        return None if after is None else after.decode(errors="surrogatepass")
+        return redact_json_text(self._rules, text, self._places, cut=cut or None)
 
     def search(self, text: str) -> list[Edit]:
         """Return what goes of a plain text: what is found, or stands behind a name.
@@ -65,6 +67,6 @@ class Engine:
         found = [Edit(start, end, REDACTED) for start, end in find(self._rules, text)]
         if self._rules.texts:
             found += changes(text, redact_text(self._callables, text))
-        if self._rules.has_keys:
+        if self._rules.keys:
             found += named_values(text, self.named)
         return merged(found)

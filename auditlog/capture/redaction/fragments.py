@@ -6,6 +6,7 @@ texts, are put together in every way that may be the right one
 out is taken out of each fragment. After that they look at each text alone.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from json import dumps
 
@@ -45,13 +46,13 @@ def redact_items(engine: Engine, items: Sequence[Item], *, cut: bool) -> list[st
     for number, item in enumerate(items):
         fragments = opened[number]
         if fragments is not None:
-            text = applied(item.text, _rewritten(fragments, edits))
+            text = applied(item.text, _rewritten(engine, fragments, edits))
             found.append(_or_mask(engine.json(text)))
         elif has_json and looks_like_json(item.text):
             # It was to be JSON as the others are, and is cut or broken.
             found.append(REDACTED)
         else:
-            text = applied(item.text, merged(edits.get((number, -1), ())))
+            text = _changed(engine, item.text, edits.get((number, -1)))
             found.append(_plain(engine, text, is_part=parts))
     if cut and items and opened[-1] is None and items[-1].text:
         found[-1] = REDACTED
@@ -105,13 +106,31 @@ def _find(engine: Engine, whole: str) -> tuple[list[Edit], bool]:
     return engine.search(whole), False
 
 
-def _rewritten(fragments: Sequence[Fragment], edits: _Edits) -> list[Edit]:
+def _rewritten(
+    engine: Engine, fragments: Sequence[Fragment], edits: _Edits
+) -> list[Edit]:
     """Return the edits of a JSON text, given those of its strings."""
     return [
-        Edit(spot.start, spot.end, dumps(applied(spot.value, merged(mine))))
+        Edit(spot.start, spot.end, dumps(_changed(engine, spot.value, mine)))
         for one in fragments
         if (spot := one.spot) and (mine := edits.get((one.item, spot.start)))
     ]
+
+
+def _changed(engine: Engine, text: str, edits: list[Edit] | None) -> str:
+    """Return a fragment without what went of it in others, or goes of it alone.
+
+    What goes of it alone might not be found any more after the others.
+    """
+    if not edits:
+        return text
+    found = merged(edits)
+    starts = [one.start for one in found]
+    for one in _find(engine, text)[0]:
+        before = found[max(bisect_right(starts, one.start) - 1, 0)]
+        if not (before.start <= one.start and one.end <= before.end):
+            edits.append(one)
+    return applied(text, merged(edits))
 
 
 def _plain(engine: Engine, text: str, *, is_part: bool) -> str:

@@ -10,6 +10,7 @@ bytes. What goes on from one event to the next is found as
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import zip_longest
 
 import msgspec
 
@@ -112,12 +113,17 @@ def _other(engine: Engine, name: str, value: str) -> str:
 
 
 def _write(data: Sequence[_Line], text: str) -> None:
-    """Give the lines of an event another text, which may have more lines or fewer."""
-    first, *others = data
-    for line in others:
-        line.head = line.value = line.end = ""
-    end = first.end or "\n"
-    if not first.head.endswith((":", " ")):
-        first.head += ": "
+    """Give the lines of an event another text, which may have more lines or fewer.
+
+    Every line keeps its end, as with the next one it may be an empty line, or not. Of
+    those that are not needed a comment is left.
+    """
     values = _LINE_END.split(text)
-    first.value = f"{end}data: ".join(values)
+    further = values[len(data) :]
+    for line, value in zip_longest(data, values[: len(data)]):
+        if value is None:
+            line.head, line.value = ":", ""
+        else:
+            line.head = line.head if ":" in line.head else f"{line.head}: "
+            line.value = value
+    data[-1].value = "\ndata: ".join([data[-1].value, *further])

@@ -1,6 +1,7 @@
 """Server-sent events and JSON by the line: what goes, and what stays as it is."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -125,13 +126,13 @@ def test_words_in_quotes_among_plain_data_are_plain() -> None:
 def test_data_of_several_lines_stays_one_event() -> None:
     body = f"data: to\r\ndata:{CANARY}\r\ndata: bye\r\n\r\ndata: x\r\n\r\n".encode()
     after = redacted(choke("email"), body)
-    assert after == b"data: to\r\ndata: [redacted]\r\ndata: bye\r\n\r\ndata: x\r\n\r\n"
+    assert after == b"data: to\r\ndata:[redacted]\r\ndata: bye\r\n\r\ndata: x\r\n\r\n"
 
 
-def test_a_match_over_a_line_break_takes_a_line_away_and_no_block() -> None:
+def test_a_match_over_a_line_break_leaves_a_comment_for_a_line() -> None:
     body = b"data: a SECRET\ndata: CODE b\n\ndata: c\n\n"
     after = redacted(choke(r"SECRET\s+CODE"), body)
-    assert after == b"data: a [redacted] b\n\ndata: c\n\n"
+    assert after == b"data: a [redacted] b\n:\n\ndata: c\n\n"
 
 
 def test_what_a_callable_returns_ends_no_event() -> None:
@@ -205,6 +206,32 @@ def test_what_is_cut_loses_what_may_go_on() -> None:
     after = redacted(choke("email"), body, cut=True)
     assert b"jane" not in after
     assert len(blocks(after)) == 3
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("media", [EVENTS, "application/x-ndjson"])
+def test_wherever_it_is_cut_no_value_survives(media: str, known: bool) -> None:
+    """Not the canary of a pattern, in pieces, nor that of a name, nor most of one."""
+    parts = [
+        "mail ja",
+        "ne.doe@",
+        "canary.example",
+        " and ",
+        '{"ss',
+        'n": "078',
+        '-05"',
+    ]
+    data = [chunk(part, ssn="111-22-3333", café="é") for part in parts]
+    end = "\n\n" if media == EVENTS else "\n"
+    start = "data: " if media == EVENTS else ""
+    body = "".join(start + one + end for one in data).encode()
+    point = choke("email", keys=["ssn"])
+    for size in range(len(body)):
+        after = redacted(point, body[:size], media, cut=known)
+        assert b"111-2" not in after
+        whole = "".join(re.findall('"content": "(.*?)"}', after.decode()))
+        assert "jane.doe@canary" not in whole.replace("\\", "")
+        assert "078" not in whole.replace("\\", "")
 
 
 def test_of_a_character_that_is_cut_nothing_stays() -> None:
@@ -321,7 +348,7 @@ LINES = st.lists(
         [
             "",
             "",
-            "data: x,",
+            "data: , x,",
             "data:",
             "data",
             ":c",
