@@ -140,7 +140,7 @@ def _parser(machine: bool) -> _Parser:
 
 _GROUPS = {
     "anchor": "have checkpoints fixed in time by others (anchors.toml)",
-    "key": "show the public keys of the log",
+    "key": "show the public keys of the log; keep those of the vault",
     "model": "say what a model's files are, as the log names them",
     "token": "make, list and revoke tokens for the reading interface",
     "witness": "run a witness, which cosigns the checkpoints of logs",
@@ -341,6 +341,11 @@ def _add_model(verbs: _Verbs) -> None:
 def _add_key(verbs: _Verbs) -> None:
     verbs.add("list", "operating:key_list", "names, ids and kinds of the keys")
     verbs.add("vkey", "operating:key_vkey", "the verifier keys, for a policy file")
+    verbs.add(
+        "rotate",
+        "keeping:rotate",
+        "wrap the keys of the vault under a new key-encryption key",
+    )
 
 
 def _add_token(verbs: _Verbs) -> None:

@@ -16,13 +16,23 @@ from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
 from auditlog.storage import IndexRow, Query, SpoolItem
 from auditlog.storage.database import Database, Kinds, checked, first_of, insert
-from auditlog.storage.sqlite_upgrade import ABOUT_SCHEMA, VAULT_KEY_SCHEMA
 
-__all__ = ["ENTRIES_SCHEMA", "MAX_BATCH_BYTES", "EntryTables"]
+__all__ = [
+    "ABOUT_SCHEMA",
+    "ENTRIES_SCHEMA",
+    "MAX_BATCH_BYTES",
+    "VAULT_KEY_SCHEMA",
+    "EntryTables",
+    "append_to",
+]
 
 MAX_BATCH_BYTES = 1 << 26
 """Bytes of entries in one append: 1,024 entries of the largest size fit."""
 
+ABOUT_SCHEMA = (
+    "CREATE INDEX entry_index_about ON entry_index (about) WHERE about IS NOT NULL"
+)
+VAULT_KEY_SCHEMA = "CREATE INDEX vault_key ON vault (key_id)"
 ENTRIES_SCHEMA = f"""
 CREATE TABLE spool (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, entries BLOB NOT NULL);
@@ -61,15 +71,8 @@ class EntryTables:
             StorageError: also for an entry that is not 1 to 65,535 bytes, and for more
                 than `MAX_BATCH_BYTES` of entries at once; nothing was appended.
         """
-        bundles = _bundles([item.entry for item in items])
         with self._database.writing() as connection:
-            first = _size(connection)
-            # The fields of an IndexRow are the columns of its table, in order.
-            rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
-            insert(connection, "spool", list(_numbered(bundles, first)))
-            insert(connection, "entry_index", rows)
-            insert(connection, "vault", list(_sealed_rows(items, first)))
-        return first
+            return append_to(connection, items)
 
     def size(self) -> int:
         """See `auditlog.storage.Spool.size`."""
@@ -173,6 +176,18 @@ class EntryTables:
             "lead(first) OVER (ORDER BY first) AS next FROM spool) WHERE next > start"
         )
         return self._database.fetch(query, (), (int, int))
+
+
+def append_to(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> int:
+    """Append items in a transaction that does more; see `EntryTables.append`."""
+    bundles = _bundles([item.entry for item in items])
+    first = _size(connection)
+    # The fields of an IndexRow are the columns of its table, in order.
+    rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
+    insert(connection, "spool", list(_numbered(bundles, first)))
+    insert(connection, "entry_index", rows)
+    insert(connection, "vault", list(_sealed_rows(items, first)))
+    return first
 
 
 def _size(connection: sqlite3.Connection) -> int:

@@ -187,7 +187,7 @@ FILES: dict[str, list[tuple[Callable[[bytes], bytes] | None, str]]] = {
         (None, "refused: .*keys/vault.key missing"),
         (_other_letter(5), "unchecked: 6 x content not opened: slot 0 .*does not open"),
         (_flip(43), "refused: .*does not hold 32 bytes|unchecked: 6 x content"),
-        (lambda data: data + data, "refused: .*does not hold 32 bytes in base64"),
+        (lambda data: data + data, "refused: .*two with the newest first, got 2"),
     ],
     "keys/keyring": [
         (None, "unchecked: 12 x content not opened: the keyring .* is missing"),
