@@ -123,7 +123,7 @@ def finish_under(log: LogDirectory, writer: KeyringWriter) -> None:
         return
     writer.use(keys.known())
     free = bytearray(b"\1") * writer.slots()
-    for key_id, slot in registered(log):
+    for key_id, slot, *_ in registered(log):
         writer.rewrap([(key_id, slot)])
         free[slot] = 0
     # In the others are keys that were never registered, or are being erased.
@@ -133,11 +133,11 @@ def finish_under(log: LogDirectory, writer: KeyringWriter) -> None:
     writer.use(keys.known())
 
 
-def registered(log: LogDirectory) -> Iterator[tuple[bytes, int]]:
-    """Yield key id and slot of every key, by slot, a page in memory at a time."""
+def registered(log: LogDirectory) -> Iterator[tuple[bytes, int, str, str]]:
+    """Yield id, slot, kind and label of every key, by slot, a page in memory each."""
     slot = 0
     while page := log.store.keys_from(slot, _PAGE):
-        yield from ((key_id, at) for key_id, at, *_ in page)
+        yield from page
         slot = page[-1][1] + 1
 
 
@@ -153,7 +153,7 @@ def vault_key_of(log: LogDirectory) -> VaultKey:
 
 
 def _check_all_open(log: LogDirectory, writer: KeyringWriter) -> None:
-    for key_id, slot in registered(log):
+    for key_id, slot, *_ in registered(log):
         writer.key(key_id, slot)
 
 

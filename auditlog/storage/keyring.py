@@ -248,7 +248,7 @@ class KeyringWriter:
                 continue
             key, number = _unwrap(self._path, data, key_id, slot, self._generations)
             if number != self._generations[0].number:
-                self._wrap(SlotKey(key_id, slot, key))
+                self.put([SlotKey(key_id, slot, key)])
 
     def write(self, keys: Sequence[SlotKey]) -> None:
         """Write keys into their slots, durably, over whatever was there.
@@ -256,9 +256,19 @@ class KeyringWriter:
         Raises:
             StorageError: it is unknown which of them are there.
         """
-        for key in keys:
-            self._wrap(key)
+        self.put(keys)
         self.sync()
+
+    def put(self, keys: Iterable[SlotKey]) -> None:
+        """Write keys into their slots; durable only after `sync`.
+
+        Raises:
+            StorageError: it is unknown which of them are there.
+        """
+        for one in keys:
+            kek, nonce = self._generations[0].key, os.urandom(_NONCE_BYTES)
+            wrapped = wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
+            self._overwrite(one.slot, wrapped)
 
     def destroy(self, slots: Sequence[int]) -> None:
         """Overwrite slots with zeros, durably; what their keys sealed is gone.
@@ -267,14 +277,10 @@ class KeyringWriter:
             StorageError: it is unknown which of them were overwritten.
         """
         for slot in slots:
-            self._put(slot, _DESTROYED)
+            self._overwrite(slot, _DESTROYED)
         self.sync()
 
-    def _wrap(self, one: SlotKey) -> None:
-        kek, nonce = self._generations[0].key, os.urandom(_NONCE_BYTES)
-        self._put(one.slot, wrap_slot(kek, one.key, one.key_id, one.slot, nonce))
-
-    def _put(self, slot: int, data: bytes) -> None:
+    def _overwrite(self, slot: int, data: bytes) -> None:
         with storage_errors(f"write {self._path}"):
             written = os.pwrite(self._fd, data, _offset(slot))
         if written != SLOT_SIZE:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from auditlog.core.errors import ConflictError
 from auditlog.storage import SpoolItem
 from auditlog.storage.database import Database, first_of
-from auditlog.storage.sqlite_entries import append_to
+from auditlog.storage.sqlite_entries import insert_items
 
 __all__ = ["BACKUPS_SCHEMA", "BackupRow", "BackupTables"]
 
@@ -51,6 +51,27 @@ class BackupTables:
         row = first_of(self._database.fetch(query, (id_,), (bytes, int, int)))
         return None if row is None else BackupRow(*row)
 
+    def erased_slots(self) -> list[tuple[bytes, int]]:
+        """Return (key id, slot) of all keys that were erased, or are being erased."""
+        query = "SELECT key_id, slot FROM erasures ORDER BY slot"
+        return self._database.fetch(query, (), (bytes, int))
+
+    def register_again(self, key: tuple[bytes, int, str, str]) -> None:
+        """Record durably a key that a backup knows, as `add_keys` does.
+
+        Nothing happens where it was erased meanwhile, or its slot or its label is
+        another's by now.
+
+        Args:
+            key: key id, slot, kind and label.
+        """
+        query = (
+            "INSERT OR IGNORE INTO keys SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS "
+            "(SELECT 1 FROM erasures WHERE key_id = ?1 OR slot = ?2)"
+        )
+        with self._database.writing() as connection:
+            connection.execute(query, key)
+
     def add_backup(self, row: BackupRow, said: SpoolItem) -> None:
         """Record a backup and append the entry about it, durably, both or neither.
 
@@ -59,7 +80,7 @@ class BackupTables:
         """
         with self._database.writing() as connection:
             connection.execute("INSERT INTO keyring_backups VALUES (?, ?, ?)", row)
-            append_to(connection, [said])
+            insert_items(connection, [said])
 
     def expire_backup(self, id_: bytes, expires: int, said: SpoolItem) -> None:
         """Bring forward when a backup expires and append the entry about it, likewise.
@@ -73,4 +94,4 @@ class BackupTables:
             )
             if connection.execute(query, (id_, expires)).rowcount != 1:
                 raise ConflictError("expected a backup that is still kept, got none")
-            append_to(connection, [said])
+            insert_items(connection, [said])

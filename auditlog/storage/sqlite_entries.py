@@ -23,7 +23,7 @@ __all__ = [
     "MAX_BATCH_BYTES",
     "VAULT_KEY_SCHEMA",
     "EntryTables",
-    "append_to",
+    "insert_items",
 ]
 
 MAX_BATCH_BYTES = 1 << 26
@@ -72,7 +72,7 @@ class EntryTables:
                 than `MAX_BATCH_BYTES` of entries at once; nothing was appended.
         """
         with self._database.writing() as connection:
-            return append_to(connection, items)
+            return insert_items(connection, items)
 
     def size(self) -> int:
         """See `auditlog.storage.Spool.size`."""
@@ -178,8 +178,13 @@ class EntryTables:
         return self._database.fetch(query, (), (int, int))
 
 
-def append_to(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> int:
-    """Append items in a transaction that does more; see `EntryTables.append`."""
+def insert_items(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> int:
+    """Insert items in a transaction that was begun; return the index of the first.
+
+    Raises:
+        sqlite3.Error: as the database says; some may be inserted.
+        StorageError: an entry, or all of them together, are too long.
+    """
     bundles = _bundles([item.entry for item in items])
     first = _size(connection)
     # The fields of an IndexRow are the columns of its table, in order.
