@@ -8,8 +8,8 @@
     4. ``keys/vault.key`` holds the new generation alone
     5. the entry about it is in the log
 
-All but the last happens under the lock of the keyring: no key is made, destroyed or
-restored meanwhile, and nobody else rotates. Whoever dies leaves a log in which every
+All of it happens under the lock of the keyring: no key is made, destroyed or restored
+meanwhile, and nobody else rotates. Whoever dies leaves a log in which every
 key still opens; the next to rotate, or to start, goes on from there: `finish`.
 """
 
@@ -67,11 +67,13 @@ def rotate(log: LogDirectory, now: int) -> Rotated:
     keys = vault_key_of(log)
     with log.keys.keyring.writing(create=log.store.last_slot() < 0) as writer:
         if len(keys.known()) == 1:
+            # Somebody who rotated while we waited for the lock may have died untold.
+            _tell(log, keys.known()[0])
             _check_all_open(log, writer)
             keys.begin(os.urandom(KEK_BYTES), now)
         finish_under(log, writer)
         newest = keys.known()[0]
-    _tell(log, newest)
+        _tell(log, newest)
     return Rotated(newest.number, begun_before=False)
 
 

@@ -34,6 +34,7 @@ UNIQUE = {
     *("attestations.size", "attestations.anchor"),
     *("checkpoints.size", "cosignatures.size", "cosignatures.key", "entry_index.id"),
     *("entry_index.idx", "entry_index.sequence", "keys.key_id", "keys.label"),
+    "keyring_backups.id",
     *("keys.slot", "meta.key", "objects.path", "spool.first", "tokens.hash"),
     "vault.idx",
 }
