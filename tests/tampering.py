@@ -157,10 +157,11 @@ def _record(directory: Path, count: int, time: int) -> None:
 def _back_up(directory: Path) -> None:
     """Make backups of the keyring, one of them forgotten."""
     with open_log(directory) as log:
-        for number in range(3):
-            file = directory.with_name(f"{directory.name}.backup.{number}")
-            row = back_up(log, file, (number + 2) * _DAY, now_us()).row
-        forget(log, row.id, now_us())
+        rows = [
+            back_up(log, directory.parent / f"copy-{n}", n * _DAY, now_us()).row
+            for n in (2, 3, 4)
+        ]
+        forget(log, rows[1].id, now_us())
 
 
 def _attest(directory: Path) -> None:
