@@ -18,6 +18,7 @@ from auditlog.storage import (
     Query,
     SpoolItem,
 )
+from auditlog.storage.sqlite_backups import BackupRow
 
 __all__ = ["MemoryStore"]
 
@@ -291,6 +292,15 @@ class MemoryStore:
             for key_id, (slot, of, label) in self.keys.items()
             if of == kind and label in labels
         }
+    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
+        return sorted(found, key=lambda key: key[1])[:limit]
+
+    def erased_slots(self) -> list[tuple[bytes, int]]:
+        return []
+
+    def keyring_backups(self) -> list[BackupRow]:
+        return []
 
     def slot_of(self, key_id: bytes) -> int | None:
         return self.keys[key_id][0] if key_id in self.keys else None
