@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
+from auditlog.capture.subjects import Subject
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.amendment import AmendmentKind, amendment
@@ -45,7 +46,7 @@ def decision(
     *,
     input: Any = ABSENT,  # noqa: A002 - what it is
     model: str | Model | None = None,
-    subject: str | None = None,
+    subject: str | Subject | None = None,
     wait: bool = True,
     **about: Unpack[About],
 ) -> DecisionBlock:
@@ -62,7 +63,7 @@ def decision(
         input: what the model is given: bytes, text, or JSON, where NumPy's scalars and
             arrays are welcome. It may be said later, by `Operation.set_input`.
         model: ``name``, ``name@version`` or an identity; else the option ``model``.
-        subject: whom it is about, as `Decision.set_subject`.
+        subject: whom it is about: the identifier of a person, or an `auditlog.Subject`.
         wait: leave the block only when the decision is durable.
         about: what else is said, and options of the log by name.
 
@@ -87,7 +88,7 @@ def record(
     outcome: Outcome = "completed",
     output_type: str | None = None,
     model: str | Model | None = None,
-    subject: str | None = None,
+    subject: str | Subject | None = None,
     wait: bool = True,
     **about: Unpack[About],
 ) -> str:
@@ -191,12 +192,14 @@ _SAID = ("input_type", "user", "session", "annotations", "caused_by")
 def _say(
     made: Operation,
     model: str | Model | None,
-    subject: str | None,
+    subject: str | Subject | None,
     said: dict[str, Any],
 ) -> None:
     if model is not None:
         made.set_model(_named(model))
-    if subject is not None:
+    if isinstance(subject, Subject):
+        made.set_subject(subject.identifier, kind=subject.kind)
+    elif subject is not None:
         made.set_subject(subject)
     if said["user"] is not None:
         made.set_user(said["user"])
