@@ -1,6 +1,7 @@
 """In-memory stand-ins that hold to the contracts of the ports, and fail on order."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -17,6 +18,7 @@ from auditlog.storage import (
     Query,
     SpoolItem,
 )
+from auditlog.storage.sqlite_backups import BackupRow
 
 __all__ = ["MemoryStore"]
 
@@ -227,6 +229,9 @@ class MemoryStore:
     def sealed(self, index: int) -> tuple[bytes, bytes] | None:
         return self.vault.get(index)
 
+    def sealed_by(self, index: int) -> bytes | None:
+        return None if index not in self.vault else self.vault[index][0]
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         return sorted(at for at, (named, _) in self.vault.items() if named == key_id)
 
@@ -235,6 +240,9 @@ class MemoryStore:
 
     def find(self, query: Query) -> list[IndexRow]:
         found = [row for row in reversed(self.rows) if _matches(row, query)]
+        if query.sealed_under is not None:
+            under = self.sealed_under(query.sealed_under)
+            found = [row for row in found if row.index in under]
         return found[: max(0, query.limit)]
 
     def sequences(self, emitter: bytes) -> list[int]:
@@ -284,6 +292,16 @@ class MemoryStore:
             for key_id, (slot, of, label) in self.keys.items()
             if of == kind and label in labels
         }
+
+    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
+        return sorted(found, key=lambda key: key[1])[:limit]
+
+    def erased_slots(self) -> list[tuple[bytes, int]]:
+        return []
+
+    def keyring_backups(self) -> list[BackupRow]:
+        return []
 
     def slot_of(self, key_id: bytes) -> int | None:
         return self.keys[key_id][0] if key_id in self.keys else None
@@ -335,5 +353,13 @@ def _matches(row: IndexRow, query: Query) -> bool:
             query.outcome in (None, row.outcome),
             query.type in (None, row.type),
             query.about in (None, row.about),
+            query.ids is None or row.id in query.ids,
+            query.routes is None
+            or any(_fits(row.route, glob) for glob in query.routes),
         )
     )
+
+
+def _fits(route: str | None, glob: str) -> bool:
+    pattern = ".*".join(map(re.escape, glob.split("*")))
+    return route is not None and re.fullmatch(pattern, route, re.DOTALL) is not None
