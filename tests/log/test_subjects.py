@@ -30,7 +30,7 @@ from auditlog.log.content import Content, unpack
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
-from auditlog.log.late_erasure import ERASURE, erased_entry
+from auditlog.log.erasure_entry import ERASURE, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
 from auditlog.log.recovery import recover
