@@ -31,7 +31,8 @@ __all__ = ["doctor"]
 _OURS = "decision-auditlog"
 _FOREIGN = ("auditlog", "django-auditlog")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)\s*(?:;\s*(.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"](cli|evm|metrics|otel|rfc3161|web)['\"]")
+_EXTRAS = "cli|evm|metrics|otel|presidio|rfc3161|web"
+_EXTRA = re.compile(rf"extra\s*==\s*['\"]({_EXTRAS})['\"]")
 _DESCRIPTORS = 1024
 
 

@@ -12,6 +12,7 @@ from auditlog.config import Config
 from auditlog.core.checkpoint import Policy, parse_policy
 from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
 from auditlog.core.note import ED25519, ML_DSA_44, Signer, make_signer, parse_skey
+from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.files import (
     FileLock,
     read_secret,
@@ -39,6 +40,7 @@ class Paths:
         self.log_key = directory / "keys" / "log.key"
         self.vault_key = directory / "keys" / "vault.key"
         self.keyring = directory / "keys" / "keyring"
+        self.erased = directory / "keys" / "erased"
         self.journals = directory / "journal"
         self.policy = directory / "policy"
         self.anchors = directory / "anchors.toml"
@@ -177,6 +179,8 @@ def open_log(
         signers = _read_signers(paths.log_key, store.origin)
         vault_key = VaultKey(paths.vault_key)
         keys = Keys(Keyring(paths.keyring, vault_key), store)
+        # Of a store that was restored this is the memory.
+        keys.bar(ErasedKeys(paths.erased).read())
     except BaseException:
         store.close()
         raise

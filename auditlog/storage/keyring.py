@@ -123,6 +123,24 @@ class Keyring:
         with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
             return os.pread(fd, os.fstat(fd).st_size, 0)
 
+    def occupied(self, slots: Sequence[int]) -> list[int]:
+        """Return those of the slots that hold anything but zeros.
+
+        Where there is no keyring, none does.
+
+        Raises:
+            ConfigurationError: others than its owner can reach the file.
+            StorageError: it cannot be read.
+        """
+        if not slots or not self.path.exists():
+            return []
+        with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
+            return [
+                slot
+                for slot in slots
+                if os.pread(fd, SLOT_SIZE, _offset(slot)).strip(b"\0")
+            ]
+
     @contextlib.contextmanager
     def writing(self, *, create: bool = False) -> Iterator["KeyringWriter"]:
         """Lend the one right to write, which other processes wait for.
