@@ -21,7 +21,7 @@ import zstandard
 from auditlog.core.merkle import EMPTY_ROOT, leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
-from auditlog.log.content import Content, Part, pack, unpack
+from auditlog.log.content import Part, pack, unpack
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.sequencer import Sequencer
@@ -77,7 +77,7 @@ def edit_content(directory: Path, index: int, find: bytes, put: bytes) -> None:
         part = Part("response", response, len(response))
         parts = (content.parts[0], part, *content.parts[2:])
         compressor = zstandard.ZstdCompressor()
-        return pack(Content(content.secret, parts), compressor)
+        return pack(replace(content, parts=parts), compressor)
 
     def change(log: LogDirectory, stored: list[Stored]) -> None:
         stored[index] = _sealed_again(log, stored[index], stored[index].entry, edit)
