@@ -16,6 +16,7 @@ from auditlog.cli.opening import config_of
 from auditlog.cli.output import Output
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, NotFoundError
+from auditlog.log.backup_age import look_at_backups
 from auditlog.log.diagnosis import (
     Finding,
     look_at_anchors,
@@ -74,6 +75,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     with log:
         try:
             yield from look_at_log(log, time.time())
+            yield look_at_backups(log, time.time())
             yield from look_at_witnesses(log, online=options.online)
             yield from look_at_anchors(log, time.time())
         except AuditLogError as error:

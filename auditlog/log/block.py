@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -266,6 +267,7 @@ class DecisionBlock:
             operation=self._name,
             request=request,
             response=response,
+            own_key=any(fnmatchcase(self._name, one) for one in config.record_keys),
             redaction=self._redaction,
         )
 

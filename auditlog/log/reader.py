@@ -154,8 +154,11 @@ class Reader:
         key_id = self._store.sealed_by(index)
         if key_id is None:
             return None
-        gone = key_id == ERASED or self._log.keys.kind(key_id) is None
-        return "erased" if gone else "sealed"
+        return "erased" if self._is_erased(key_id) else "sealed"
+
+    def _is_erased(self, key_id: bytes) -> bool:
+        # A key that was erased may still be in our memory.
+        return key_id == ERASED or self._log.keys.kind(key_id) is None
 
     def _model_at(self, entry: bytes) -> int | None:
         """Return the index of the entry about the model that a decision ran on."""
@@ -187,8 +190,11 @@ class Reader:
             return self.decision(id_)
         if is_open:
             return DecisionView(id_, None, None, "opened")
-        msg = f"no decision {id_} in log {self.origin}"
-        raise NotFoundError(msg)
+        raise self.unknown(id_)
+
+    def unknown(self, id_: str) -> NotFoundError:
+        """Return what is said of a decision that is not there, or not for the asker."""
+        return NotFoundError(f"no decision {id_} in log {self.origin}")
 
     def entry_at(self, index: int) -> bytes:
         """Return the canonical bytes of the entry at `index`.
@@ -326,6 +332,19 @@ class Reader:
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
 
+    def leaves(self, id_: str) -> list[Leaf]:
+        """Return every leaf of the commitment of an entry, as far as it is kept.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        view = self.decision(id_)
+        if view.row is None or view.row.index is None or view.entry is None:
+            raise PendingError(f"{id_} is {view.level}, but not in the log yet")
+        return self._open(view.row.index, view.entry)[1]
+
     def read(self, id_: str) -> tuple[Content, Reading | None]:
         """Unseal what was captured, and read it by its model protocol.
 
@@ -356,11 +375,9 @@ class Reader:
         return content, verify_content(entry, content)
 
     def _key(self, entry: Entry, key_id: bytes) -> bytes:
-        try:
-            if key_id != ERASED:
+        with contextlib.suppress(NotFoundError):  # its slot was overwritten
+            if not self._is_erased(key_id):
                 return self._log.keys.key(key_id)
-        except NotFoundError:
-            pass  # between two steps of an erasure, or its row came with a backup
         msg = f"the content of {format_id(entry.id)} was erased: nothing can open it"
         raise NotFoundError(msg)
 

@@ -165,7 +165,7 @@ def _look(
         return _Seen(untouched=raw.leaf_hash is None)
     copy = None
     if _is_legible(body, side):
-        cut = raw.leaf_hash is not None
+        cut = raw.leaf_hash is not None or body.state == "partial"
         copy = redaction.body(name, value, body.media_type, framed=body.framed, cut=cut)
     if copy is None:
         return _Seen(untouched=False, became=_WITHHELD)

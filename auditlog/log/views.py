@@ -1,6 +1,5 @@
 """What look-ups take and give, as text and JSON: one shape for command line and API."""
 
-import base64
 import json
 import re
 from collections.abc import Sequence
@@ -13,12 +12,10 @@ from auditlog.capture.reading import Reading
 from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import format_id, format_time
-from auditlog.log.parts import REDACTION, SIDES, STORED, Content
 from auditlog.log.reader import DecisionView
 from auditlog.storage import IndexRow
 
 __all__ = [
-    "content_json",
     "decision_json",
     "page_json",
     "parse_leaf",
@@ -143,53 +140,6 @@ def _model_json(entry: bytes) -> dict[str, Any]:
     event = json.loads(entry)
     details = event["data"].get("model.details", {})
     return {"id": event["id"], "time": event["time"], "details": details}
-
-
-def content_json(content: Content) -> dict[str, Any]:
-    """Return what was captured of a decision, as far as it is kept.
-
-    A value is ``text`` where it is text, else ``base64``; with ``capped`` where only
-    its first bytes were kept, ``redacted`` where it is a copy from which something was
-    taken out, and ``withheld`` alone where it was not stored at all.
-    """
-    became = content.redaction
-    copies = {f"{STORED}{side}" for side in SIDES}
-    context = {
-        name: _value_json(value, became.get(name.removeprefix(STORED)))
-        for name, value in content.context.items()
-        if name not in copies and name != REDACTION
-    }
-    withheld = {
-        name: _value_json(b"", how)
-        for name, how in became.items()
-        if name not in SIDES and f"{STORED}{name}" not in context
-    }
-    return {
-        **{side: _side_json(content, side) for side in SIDES},
-        **{f"{k}:decoded": _value_json(v.value) for k, v in content.decoded.items()},
-        "context": context | withheld,
-    }
-
-
-def _side_json(content: Content, side: str) -> dict[str, Any]:
-    body = content.body(side)
-    shown = body.value
-    if side in content.decoded:
-        shown = content.parts[SIDES.index(side)].value  # the decoded one stands beside
-    return _value_json(shown, body.redaction, capped=body.capped)
-
-
-def _value_json(
-    value: bytes, became: str | None = None, *, capped: bool = False
-) -> dict[str, Any]:
-    """Return bytes as text if they are text, as base64 if not."""
-    marks: dict[str, Any] = {} if became is None else {became: True}
-    if became == "withheld":
-        return marks
-    try:
-        return {"text": value.decode(), "capped": capped, **marks}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode(), "capped": capped, **marks}
 
 
 def reading_json(reading: Reading) -> dict[str, Any]:

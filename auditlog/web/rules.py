@@ -1,6 +1,7 @@
 """What is the same for every request and session of one middleware."""
 
 import logging
+import re
 import traceback
 
 import msgspec
@@ -12,6 +13,7 @@ from auditlog.core.errors import AuditLogError
 from auditlog.web.asgi import App
 from auditlog.web.models import ModelSources
 from auditlog.web.process import Process
+from auditlog.web.subjects import SubjectSources
 
 __all__ = ["Faults", "Rules"]
 
@@ -51,6 +53,10 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     faults: Faults
     models: ModelSources
     """Name the model of a request that ends and did not name it."""
+    subjects: SubjectSources | None
+    """Name whom a request is about that ends and did not say it; None if none is to."""
+    own_keys: re.Pattern[str] | None
+    """Routes of which each decision about nobody has a key of its own."""
     header: bytes
     """Name of the response header with the id; empty sends none."""
     protocols: Protocols

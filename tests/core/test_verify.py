@@ -231,6 +231,17 @@ def test_an_amendment_opens_part_by_part_as_a_decision_does() -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["access", "erasure", "model"])
+def test_what_other_entries_commit_to_opens_part_by_part(kind: str) -> None:
+    decision = make_decision(request=b"", response=b"", context={"subject": b'"Kim"'})
+    entry = replace(parse_entry(decision.entry), type=f"auditlog.{kind}.v1")
+    other = replace(decision, entry=format_entry(entry))
+    log = log_of(other)
+    verdict = verify_receipt(log.receipt(other, "context/subject"), log.policy())
+    assert verdict.entry_type == entry.type
+    assert verdict.disclosed == (("context/subject", b'"Kim"'),)
+
+
 def test_an_amendment_without_a_commitment_opens_nothing() -> None:
     amendment = amendment_of(make_decision(), "commitment")
     log = log_of(amendment)
@@ -983,6 +994,25 @@ def test_a_decoded_body_is_not_decoded_again_and_the_verdict_says_so() -> None:
     assert verdict.not_proven[-1] == (
         "that request:decoded is what the request decodes to"
     )
+
+
+def test_a_stored_copy_is_not_what_crossed_the_wire_and_the_verdict_says_so() -> None:
+    copies = {"stored.request": b'{"age": 0}', "stored.response": b"{}"}
+    decision = make_decision(context=copies)
+    log = log_of(decision)
+    paths = [f"context/{name}" for name in copies]
+    points = [
+        f"that {path} crossed the wire: it is the operator's redacted copy"
+        for path in paths
+    ]
+    verdict = verify_receipt(log.receipt(decision, *paths), log.policy())
+    assert dict(verdict.disclosed) == dict(zip(paths, copies.values(), strict=True))
+    assert verdict.not_proven[-2:] == tuple(points)
+    # Beside the member that was committed to as it was, and each by itself.
+    data = log.receipt(decision, "request/age", "context/stored.request")
+    assert verify_receipt(data, log.policy()).not_proven[-1] == points[0]
+    other = verify_receipt(log.receipt(decision, "context/target"), log.policy())
+    assert not set(points) & set(other.not_proven)
 
 
 def test_a_decoded_body_must_hold_the_members() -> None:

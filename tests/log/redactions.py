@@ -10,13 +10,14 @@ __all__ = ["WordRedaction"]
 
 
 class WordRedaction:
-    """Replaces words wherever they stand; keeps `calls` of what it was given."""
+    """Replaces words wherever they stand; keeps what it was given, and what was cut."""
 
     def __init__(
         self, *words: bytes, by: bytes = b"[redacted]", withhold: Iterable[str] = ()
     ) -> None:
         """Take the words, and names of sides and leaves of which nothing is stored."""
         self._words, self._by, self._withhold = words, by, frozenset(withhold)
+        self.cut: set[str] = set()
         self.calls: list[tuple[str, bytes]] = []
         self._lock = threading.Lock()
 
@@ -31,6 +32,8 @@ class WordRedaction:
     ) -> bytes | None:
         assert value, "an empty body has nothing to be taken out"
         self._note(side, value)
+        if cut:
+            self.cut.add(side)
         if side in self._withhold:
             return None
         if not framed:

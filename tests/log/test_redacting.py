@@ -188,10 +188,11 @@ def test_of_a_compressed_body_the_decoded_one_is_redacted() -> None:
 @pytest.mark.parametrize(
     ("coded", "name"),
     [
-        (gzip.compress(ASKED)[:-1], "gzip"),
+        (gzip.compress(ASKED, mtime=0)[:-1], "gzip"),
         (b"\x0b\x02\x80{}\x03", "br"),
         (b"\xff\xfe", "identity"),
     ],
+    ids=["cut", "unknown", "not text"],
 )
 def test_what_cannot_be_decoded_cannot_be_looked_through(
     coded: bytes, name: str
@@ -285,6 +286,16 @@ def test_bytes_that_nobody_looked_at_are_hashes_too(limit: int) -> None:
     assert (b'"capped":["request"]' in content.context.get("redaction", b"")) == (
         limit > 0
     )
+
+
+def test_a_redactor_is_told_what_is_cut() -> None:
+    whole, capped = with_body(ASKED, "text/plain"), with_body(ASKED, None, limit=20)
+    partial = with_body(ASKED, "text/plain")
+    partial.request.state = "partial"
+    for one, cut in ((whole, set()), (capped, {"request"}), (partial, {"request"})):
+        one.redaction = redaction = WordRedaction(b"493817")
+        describe(one)
+        assert redaction.cut == cut
 
 
 def test_what_is_not_kept_at_all_cannot_be_guessed_either() -> None:

@@ -1,5 +1,6 @@
 """One document, redacted: which of the readers it is for, by media type and by form."""
 
+import codecs
 import re
 from functools import partial
 
@@ -30,8 +31,9 @@ _CHARSET = re.compile(r";[ \t]*charset=\"?([^\s;\"]+)", re.IGNORECASE)
 # No codec that could do anything but read characters.
 _CHARSETS = re.compile(
     r"utf-?8|us-ascii|ascii|latin-?1|iso-?8859-\d{1,2}|(?:windows-|cp)125\d|koi8-[ru]|"
-    r"utf-?(?:16|32)(?:[bl]e)?|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5"
+    r"utf-?(?:16|32)(?:-?[bl]e)?|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5"
 )
+_WIDE = re.compile(r"utf-?(16|32)(-?[bl]e)?")
 
 
 def redact_document(
@@ -116,7 +118,7 @@ class _Reader:
                 return stored
         if kind == _FORM:
             return redact_form(self._rules, value, places, cut=cut)
-        return self._other(value, kind, _charset(media_type or ""), cut=cut)
+        return self._other(value, kind, _charset(media_type or "", value), cut=cut)
 
     def _other(
         self, value: bytes, kind: str, charset: str | None, *, cut: bool
@@ -148,8 +150,14 @@ def _mark(kind: str) -> bytes | None:
     return b"\n" if _LINES.fullmatch(kind) else None
 
 
-def _charset(media_type: str) -> str | None:
-    """Return the charset that is named, UTF-8 if none is, None if it is unknown."""
+def _charset(media_type: str, value: bytes) -> str | None:
+    """Return the charset that is named, UTF-8 if none is, None if it cannot be."""
     found = _CHARSET.search(media_type)
     name = found[1].lower() if found else "utf-8"
-    return name if _CHARSETS.fullmatch(name) else None
+    if not _CHARSETS.fullmatch(name):
+        return None
+    if not (wide := _WIDE.fullmatch(name)):
+        return None if b"\0" in value else name  # UTF-16 is UTF-8 with zeros, mostly
+    # Written again with its order, a text keeps its mark of order as a character.
+    big = value.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
+    return name if wide[2] else f"utf-{wide[1]}-{'be' if big else 'le'}"

@@ -42,8 +42,8 @@ def redact_form(
     Raises:
         FailedRedactorError: a callable failed.
     """
-    if (half := _HALF_ESCAPE.search(value)) is not None:
-        value, cut = value[: half.start()], True
+    if cut:
+        value = _HALF_ESCAPE.sub(b"", value)
     pairs = _PAIRS.findall(value)[:-1]  # and an empty one at the end
     last = len(pairs) - 1
     return b"".join(

@@ -60,11 +60,13 @@ def redact_json(
         text, size = codecs.utf_8_decode(value, "strict", False)
     except UnicodeDecodeError:
         return None
-    cut = cut or size < len(value)
-    redacted = redact_json_text(rules, text, places, cut=cut)
-    if redacted is None or (redacted == text and size == len(value)):
-        return None if redacted is None else value
-    return redacted.encode()
+    half = size < len(value)  # half a character at the end: something is open there
+    if half and is_strict(text):
+        return None
+    redacted = redact_json_text(rules, text, places, cut=cut or half)
+    if redacted is None:
+        return None
+    return value if redacted == text and not half else redacted.encode()
 
 
 def redact_json_text(

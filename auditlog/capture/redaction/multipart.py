@@ -81,6 +81,8 @@ def redact_multipart(
             if not last or between.strip():
                 return None
             parts.append(between)
+        elif not last and b"\r\n\r\n" not in between:
+            return None  # headers without an end
         else:
             parts += _part(rules, between, places, read, cut=last)
     return b"".join(parts)
