@@ -36,7 +36,8 @@ NAME, TEXT, SCALAR, OPEN, CLOSE = range(1, 6)
 _EVERY_STRING = re.compile(rf"{_STRING}({_WHITE}:)?+", re.DOTALL)
 # Where a token does not stand in the text as it is meant: the escapes of a string, from
 # the first to the last one, and numbers with an exponent.
-_SPELLED = re.compile(r"\\.(?:[^\"\\]*+\\.)*+|[0-9][eE]\+?[0-9]{2}", re.DOTALL)
+_ESCAPES = re.compile(r"\\.(?:[^\"\\]*+\\.)*+", re.DOTALL)
+_EXPONENT = re.compile(r"[eE]\+?[0-9]{2}")
 _FLOAT = re.compile(r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
@@ -47,7 +48,11 @@ def suspects(patterns: Sequence[Pattern], ended: Ended) -> list[Span]:
     """
     if not patterns:
         return []
-    spans = [found.span() for found in _SPELLED.finditer(ended.text)]
+    spans = [
+        found.span()
+        for spelled in (_ESCAPES, _EXPONENT)
+        for found in spelled.finditer(ended.text)
+    ]
     for pattern in patterns:
         if pattern.hint is not None:
             spans += pattern.hint(ended.text)
