@@ -1,6 +1,7 @@
 """In-memory stand-ins that hold to the contracts of the ports, and fail on order."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -17,6 +18,7 @@ from auditlog.storage import (
     Query,
     SpoolItem,
 )
+from auditlog.storage.sqlite_backups import BackupRow
 
 __all__ = ["MemoryStore"]
 
@@ -290,6 +292,15 @@ class MemoryStore:
             for key_id, (slot, of, label) in self.keys.items()
             if of == kind and label in labels
         }
+    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
+        return sorted(found, key=lambda key: key[1])[:limit]
+
+    def erased_slots(self) -> list[tuple[bytes, int]]:
+        return []
+
+    def keyring_backups(self) -> list[BackupRow]:
+        return []
 
     def slot_of(self, key_id: bytes) -> int | None:
         return self.keys[key_id][0] if key_id in self.keys else None
@@ -341,5 +352,13 @@ def _matches(row: IndexRow, query: Query) -> bool:
             query.outcome in (None, row.outcome),
             query.type in (None, row.type),
             query.about in (None, row.about),
+            query.ids is None or row.id in query.ids,
+            query.routes is None
+            or any(_fits(row.route, glob) for glob in query.routes),
         )
     )
+
+
+def _fits(route: str | None, glob: str) -> bool:
+    pattern = ".*".join(map(re.escape, glob.split("*")))
+    return route is not None and re.fullmatch(pattern, route, re.DOTALL) is not None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from auditlog.core.record import format_id
+from auditlog.log.access import ACCESS
 from auditlog.log.directory import open_log
-from auditlog.log.person_access import ACCESS
 from auditlog.log.reader import Reader
 from auditlog.storage import Query
 from tests.command import Done, auditlog, environment

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from auditlog.cli.opening import open_chosen
 from auditlog.cli.output import Output
-from auditlog.cli.subjects import asking, recipient_of, subject_of
+from auditlog.cli.subjects import recipient_of, subject_of
+from auditlog.cli.who import login
 from auditlog.core.errors import AuditLogError, VerificationError
 from auditlog.log.person_export import Exported, export_person
 
@@ -30,7 +31,7 @@ def export(options: argparse.Namespace, out: Output) -> int:
                 identifier,
                 file.write,
                 recipient=recipient,
-                by=asking(),
+                by=login(),
                 channel="cli",
                 now=time.time(),
             )

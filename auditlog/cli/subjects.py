@@ -5,15 +5,13 @@ ticket, in the log of a job.
 """
 
 import argparse
-import getpass
-import os
 import sys
 
 from auditlog.core.errors import ConfigurationError
-from auditlog.log.person_access import Recipient, make_recipient
+from auditlog.log.access import Recipient, make_recipient
 from auditlog.log.said import subject_of as checked
 
-__all__ = ["asking", "recipient_of", "subject_of"]
+__all__ = ["recipient_of", "subject_of"]
 
 _MOST = 1024
 _STDIN = "-"
@@ -43,16 +41,3 @@ def recipient_of(options: argparse.Namespace) -> Recipient:
             "somebody says who gets it"
         )
     return make_recipient(options.recipient, options.purpose)
-
-
-def asking() -> dict[str, str]:
-    """Return who asks at this command line."""
-    return {"login": _login()}
-
-
-def _login() -> str:
-    # Without an entry in the user database, as in some containers, there is a number.
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 from auditlog.core.errors import NotFoundError
 from auditlog.core.record import DECISION
-from auditlog.log.access import Channel
+from auditlog.log.access import Access, Channel, Recipient, record_person_access
 from auditlog.log.directory import LogDirectory
-from auditlog.log.person_access import Access, Recipient, record_person_access
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import accepted_under
 

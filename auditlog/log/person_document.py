@@ -21,10 +21,10 @@ from auditlog.core.record import (
     nested_deeper,
     parse_entry,
 )
+from auditlog.log.access import ACCESS
 from auditlog.log.batch_part import NOWHERE, Place, own_paths, place_in_batch
 from auditlog.log.content import verify_content
 from auditlog.log.parts import SIDES, STORED, Content, Leaf
-from auditlog.log.person_access import ACCESS
 from auditlog.log.reader import Reader
 from auditlog.log.transcript import transcript
 from auditlog.log.views import reading_json

@@ -21,7 +21,7 @@ import msgspec
 
 from auditlog.core.errors import NotFoundError
 from auditlog.core.record import DECISION, format_id, format_time
-from auditlog.log.access import Channel
+from auditlog.log.access import ACCESS, Access, Channel, Recipient, record_person_access
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.directory import LogDirectory
 from auditlog.log.person import (
@@ -33,7 +33,6 @@ from auditlog.log.person import (
     held_on,
     rows_at,
 )
-from auditlog.log.person_access import ACCESS, Access, Recipient, record_person_access
 from auditlog.log.person_document import Document, document_of
 from auditlog.log.person_readme import readme
 from auditlog.log.reader import Reader

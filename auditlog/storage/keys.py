@@ -116,6 +116,7 @@ class Keys:
         self._registry = registry
         self._making = threading.Lock()
         self._held = HeldKeys(_STAYING)
+        self._erased: set[bytes] = set()
 
     def __repr__(self) -> str:
         """Name the file, never a key."""
@@ -204,6 +205,8 @@ class Keys:
             NotFoundError: there never was such a key, or it was destroyed.
             StorageError: its slot cannot be read, or does not open.
         """
+        if key_id in self._erased:
+            raise NotFoundError(f"the key {key_id.hex()} was erased")
         held = self._held.named(key_id)
         if held is not None and held.use.kind in _STAYING:
             return held.key
@@ -217,6 +220,12 @@ class Keys:
         """Return what a key is for, such as `SUBJECT`; None if it is not registered."""
         use = self._registry.use_of(key_id)
         return None if use is None else use[0]
+
+    def bar(self, key_ids: Iterable[bytes]) -> None:
+        """Let keys open nothing any more, whatever the store and the keyring say."""
+        gone = list(key_ids)
+        self._erased.update(gone)
+        self.forget(gone)
 
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys from memory that were erased, by whatever process."""

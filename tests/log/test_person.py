@@ -8,6 +8,7 @@ import pytest
 
 from auditlog.core.errors import NotFoundError
 from auditlog.core.record import DECISION, format_id, parse_id
+from auditlog.log.access import ACCESS, Recipient
 from auditlog.log.amending import append_amendment
 from auditlog.log.amendment import AMENDMENT, amendment
 from auditlog.log.person import (
@@ -18,7 +19,6 @@ from auditlog.log.person import (
     held_on,
     search_person,
 )
-from auditlog.log.person_access import ACCESS, Recipient
 from auditlog.log.reader import Reader
 from auditlog.storage import IndexRow, Query
 from auditlog.storage.acceptance import AcceptanceFile

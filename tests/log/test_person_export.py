@@ -17,10 +17,10 @@ from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import format_id
 from auditlog.core.verify import verify_receipt
+from auditlog.log.access import ACCESS, Access, Recipient, record_person_access
 from auditlog.log.amending import append_amendment
 from auditlog.log.amendment import aftermath_entry, amendment
 from auditlog.log.person import NOTHING_HELD, find_person
-from auditlog.log.person_access import ACCESS, Access, Recipient, record_person_access
 from auditlog.log.person_export import Exported, export_person
 from auditlog.log.preparation import plain_item
 from auditlog.storage import Query
