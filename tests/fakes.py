@@ -292,6 +292,7 @@ class MemoryStore:
             for key_id, (slot, of, label) in self.keys.items()
             if of == kind and label in labels
         }
+
     def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
         found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
         return sorted(found, key=lambda key: key[1])[:limit]
