@@ -5,7 +5,7 @@ import base64
 import time
 from functools import partial
 
-from auditlog.cli.opening import config_of, open_chosen, read_option
+from auditlog.cli.opening import config_of, open_chosen, read_option, ready
 from auditlog.cli.output import Output
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import PendingError
@@ -70,7 +70,7 @@ def init(options: argparse.Namespace, out: Output) -> int:
 def checkpoint(options: argparse.Namespace, out: Output) -> int:
     """Admit what dead processes left open, sign what waits, print the newest."""
     config = config_of(options)
-    with open_log(config.dir, policy=config.policy) as log:
+    with ready(open_log(config.dir, policy=config.policy)) as log:
         log.claim()
         witnessing = Witnessing(log, config, time.time)
         if options.witness:

@@ -22,15 +22,17 @@ from auditlog.core.record import DECISION, Entry, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
+from auditlog.log.check_erasures import ErasureCheck
 from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
 from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
+from auditlog.log.erasure_entry import ERASURE
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
 from auditlog.log.model_entry import MODEL, ModelCheck
 from auditlog.log.preparation import epoch_of, index_row
-from auditlog.storage import Cosignature, IndexRow
+from auditlog.storage import ERASED, Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
 from auditlog.storage.sealing import unseal
 
@@ -42,6 +44,7 @@ _CHUNK = 4096
 _MAX_INDEX = (1 << 63) - 1
 _MAX_PROBLEMS = 1000
 _MAX_UNCHECKED = 100
+_WITH_CONTENT = {DECISION, AMENDMENT, MODEL, ERASURE, "auditlog.access.v1"}
 _MAX_HOLE = 1 << 20
 """Missing entries that are named one by one: a forged index must not cost for ever."""
 
@@ -109,6 +112,7 @@ class _Check:
         self._tiles: dict[str, bytes] = {}
         self._completeness = Completeness()
         self._models = ModelCheck()
+        self._erasures = ErasureCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -143,6 +147,8 @@ class _Check:
         emitters = tuple(self._emitters_checked())
         with self._naming("attestations"):
             self._take(*self._attested.finish())
+        with self._naming("erasures"):
+            self._take(*self._erasures.finish(self._log, size))
         with self._naming("keys and files"):
             self._take(*check_files(self._log))
         return CheckReport(
@@ -280,6 +286,7 @@ class _Check:
             self._completeness.note(index, entry)
             self._attested.note(index, entry)
             self._models.note(entry)
+            self._erasures.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")
@@ -288,7 +295,7 @@ class _Check:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
         self._decisions += entry.type == DECISION
-        if entry.type in {DECISION, AMENDMENT, MODEL}:
+        if entry.type in _WITH_CONTENT:
             self._check_content(index, encoded, entry, stored)
         elif stored is not None:
             self._problem_at("vault row", index, "belongs to no decision")
@@ -308,6 +315,11 @@ class _Check:
             self._problem_at("vault row", index, "the stored content is missing")
             return
         key_id, sealed = stored
+        if key_id == ERASED:
+            self._check_erased(index, entry, sealed)
+            return
+        if self._is_being_erased(index, key_id):
+            return
         self._check_key(index, key_id, entry.time)
         try:
             key = self._log.keys.key(key_id)
@@ -316,9 +328,27 @@ class _Check:
             return
         try:
             plaintext = unseal(key, key_id, leaf_hash(encoded), sealed)
-            verify_content(entry, unpack(plaintext))
+            content = unpack(plaintext)
+            verify_content(entry, content)
+            self._erasures.note_content(entry, content)
         except AuditLogError as error:
             self._problem_at("vault row", index, str(error))
+
+    def _check_erased(self, index: int, entry: Entry, sealed: bytes) -> None:
+        if sealed or entry.type == ERASURE:
+            self._problem_at("vault row", index, "was not erased as we do it")
+        else:
+            self._erasures.erased += 1
+
+    def _is_being_erased(self, index: int, key_id: bytes) -> bool:
+        """Return whether a key went while, or since, its row of the vault was read."""
+        erasure = self._store.erasure_of(key_id)
+        if erasure is None:
+            return False
+        if erasure.state == "pending" or self._store.sealed(index) == (ERASED, b""):
+            self._unchecked["content that is being erased"] += 1
+            return True
+        return False
 
     def _check_key(self, index: int, key_id: bytes, time: int) -> None:
         """Hold the key of a vault row against what the store says it is for."""

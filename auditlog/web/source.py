@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -11,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.erasing import catch_up
 from auditlog.log.publication import PublicView
 from auditlog.log.reader import Reader
 from auditlog.log.tokens import allows, role_of
@@ -59,6 +62,12 @@ class LogSource:
         try:
             config = load_config()
             log = open_log(self._directory or config.dir, policy=config.policy)
+            with ExitStack() as opened:
+                opened.callback(log.close)
+                # What was begun or restored is forgotten before anything is served.
+                now = time.time_ns() // 1000  # noqa: TID251 - the log is opened here
+                catch_up(log, now)
+                opened.pop_all()
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error

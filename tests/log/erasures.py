@@ -1,6 +1,7 @@
 """A log with content about people, made by hand under their keys."""
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.preparation import sealed_item
 from auditlog.storage import SpoolItem
-from auditlog.storage.sealing import seal
+from auditlog.storage.sealing import seal, unseal
 from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
-__all__ = ["ADA", "BOB", "add_access", "add_decision", "fill", "made"]
+__all__ = ["ADA", "BOB", "add_access", "add_decision", "fill", "give_to", "made"]
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 _COMPRESSOR = zstandard.ZstdCompressor()
@@ -55,6 +56,23 @@ def add_decision(
     sealed = seal(key, key_id, leaf_hash(entry), os.urandom(32), plaintext)
     log.store.append([SpoolItem(entry, row, key_id, sealed)])
     return one.id
+
+
+def give_to(log: LogDirectory, person: str, *indices: int) -> None:
+    """Seal stored content again, under the key of a person."""
+    under, key = log.keys.subject_key("person", person)
+    with sqlite3.connect(log.paths.database) as db:
+        for index in indices:
+            stored, leaf = (
+                log.store.sealed(index),
+                leaf_hash(*log.store.read(index, index + 1)),
+            )
+            assert stored is not None
+            plaintext = unseal(log.keys.key(stored[0]), stored[0], leaf, stored[1])
+            sealed = seal(key, under, leaf, os.urandom(32), plaintext)
+            query = "UPDATE vault SET key_id = ?, sealed = ? WHERE idx = ?"
+            db.execute(query, (under, sealed, index))
+    db.close()
 
 
 def add_amendment(log: LogDirectory, person: str, decision: bytes) -> None:
