@@ -30,6 +30,7 @@ from auditlog.log.erasure_entry import ErasureEntry, Proof, final_entry
 from auditlog.log.erasure_plan import Plan, plan_decision_erasure, plan_erasure
 from auditlog.log.reader import Reader
 from auditlog.storage import KeyErasedError
+from auditlog.storage.acceptance import has_forgotten
 from auditlog.storage.erased_keys import ErasedKeys, parse_erased
 from auditlog.storage.keys import RECORD, SUBJECT
 from auditlog.storage.sqlite_erasures import ErasureRow
@@ -264,7 +265,7 @@ def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
         StorageError: it could not be done; to be tried again.
     """
     deadline = time.monotonic() + wait
-    while not log.store.sweep():
+    while not _is_swept(log):
         if time.monotonic() > deadline:
             return 0
         time.sleep(_POLL_SECONDS)
@@ -272,6 +273,13 @@ def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
     items = [(row.id, final_entry(row.key_id, log.origin, now)) for row in ready]
     log.store.finish_erasures(items, now)
     return len(items)
+
+
+def _is_swept(log: LogDirectory) -> bool:
+    rows = log.store.erasures("shredded")
+    left = [row.key_id for row in rows if row.pending is not None]
+    forgotten = not left or has_forgotten(log.paths.journals, left)
+    return forgotten and log.store.sweep()
 
 
 def _is_ready(log: LogDirectory, row: ErasureRow, now: int) -> bool:
