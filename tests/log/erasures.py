@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import zstandard
@@ -17,10 +17,20 @@ from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.preparation import sealed_item
 from auditlog.storage import SpoolItem
+from auditlog.storage.keys import RECORD
 from auditlog.storage.sealing import seal, unseal
 from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
-__all__ = ["ADA", "BOB", "add_access", "add_decision", "fill", "give_to", "made"]
+__all__ = [
+    "ADA",
+    "BOB",
+    "add_access",
+    "add_decision",
+    "fill",
+    "give_record_key",
+    "give_to",
+    "made",
+]
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 _COMPRESSOR = zstandard.ZstdCompressor()
@@ -60,14 +70,24 @@ def add_decision(
 
 def give_to(log: LogDirectory, person: str, *indices: int) -> None:
     """Seal stored content again, under the key of a person."""
-    under, key = log.keys.subject_key("person", person)
+    _seal_again(log, *log.keys.subject_key("person", person), indices)
+
+
+def give_record_key(log: LogDirectory, index: int) -> None:
+    """Seal stored content again, under a key of its own."""
+    row = log.store.index_rows(index, index + 1)[0]
+    key_id = log.keys._find_or_make(RECORD, format_id(row.id))
+    _seal_again(log, key_id, log.keys.key(key_id), [index])
+
+
+def _seal_again(
+    log: LogDirectory, under: bytes, key: bytes, indices: Sequence[int]
+) -> None:
     with sqlite3.connect(log.paths.database) as db:
         for index in indices:
-            stored, leaf = (
-                log.store.sealed(index),
-                leaf_hash(*log.store.read(index, index + 1)),
-            )
+            stored = log.store.sealed(index)
             assert stored is not None
+            leaf = leaf_hash(*log.store.read(index, index + 1))
             plaintext = unseal(log.keys.key(stored[0]), stored[0], leaf, stored[1])
             sealed = seal(key, under, leaf, os.urandom(32), plaintext)
             query = "UPDATE vault SET key_id = ?, sealed = ? WHERE idx = ?"
