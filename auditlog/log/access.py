@@ -156,7 +156,7 @@ def record_person_access(
     seal = partial(sealed_item, entry, content, log.keys, compressor, under=key_id)
     try:
         return format_id(append_once(log, seal, "an access"))
-    except KeyErasedError:
+    except (KeyErasedError, NotFoundError):
         raise NotFoundError("what was held was erased meanwhile") from None
 
 
