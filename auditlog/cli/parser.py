@@ -141,7 +141,7 @@ def _parser(machine: bool) -> _Parser:
 
 _GROUPS = {
     "anchor": "have checkpoints fixed in time by others (anchors.toml)",
-    "key": "show the public keys of the log",
+    "key": "show the public keys of the log; keep those of the vault",
     "model": "say what a model's files are, as the log names them",
     "token": "make, list and revoke tokens for the reading interface",
     "witness": "run a witness, which cosigns the checkpoints of logs",
@@ -400,6 +400,31 @@ def _add_model(verbs: _Verbs) -> None:
 def _add_key(verbs: _Verbs) -> None:
     verbs.add("list", "operating:key_list", "names, ids and kinds of the keys")
     verbs.add("vkey", "operating:key_vkey", "the verifier keys, for a policy file")
+    verbs.add(
+        "rotate",
+        "keeping:rotate",
+        "wrap the keys of the vault under a new key-encryption key",
+    )
+    backup = verbs.add("backup", "keeping:backup", "copy the keyring to a new file")
+    backup.add_argument(
+        "file", metavar="FILE", type=Path, help="apart from the log's directory"
+    )
+    backup.add_argument(
+        "--keep",
+        type=_days,
+        default=_days("30d"),
+        metavar="DAYS",
+        help="how long it may be kept, such as 30d: a person is not forgotten for good "
+        "before all copies are gone; default 30d",
+    )
+    backups = verbs.add("backups", "keeping:backups", "list the copies on record")
+    backups.add_argument(
+        "--forget", metavar="ID", help="record that this one was destroyed early"
+    )
+    restore = verbs.add("restore", "keeping:restore", "put back keys from a copy")
+    restore.add_argument(
+        "file", metavar="FILE", type=Path, help="that `key backup` made"
+    )
 
 
 def _add_token(verbs: _Verbs) -> None:
@@ -530,6 +555,14 @@ def _wait(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return float(_integer(text, 0, 10**9))
+
+
+def _days(text: str) -> int:
+    """Return how many microseconds a number of days is, as in ``30d``."""
+    if not text.endswith("d"):
+        msg = f"expected a number of days, as in 30d, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return _integer(text[:-1], 1, 36_500) * 86_400_000_000
 
 
 def _integer(text: str, low: int, high: int) -> int:

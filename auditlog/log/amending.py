@@ -68,6 +68,6 @@ def amendment_entry(
         (f"context/{name}", value)
         for name, value in sorted(amendment.facts.leaves().items())
     ]
-    said, content = context_only(secret, leaves)
+    said, content = context_only(secret, leaves, redaction=amendment.redaction)
     said |= {"decision": format_id(amendment.decision), "kind": amendment.kind}
     return Entry(new_id(now), AMENDMENT, origin, now, said), content

@@ -15,7 +15,7 @@ import msgspec
 from auditlog.core.commitment import BATCH_CONTAINERS
 from auditlog.log.decision import BATCH
 
-__all__ = ["Place", "own_paths", "place_in_batch"]
+__all__ = ["NOWHERE", "Place", "own_paths", "place_in_batch"]
 
 _CONTAINERS = "|".join(sorted(BATCH_CONTAINERS))
 _ITEM = re.compile(
@@ -44,11 +44,11 @@ def place_in_batch(context: Mapping[str, bytes]) -> Place | None:
     try:
         said = _annotations.decode(context.get("annotations", b"{}")).batch
     except msgspec.MsgspecError:
-        return _NOWHERE
+        return NOWHERE
     if said is None or said == _Said(1):
         return None
     if not 0 <= said.index < said.size:
-        return _NOWHERE
+        return NOWHERE
     return Place(said.decision, said.index, said.size)
 
 
@@ -63,7 +63,7 @@ class _Annotations(msgspec.Struct):
 
 
 _annotations = msgspec.json.Decoder(_Annotations)
-_NOWHERE = Place(None, -1, 0)
+NOWHERE = Place(None, -1, 0)
 """Of who is in a batch, for all that can be read: nothing in the body is theirs."""
 
 

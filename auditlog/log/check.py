@@ -22,6 +22,7 @@ from auditlog.core.record import DECISION, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
 from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_files import Problem, check_files, key_of
+from auditlog.log.check_keys import KeyCheck
 from auditlog.log.check_vault import VaultCheck
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
 from auditlog.log.directory import LogDirectory
@@ -109,6 +110,7 @@ class _Check:
         self._tiles: dict[str, bytes] = {}
         self._completeness = Completeness()
         self._models = ModelCheck()
+        self._keys = KeyCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -148,6 +150,8 @@ class _Check:
             self._take(*self._attested.finish())
         with self._naming("keys and files"):
             self._take(*check_files(self._log))
+        with self._naming("keys of the vault"):
+            self._take(*self._keys.finish(self._log, size))
         return CheckReport(
             size,
             self._decisions,
@@ -284,6 +288,7 @@ class _Check:
             self._completeness.note(index, entry)
             self._attested.note(index, entry)
             self._models.note(entry)
+            self._keys.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")

@@ -1,6 +1,6 @@
 """One entry about a person as a document to read, with what proves each word of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,8 +22,9 @@ from auditlog.core.record import (
     parse_entry,
 )
 from auditlog.log.access import ACCESS
-from auditlog.log.batch_part import Place, own_paths, place_in_batch
-from auditlog.log.content import Content, Leaf, Part, verify_content
+from auditlog.log.batch_part import NOWHERE, Place, own_paths, place_in_batch
+from auditlog.log.content import verify_content
+from auditlog.log.parts import SIDES, STORED, Content, Leaf
 from auditlog.log.reader import Reader
 from auditlog.log.transcript import transcript
 from auditlog.log.views import reading_json
@@ -31,11 +32,10 @@ from auditlog.storage import IndexRow
 
 __all__ = ["Document", "document_of"]
 
-_MAX_MISSING = 100
-"""Parts that are listed one by one as not there."""
-_SHARED = frozenset({"context/target", "context/stored.request"}) | {
-    "context/stored.response"
-}
+_SHARED = frozenset(
+    f"context/{name}"
+    for name in ("target", "stored.target", "stored.request", "stored.response")
+)
 """Leaves that speak of a body, which is that of all in a batch."""
 _STAFF = "context/user"
 """In an entry of access: who of the operator's people looked."""
@@ -111,11 +111,11 @@ _TECHNICAL = frozenset({"commitment", "emitter", "sequence", "request", "respons
 def _open(reader: Reader, entry: Entry) -> _Opened:
     content = reader.content(format_id(entry.id))
     leaves = verify_content(entry, content)
-    missing = list(_not_kept(content, leaves))
+    missing = list(_not_kept(content))
     paths = None
-    place = place_in_batch(content.context) if entry.type == DECISION else None
+    place = _place(content) if entry.type == DECISION else None
     if place is not None and place.holder is None:
-        paths = _own_and_context(place, leaves)
+        paths = _own_and_context(place, content, leaves)
         missing.append(_missing("the bodies", _OF_OTHERS))
     if entry.type == ACCESS:
         paths = [leaf.path for leaf in leaves if leaf.path.startswith("context/")]
@@ -131,32 +131,48 @@ _OF_OTHERS = (
 _NOT_NAMED = "people who work for the operator are not named here"
 
 
-def _own_and_context(place: Place, leaves: Sequence[Leaf]) -> list[str]:
+def _place(content: Content) -> Place | None:
+    if "annotations" in content.redaction:
+        # What was taken out may be that others are in the body, too.
+        return NOWHERE
+    return place_in_batch(content.context)
+
+
+def _own(place: Place, content: Content, leaves: Sequence[Leaf]) -> dict[str, bytes]:
+    """Return path and value of what stands at an item's own place."""
+    values = {leaf.path: leaf.value for leaf in leaves if leaf.value is not None}
+    # Of a body that was redacted it cannot be told how many places there are.
+    told = [path for path in values if content.became(path)[1] is None]
+    return {path: values[path] for path in own_paths(place, told)}
+
+
+def _own_and_context(
+    place: Place, content: Content, leaves: Sequence[Leaf]
+) -> list[str]:
     kept = [leaf.path for leaf in leaves if leaf.value is not None]
     context = [path for path in kept if path.startswith("context/")]
-    own = own_paths(place, [leaf.path for leaf in leaves])
-    return [path for path in own if path in kept] + [
-        path for path in context if path not in _SHARED
+    return [
+        *_own(place, content, leaves),
+        *(path for path in context if path not in _SHARED),
     ]
 
 
-def _not_kept(content: Content, leaves: Sequence[Leaf]) -> Iterator[dict[str, str]]:
+def _not_kept(content: Content) -> Iterator[dict[str, str]]:
     """Yield what the commitment covers and nobody can open any more."""
-    parts = {part.path: part for part in content.parts}
-    closed = [
-        leaf.path for leaf in leaves if leaf.value is None and "#" not in leaf.path
-    ]
-    for path in closed[:_MAX_MISSING]:
-        yield _missing(path, _why(parts.get(path)))
-    if len(closed) > _MAX_MISSING:
-        rest = len(closed) - _MAX_MISSING
-        yield _missing(f"{rest} more parts", "not kept")
+    for name, became in content.redaction.items():
+        yield _missing(name, _BECAME[became])
+    for side, raw in zip(SIDES, content.parts, strict=False):
+        if content.is_capped(side):
+            kept = len(content.body(side).value)
+            yield _missing(side, _CUT.format(kept, raw.size) if kept else _NOT_KEPT)
 
 
-def _why(part: Part | None) -> str:
-    if part is not None and 0 < len(part.value) < part.size:
-        return f"only the first {len(part.value)} of {part.size} bytes were kept"
-    return "not kept, or redacted before it was stored"
+_BECAME = {
+    "redacted": "something was taken out before it was stored; the rest is here",
+    "withheld": "it was left out before it was stored",
+}
+_CUT = "only the first {} of {} bytes were kept"
+_NOT_KEPT = "it was not kept"
 
 
 def _missing(what: str, why: str) -> dict[str, str]:
@@ -177,15 +193,20 @@ def _content(reader: Reader, entry: Entry, opened: _Opened) -> dict[str, Any]:
     said["context"] = {
         name: _value(value)
         for name, value in content.context.items()
-        if paths is None or f"context/{name}" in paths
+        if name not in _COPIES and (paths is None or f"context/{name}" in paths)
     }
     if opened.missing:
         said["missing"] = opened.missing
     return said
 
 
+_COPIES = frozenset(f"{STORED}{side}" for side in SIDES)
+"""Leaves that are shown as the bodies that they stand for."""
+
+
 def _bodies(entry: Entry, content: Content) -> dict[str, Any]:
-    lines = transcript(entry.data, content.request, content.response)
+    bodies = {side: content.body(side) for side in SIDES}
+    lines = transcript(entry.data, *(body.value for body in bodies.values()))
     if lines:
         return {
             "messages": [
@@ -194,8 +215,8 @@ def _bodies(entry: Entry, content: Content) -> dict[str, Any]:
             ]
         }
     return {
-        side: {**entry.data[side], **_value(content.decoded.get(side, raw).value)}
-        for side, raw in zip(("request", "response"), content.parts, strict=False)
+        side: {**entry.data[side], **_value(body.value)}
+        for side, body in bodies.items()
     }
 
 
@@ -263,13 +284,11 @@ def _paths(opened: _Opened | None) -> list[str]:
 
 def _with_own_part(reader: Reader, made: Document, opened: _Opened) -> Document:
     """Add what stands at an item's own place in the body that is held by another."""
-    place = place_in_batch(opened.content.context)
+    place = _place(opened.content)
     if place is None:
         return made
     if place.holder is None:
-        own = own_paths(place, _paths(opened))
-        values = _values(opened.leaves)
-        part = {path: _value(values[path]) for path in own}
+        part = _values(_own(place, opened.content, opened.leaves))
         return made._replace(said=made.said | {"own": part})
     try:
         part, receipt = _part_of(reader, place.holder, place)
@@ -292,14 +311,12 @@ def _part_of(reader: Reader, holder: str, place: Place) -> tuple[dict[str, Any],
     encoded = reader.decision(holder).entry
     if encoded is None:
         raise PendingError("it is not in the log yet")
-    leaves = verify_content(parse_entry(encoded), reader.content(holder))
-    values = _values(leaves)
-    own = [path for path in own_paths(place, [*values]) if path in values]
+    content = reader.content(holder)
+    own = _own(place, content, verify_content(parse_entry(encoded), content))
     if not own:
         raise NotFoundError("no place in the body is that of this item")
-    part = {path: _value(values[path]) for path in own}
-    return part, reader.receipt(holder, disclose=own)
+    return _values(own), reader.receipt(holder, disclose=[*own])
 
 
-def _values(leaves: Sequence[Leaf]) -> dict[str, bytes]:
-    return {leaf.path: leaf.value for leaf in leaves if leaf.value is not None}
+def _values(values: Mapping[str, bytes]) -> dict[str, Any]:
+    return {path: _value(value) for path, value in values.items()}

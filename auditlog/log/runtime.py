@@ -31,6 +31,7 @@ from auditlog.log.leader import Leader, time_left
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import OnAccepted, Recorder
 from auditlog.log.recovery import recover
+from auditlog.log.rotating import resume
 from auditlog.log.storing import Storing
 from auditlog.metrics import observer_for
 from auditlog.storage.acceptance import (
@@ -119,6 +120,7 @@ class Runtime:
             _announce(self._log, self._config)
         self._log.claim()
         self._log.keys.require()
+        resume(self._log)
         self._leader = Leader(
             self._log, self._config, self._clock, self._observer, kinds
         )

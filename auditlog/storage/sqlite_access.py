@@ -102,6 +102,19 @@ class AccessTables:
         query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
         return self._database.fetch(query, (), (bytes, int, str, str))
 
+    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        """Return (key id, slot, kind, label) of up to `limit` keys, by slot ascending.
+
+        Args:
+            slot: the first that counts.
+            limit: of keys.
+        """
+        query = (
+            "SELECT key_id, slot, kind, label FROM keys WHERE slot >= ? "
+            "ORDER BY slot LIMIT ?"
+        )
+        return self._database.fetch(query, (slot, limit), (bytes, int, str, str))
+
     # --- access tokens ----------------------------------------------------------------
 
     def create_token(

@@ -27,6 +27,7 @@ from typing import Unpack
 
 from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.reading import ModelProtocol
+from auditlog.capture.redaction.configured import Redactor, choke_point
 from auditlog.capture.routers import Route
 from auditlog.capture.routes import NOT_DECISIONS, Routes, globs
 from auditlog.config import load_config
@@ -71,6 +72,9 @@ class AuditMiddleware:
             said by `Decision.set_subject` wins; where a callable returns None, the
             option `route_subjects` stands in.
         protocols: of your own, asked before those that are built in.
+        redact: callables that are given every text and return what may be stored of
+            it, or objects with a method `body` that are given whole bodies; besides
+            what the options named ``redact_…`` take out (`auditlog/docs/redaction.md`).
         options: fields of `auditlog.config.Config`, by name.
 
     Raises:
@@ -85,6 +89,7 @@ class AuditMiddleware:
         model: str | Model | ModelSource | None = None,
         subject: SubjectSource | None = None,
         protocols: Sequence[ModelProtocol] = (),
+        redact: Sequence[Redactor] = (),
         **options: Unpack[Options],
     ) -> None:
         text = model if isinstance(model, str) else None
@@ -112,6 +117,7 @@ class AuditMiddleware:
             sync=config.durability == "sync",
             closed=self._closed,
             keep_rejected=config.keep_rejected,
+            redaction=choke_point(config, redact),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

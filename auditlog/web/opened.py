@@ -335,6 +335,7 @@ def open_exchange(
         # Those that there are read requests, and not messages.
         protocols=None if request.framed else call.rules.protocols,
         own_key=_has_own_key(call),
+        redaction=call.rules.redaction,
     )
     if trace is not None:
         exchange.context["trace"] = trace

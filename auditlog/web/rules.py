@@ -8,6 +8,7 @@ import msgspec
 
 from auditlog.capture.kept import Spills
 from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.redaction.redaction import Redaction
 from auditlog.core.errors import AuditLogError
 from auditlog.web.asgi import App
 from auditlog.web.models import ModelSources
@@ -72,3 +73,5 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Release nothing unlogged."""
     keep_rejected: bool = False
     """Keep bodies of answers such as 401."""
+    redaction: Redaction | None = None
+    """What everything passes before it is stored; None where nothing has to go."""

@@ -26,9 +26,10 @@ from auditlog.log.preparation import plain_item
 from auditlog.storage import Query
 from auditlog.storage.acceptance import AcceptanceFile
 from tests.log.builders import ORIGIN, now_us
+from tests.log.redactions import WordRedaction
 from tests.people import ADA, BOB, People
 
-HER = Recipient("Ada", "Art. 15 GDPR")
+HER = Recipient("The person herself", "Art. 15 GDPR")
 SECRETS = (b"of-bob", BOB.encode())
 
 
@@ -222,6 +223,26 @@ def test_what_was_kept_in_part_is_told_with_how_much_of_it(people: People) -> No
     assert "request" not in archive.opened(id_)
 
 
+def test_what_was_redacted_is_told_and_its_copy_is_shown(people: People) -> None:
+    redaction = WordRedaction(b"Ada", b"0.87", withhold={"response", "target"})
+    id_ = people.record(ADA, redaction=redaction)
+    people.checkpoint()
+    archive = Archive(people)
+    said = archive.decision(id_)
+    assert said["request"]["json"] == {"age": 41, "name": "[redacted]"}
+    assert said["response"]["text"] == ""
+    assert {one["what"]: one["why"] for one in said["missing"]} == {
+        "request": "something was taken out before it was stored; the rest is here",
+        "response": "it was left out before it was stored",
+        "target": "it was left out before it was stored",
+    }
+    opened = archive.opened(id_)
+    assert opened["request/age"] == b"41"
+    assert "[redacted]" in opened["context/stored.request"].decode()
+    assert b'"Ada"' not in archive.every_byte()
+    assert archive.done.partly == 1
+
+
 def test_a_decision_under_no_checkpoint_is_told_as_pending(people: People) -> None:
     old = people.record(ADA)
     people.checkpoint()
@@ -321,11 +342,17 @@ BATCH = b'{"instances": [{"who": "ada"}, {"who": "of-bob"}, {"who": "of-eve"}]}'
 SCORES = b'{"predictions": [0.1, 0.2, 0.3]}'
 
 
-def batch(people: People, *subjects: str, request: bytes = BATCH) -> list[str]:
+def batch(
+    people: People, *subjects: str, request: bytes = BATCH, **fields: object
+) -> list[str]:
     """Record a batch with an item for each subject; the first one holds the bodies."""
     size = len(subjects)
     said: dict[str, object] = {"annotations": {"auditlog.batch": {"size": size}}}
-    made = [people.record(subjects[0], said=said, request=request, response=SCORES)]
+    made = [
+        people.record(
+            subjects[0], said=said, request=request, response=SCORES, **fields
+        )
+    ]
     for index, subject in enumerate(subjects[1:], 1):
         place = {"decision": made[0], "index": index, "size": size}
         said = {"annotations": {"auditlog.batch": place}}
@@ -392,13 +419,32 @@ def test_where_the_place_cannot_be_told_nothing_of_the_body_is_shown(
     assert b"of-bob" not in archive.every_byte()
 
 
+def test_of_a_body_that_was_redacted_no_place_can_be_told(people: People) -> None:
+    redaction = WordRedaction(b"of-eve")
+    (first, second) = batch(people, ADA, ADA, redaction=redaction)
+    archive = Archive(people)
+    assert set(archive.decision(first)["own"]) == set()
+    assert "own" not in archive.decision(second)
+    assert b"of-bob" not in archive.every_byte()
+
+
+@pytest.mark.parametrize("withheld", [True, False])
+def test_where_it_was_redacted_that_it_is_a_batch_nothing_is_opened(
+    people: People, withheld: bool
+) -> None:
+    redaction = WordRedaction(b"size", withhold={"annotations"} if withheld else ())
+    said: dict[str, object] = {"annotations": {"auditlog.batch": {"size": 3}}}
+    people.record(ADA, said=said, redaction=redaction, request=BATCH)
+    people.checkpoint()
+    assert b"of-bob" not in Archive(people).every_byte()
+
+
 def test_an_item_whose_body_was_erased_with_another_says_so(people: People) -> None:
     first, second = batch(people, BOB, ADA)
     assert first
     person = find_person(people.log, "person", BOB)
     with people.log.store._database.writing() as connection:
         connection.execute("DELETE FROM keys WHERE key_id = ?", (person.key_id,))
-    people.log.keys._keys.clear()
     archive = Archive(people)
     (missing,) = archive.decision(second)["missing"]
     assert missing["why"].startswith("they are held by another decision of the batch")

@@ -5,18 +5,18 @@ more, and its slot is zero.
 """
 
 import time
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from zstandard import ZstdCompressor
 
 import auditlog
+from auditlog.capture.body import Body
 from auditlog.capture.exchange import Exchange
 from auditlog.capture.places import parse_place
 from auditlog.capture.subjects import Sought, Subject
@@ -30,7 +30,7 @@ from auditlog.log.content import Content, unpack
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
-from auditlog.log.late_erasure import ERASURE
+from auditlog.log.erasure_entry import ERASURE, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
 from auditlog.log.recovery import recover
@@ -151,7 +151,7 @@ def test_a_decision_about_nobody_may_have_a_key_of_its_own(
     assert [kind_at(log, index) for index in range(3)] == [RECORD, RECORD, SUBJECT]
     key_id = log.store.sealed(0)[0]  # type: ignore[index]
     assert log.store.use_of(key_id) == (RECORD, format_id(made[0].id))
-    assert not check_log(log).problems
+    assert not _report(log).unchecked
 
 
 def test_a_batch_makes_its_keys_at_once(
@@ -179,8 +179,7 @@ def test_any_text_that_is_an_identifier_is_told_alike(text: str) -> None:
     spoken = auditlog.Decision(bytes(16))
     try:
         subject = subject_of(text, "customer")
-    except ConfigurationError as error:
-        assert text not in str(error) or len(text) < 20
+    except ConfigurationError:
         with pytest.raises(ConfigurationError):
             spoken.set_subject(text, kind="customer")
         return
@@ -266,8 +265,6 @@ def test_a_finder_that_breaks_its_promise_loses_no_decision(
 
 @pytest.mark.parametrize("limit", [0, 5])
 def test_a_body_that_is_not_kept_whole_names_nobody(limit: int) -> None:
-    from auditlog.capture.body import Body
-
     body = Body(bytes(32), 0, limit)
     body.feed(b'{"name":"Ada"}')
     one = exchange(0, body, subjects=parse_place("request/name"))
@@ -506,7 +503,7 @@ def test_recovery_stores_as_erased_what_was_erased_meanwhile(log: LogDirectory) 
     assert told.index is not None
     assert content_at(log, told.index).context == {"records": b"2"}
     entry = parse_entry(log.store.read(told.index, told.index + 1)[0])
-    assert entry.data["key"] == msgspec.to_builtins(key_id)
+    assert entry.data["key"] == b64encode(key_id).decode()
     assert _report(log).erased == 2
 
 
@@ -556,7 +553,8 @@ def test_an_amendment_whose_key_goes_meanwhile_is_sealed_again(
 ) -> None:
     one = about(ADA)
     log.store.append([preparation.prepare(one)])
-    append, attempts = log.store.append, []
+    append = log.store.append
+    attempts: list[SpoolItem] = []
 
     def erased_first(items: Sequence[SpoolItem]) -> int:
         if not attempts:
@@ -598,6 +596,7 @@ def test_decisions_beyond_http_have_keys_likewise(tmp_path: Path) -> None:
         auditlog.record("nightly", input=1, subject="Ada", **options),
         auditlog.record("nightly", input=2, **options),
         auditlog.record("daily", input=3, **options),
+        auditlog.record("nightly", input=4, subject=BOB, **options),
     ]
     with auditlog.decision("daily", input=4, **options) as block:
         first, second = block.split(2)
@@ -608,9 +607,9 @@ def test_decisions_beyond_http_have_keys_likewise(tmp_path: Path) -> None:
         rows = [log.store.by_id(parse_id(id_)) for id_ in [*ids, first.id, second.id]]
         stored = [log.store.sealed(row.index)[0] for row in rows]  # type: ignore[index, union-attr, arg-type]
         kinds = [log.keys.kind(key_id) for key_id in stored]
-        assert kinds == [SUBJECT, RECORD, EPOCH, SUBJECT, SUBJECT]
-        assert stored[0] == stored[3] == log.keys.subject(*ADA)
-        assert stored[4] == log.keys.subject(*BOB)
+        assert kinds == [SUBJECT, RECORD, EPOCH, *[SUBJECT] * 3]
+        assert stored[0] == stored[4] == log.keys.subject(*ADA)
+        assert stored[3] == stored[5] == log.keys.subject(*BOB)
         report = check_log(log)
         assert not report.problems
         assert not report.unchecked
@@ -693,8 +692,6 @@ def test_check_finds_an_amendment_under_the_key_of_somebody_else(
 def test_a_tag_of_an_older_key_is_unchecked_only_where_an_erasure_is_younger(
     log: LogDirectory, preparation: Preparation, since: int
 ) -> None:
-    from auditlog.log.late_erasure import erased_entry
-
     one = about(ADA)
     item = preparation.prepare(one)
     old = erase(log, ADA)
