@@ -23,6 +23,7 @@ from auditlog.log.directory import create_log, open_log
 from auditlog.log.erasing import erase, finish, plan_erasure
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer
+from auditlog.log.token_scope import make_scope
 from auditlog.log.tokens import create_token
 from auditlog.models.identity import Model
 from auditlog.storage import AttestationRow, Cosignature, Query
@@ -225,8 +226,15 @@ def _cosign(directory: Path) -> None:
                     for time, one in enumerate(_WITNESSES, 1_800_000_000)
                 ]
             )
-        for role in ("auditor", "content"):
-            create_token(log.store, role, label=role, now=1_800_000_000)
+        for number, role in enumerate(("auditor", "content")):
+            create_token(
+                log.store,
+                role,
+                label=role,
+                now=1_800_000_000,
+                expires=1_900_000_000 + number,
+                scope=make_scope(routes=[f"/score/{number}"]),
+            )
 
 
 def every_change(database: Path) -> list[Change]:
