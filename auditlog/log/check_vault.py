@@ -39,6 +39,9 @@ _WITH_CONTENT = frozenset({ACCESS, AMENDMENT, DECISION, ERASURE, MODEL})
 _LATER = frozenset({ACCESS, AMENDMENT})
 """Types of entries that may be about somebody because their decision is."""
 _MAX_HELD = 4096
+_BEGINNING = 60_000_000
+"""Microseconds that may pass from the time of an erasure until its key seals no more:
+it waits for other writers."""
 _TAG = "sealed under a key that does not give the tag of its entry"
 
 
@@ -106,7 +109,7 @@ class VaultCheck:
     def finish(self) -> Iterator[tuple[int, str]]:
         """Yield index and problem of decisions whose keys do not give their tags."""
         for index, time in self._untagged:
-            if time < self._newest_erasure:
+            if time < self._newest_erasure + _BEGINNING:
                 what = "tag of a decision older than an erasure: it was sealed again"
                 self.unchecked[what] += 1
             else:
