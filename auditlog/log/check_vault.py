@@ -25,7 +25,7 @@ from auditlog.log.access import ACCESS
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.content import Content, unpack, verify_content
 from auditlog.log.directory import LogDirectory
-from auditlog.log.late_erasure import ERASURE
+from auditlog.log.erasure_entry import ERASURE
 from auditlog.log.model_entry import MODEL
 from auditlog.log.preparation import epoch_of
 from auditlog.log.said import subject_of

@@ -10,6 +10,7 @@ and whoever puts together tries them all.
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 __all__ = ["WAYS", "Spot", "strings"]
@@ -50,15 +51,20 @@ class _Around(NamedTuple):
     """Values of ``id`` and its like."""
 
 
-def strings(text: str) -> list[Spot] | None:
-    """Return the strings of a JSON text, in order; None if it is none, or too deep."""
+def strings(text: str, limit: int) -> list[Spot] | None:
+    """Return the strings of a JSON text, in order; None if it is none, or too deep.
+
+    Args:
+        text: it.
+        limit: of them, so many are returned.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_Object, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     literals = _STRING.finditer(text)
     try:
-        return list(_walk(value, _Around(), literals, 0))
+        return list(islice(_walk(value, _Around(), literals, 0), limit))
     except _DeepError:
         return None
 
