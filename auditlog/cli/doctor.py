@@ -23,6 +23,7 @@ from auditlog.log.diagnosis import (
     look_at_anchors,
     look_at_directory,
     look_at_log,
+    look_at_tokens,
     look_at_witnesses,
 )
 from auditlog.log.directory import open_log
@@ -77,6 +78,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     with log:
         try:
             yield from look_at_log(log, time.time())
+            yield from look_at_tokens(log, time.time())
             yield look_at_backups(log, time.time())
             yield from look_at_witnesses(log, online=options.online)
             yield from look_at_anchors(log, time.time())

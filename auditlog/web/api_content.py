@@ -177,7 +177,7 @@ class ContentApi:
 
 def _part_of(content: Content, path: str) -> Part:
     for part in content.parts:
-        if part.path == path:
+        if part.path == path and path in kept_paths(content):
             return part
     raise NotFoundError(f"nothing was kept at {path[:80]!r}")
 

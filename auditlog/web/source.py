@@ -2,7 +2,9 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,6 +15,7 @@ from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError, NotFoundError
 from auditlog.core.record import DECISION, format_id, parse_id
 from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.erasing import catch_up
 from auditlog.log.publication import PublicView
 from auditlog.log.reader import DecisionView, Reader
 from auditlog.log.tokens import ROLES, Grant, allows, grant_of
@@ -106,6 +109,12 @@ class LogSource:
         try:
             config = load_config()
             log = open_log(self._directory or config.dir, policy=config.policy)
+            with ExitStack() as opened:
+                opened.callback(log.close)
+                # What was begun or restored is forgotten before anything is served.
+                now = time.time_ns() // 1000  # noqa: TID251 - the log is opened here
+                catch_up(log, now)
+                opened.pop_all()
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error

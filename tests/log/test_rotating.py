@@ -295,7 +295,7 @@ MAKER = """
             print(key_id.hex(), key.hex(), flush=True)
             # Each anew from the file, which is being wrapped again.
             for other, *_ in log.store.registered_keys():
-                log.keys._keys.pop(other, None)
+                log.keys.forget([other])
                 if other.hex() != sys.argv[4]:
                     log.keys.key(other)
     """

@@ -30,7 +30,7 @@ from auditlog.log.content import Content, unpack
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
-from auditlog.log.late_erasure import ERASURE, erased_entry
+from auditlog.log.erasure_entry import ERASURE, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
 from auditlog.log.recovery import recover
@@ -596,6 +596,7 @@ def test_decisions_beyond_http_have_keys_likewise(tmp_path: Path) -> None:
         auditlog.record("nightly", input=1, subject="Ada", **options),
         auditlog.record("nightly", input=2, **options),
         auditlog.record("daily", input=3, **options),
+        auditlog.record("nightly", input=4, subject=BOB, **options),
     ]
     with auditlog.decision("daily", input=4, **options) as block:
         first, second = block.split(2)
@@ -606,9 +607,9 @@ def test_decisions_beyond_http_have_keys_likewise(tmp_path: Path) -> None:
         rows = [log.store.by_id(parse_id(id_)) for id_ in [*ids, first.id, second.id]]
         stored = [log.store.sealed(row.index)[0] for row in rows]  # type: ignore[index, union-attr, arg-type]
         kinds = [log.keys.kind(key_id) for key_id in stored]
-        assert kinds == [SUBJECT, RECORD, EPOCH, SUBJECT, SUBJECT]
-        assert stored[0] == stored[3] == log.keys.subject(*ADA)
-        assert stored[4] == log.keys.subject(*BOB)
+        assert kinds == [SUBJECT, RECORD, EPOCH, *[SUBJECT] * 3]
+        assert stored[0] == stored[4] == log.keys.subject(*ADA)
+        assert stored[3] == stored[5] == log.keys.subject(*BOB)
         report = check_log(log)
         assert not report.problems
         assert not report.unchecked
