@@ -237,6 +237,15 @@ def test_options_that_stop_the_start_are_a_problem(log: Path) -> None:
     assert "warning  options: `enabled` is false" in off.out
 
 
+def test_rules_of_redaction_are_counted_and_checked(log: Path) -> None:
+    done = _doctor(log, AUDITLOG_REDACT_KEYS="ssn,name", AUDITLOG_REDACT_PATTERNS="ip")
+    said = "2 redact_keys, 0 redact_fields, 1 redact_patterns from the environment"
+    assert f"ok       redaction: {said}" in done.out
+    bad = _doctor(log, AUDITLOG_REDACT_PATTERNS="(")
+    assert bad.status == 1
+    assert "problem  redaction: redact_patterns: expected a regular" in bad.out
+
+
 # --- witnesses ------------------------------------------------------------------------
 
 
