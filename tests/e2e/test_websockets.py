@@ -349,8 +349,10 @@ def test_a_long_session_leaves_memory_flat_and_one_of_its_messages_can_be_shown(
         memory = Memory(server.pid)
         id_ = _talk(server, COUNT)
         file = tmp_path / "r.receipt.json"
-        named = ("disclose", id_, "--dir", directory, "--wait", "included", "-o", file)
-        named += ("--recipient", "a test")
+        named = (
+            *("disclose", id_, "--dir", directory, "--recipient", "a test"),
+            *("--wait", "included", "-o", file),
+        )
         shown = ("--field", "request#500", "--field", "response#500")
         done = auditlog(*named, *shown)
         assert done.status == 0, done
