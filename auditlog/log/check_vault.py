@@ -15,7 +15,7 @@ decision it counts as unchecked.
 
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from auditlog.core.errors import AuditLogError, NotFoundError
@@ -55,9 +55,12 @@ class _Row(NamedTuple):
 class VaultCheck:
     """Holds vault rows against entries and keys, in the order of the log."""
 
-    def __init__(self, log: LogDirectory) -> None:
-        """Take the opened log."""
+    def __init__(
+        self, log: LogDirectory, opened: Callable[[Entry, Content], None]
+    ) -> None:
+        """Take the opened log, and who is to be given content that holds."""
         self._log = log
+        self._opened = opened
         self._store = log.store
         self.erased = 0
         """Entries whose content was erased."""
@@ -114,6 +117,8 @@ class VaultCheck:
             self.erased += 1
             if row.sealed:
                 yield "is marked as erased, but holds content"
+            elif row.entry.type == ERASURE:
+                yield "is marked as erased, which an erasure is not"
             return
         wrong = list(self._key_problems(row))
         if wrong and self._has_changed(row):
@@ -173,6 +178,7 @@ class VaultCheck:
             plaintext = unseal(key, row.key_id, leaf_hash(row.encoded), row.sealed)
             content = unpack(plaintext)
             verify_content(row.entry, content)
+            self._opened(row.entry, content)
         except AuditLogError as error:
             yield str(error)
             return

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,6 +14,7 @@ from auditlog.config import Config, load_config
 from auditlog.core.errors import AuditLogError, NotFoundError
 from auditlog.core.record import DECISION, format_id, parse_id
 from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.erasing import catch_up
 from auditlog.log.publication import PublicView
 from auditlog.log.reader import DecisionView, Reader
 from auditlog.log.tokens import ROLES, Grant, allows, grant_of
@@ -108,6 +110,11 @@ class LogSource:
         try:
             config = load_config({"dir": self._directory})
             log = open_log(config.dir, policy=config.policy)
+            with ExitStack() as opened:
+                opened.callback(log.close)
+                # What was begun or restored is forgotten before anything is served.
+                catch_up(log, int(self._clock() * 1_000_000))
+                opened.pop_all()
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error
