@@ -283,6 +283,9 @@ class Story:
         text = f"{len(said)} of {len(said)} receipts hold, by {verifier.name} alone"
         self._screen.row("verified", text)
         self._screen.row("the patient", _told(patient))
+        closed = patient["not_proven"][-1].removeprefix("anything about the ")
+        text = f"{closed}: the request, the score, and whom it is about"
+        self._screen.row("not shown", text)
         self._verify_persons(made, believed, said)
         word = self.letter.opened(said[f"letter{_SUFFIX}"])
         text = f'{self.letter.path} of the letter is "{word}"; no other event is opened'
