@@ -16,6 +16,7 @@ from auditlog.core.errors import AuditLogError
 from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.anchor_ledger import Ledger
+from auditlog.log.backing import back_up, forget
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.runtime import Runtime
@@ -53,6 +54,7 @@ TABLES = {
     "cosignatures": "size, key",
     "entry_index": "idx",
     "head": "id",
+    "keyring_backups": "id",
     "keys": "slot",
     "meta": "key",
     "objects": "path",
@@ -110,6 +112,7 @@ def build(directory: Path, decisions: int, others: int) -> None:
             log.store.append(items[at : at + step])
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
+    _back_up(directory)
     _attest(directory)
     _cosign(directory)
     _drop_unsigned(directory)
@@ -149,6 +152,16 @@ def _record(directory: Path, count: int, time: int) -> None:
     for id_ in recorded[::3]:
         runtime.amend(id_, "error_after_response")
     runtime.stop()
+
+
+def _back_up(directory: Path) -> None:
+    """Make backups of the keyring, one of them forgotten."""
+    with open_log(directory) as log:
+        rows = [
+            back_up(log, directory.parent / f"copy-{n}", n * _DAY, now_us()).row
+            for n in (2, 3, 4)
+        ]
+        forget(log, rows[1].id, now_us())
 
 
 def _attest(directory: Path) -> None:
@@ -211,7 +224,10 @@ def expected(change: Change) -> str:
     if {(table, "*"), (table, column or how)} & UNSEEN.keys():
         return "unseen"
     if table == "keys" and how != "retyped":
-        return "unchecked" if column == "slot" or how == "duplicated" else "named"
+        # A slot that a key was led away from belongs to none.
+        away = column == "slot" and how == "changed"
+        unopened = column == "slot" or how == "duplicated"
+        return "unchecked" if unopened and not away else "named"
     return "named"
 
 
@@ -272,7 +288,9 @@ def is_named(change: Change, touched: Sequence[Any], report: CheckReport) -> boo
     places = [problem.where for problem in report.problems]
     if change.table == "keys":
         return any("sealed under" in what for _, what in report.problems) or any(
-            place in ("keys", "keys and files") for place in places
+            place in ("keys", "keys and files", "keys of the vault")
+            or place.startswith("keyring slot")
+            for place in places
         )
     by = [any(_names(change.table, key, where) for where in places) for key in touched]
     return all(by) if change.how == "swapped" else any(by)
@@ -291,10 +309,15 @@ def _names(table: str, key: Any, where: str) -> bool:
         "checkpoints": (f"checkpoint {key}", f"cosignature {key}"),
         "cosignatures": (f"cosignature {key}", f"checkpoint {key}", "cosignatures"),
         "head": ("head",),
+        "keyring_backups": (f"keyring backup {_hex(key)}", "keys of the vault"),
         "objects": (f"{key}", f"object {key!r}", "objects"),
     }
     either = "|".join(map(re.escape, names[table]))
     return re.match(f"(?:{either})(?![0-9])", where) is not None
+
+
+def _hex(key: Any) -> str:
+    return key.hex() if type(key) is bytes else ""
 
 
 @contextmanager

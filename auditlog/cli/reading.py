@@ -9,10 +9,12 @@ from typing import Any
 from auditlog.capture.reading import Reading
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
+from auditlog.cli.subjects import recipient_of, subject_of
+from auditlog.cli.who import login
 from auditlog.core.errors import AuditLogError, PendingError
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
-from auditlog.log.access import record_access
+from auditlog.log.access import Access, kept_paths, record_access
 from auditlog.log.content import Content
 from auditlog.log.content_views import (
     content_json,
@@ -20,6 +22,7 @@ from auditlog.log.content_views import (
     opened_json,
     said_on,
 )
+from auditlog.log.person import search_person
 from auditlog.log.reader import LEVELS, DecisionView, Reader
 from auditlog.log.transcript import Line
 from auditlog.log.views import (
@@ -28,9 +31,17 @@ from auditlog.log.views import (
     parse_moment,
     parse_number,
 )
-from auditlog.storage import Query
+from auditlog.storage import IndexRow, Query
 
-__all__ = ["find", "receipt", "show"]
+__all__ = [
+    "find",
+    "receipt",
+    "renewing",
+    "say_what_is_not_renewed",
+    "show",
+    "wait_for",
+    "write_file",
+]
 
 _POLL_SECONDS = 0.1
 _MARKS = {
@@ -44,8 +55,12 @@ _COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
 def find(options: argparse.Namespace, out: Output) -> int:
     """List decisions, newest first."""
     query = _query(options)
-    with open_chosen(options) as log:
-        page = page_json(Reader(log).find(query), options.limit)
+    if options.subject is None:
+        with open_chosen(options) as log:
+            page = page_json(Reader(log).find(query), options.limit)
+    else:
+        page = page_json(_find_subject(options, query), options.limit)
+        out.warn("that it was looked for what is held on somebody is now in the log")
     if out.machine:
         out.document(page)
         return 0
@@ -56,6 +71,21 @@ def find(options: argparse.Namespace, out: Output) -> int:
     elif not rows:
         out.say("no decision matches")
     return 0
+
+
+def _find_subject(options: argparse.Namespace, query: Query) -> list[IndexRow]:
+    subject, recipient = subject_of(options), recipient_of(options)
+    with open_chosen(options) as log:
+        log.claim()
+        return search_person(
+            log,
+            *subject,
+            query,
+            recipient=recipient,
+            by=login(),
+            channel="cli",
+            now=time.time(),
+        )
 
 
 def _query(options: argparse.Namespace) -> Query:
@@ -82,8 +112,9 @@ def show(options: argparse.Namespace, out: Output) -> int:
         content = reading = None
         if options.content:
             content, reading = reader.read(options.id)
-            now = time.time()
-            record_access(log, options.id, what="content", channel="cli", now=now)
+            log.claim()
+            access = Access("content", "cli", login(), kept_paths(content))
+            record_access(log, options.id, access, now=time.time())
     lines = [] if content is None else said_on(view, content)
     if content is not None:
         out.warn("this unseals what was captured; that it was read is now in the log")
@@ -197,28 +228,34 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
     with open_chosen(options) as log:
         reader = Reader(log)
         if options.wait is not None:
-            _wait(reader, options.id, options.wait, options.timeout)
-        renew = options.renew_by or ([] if options.renew else None)
-        data = reader.receipt(options.id, disclose=options.disclose, renew=renew)
+            wait_for(reader, options.id, options.wait, options.timeout)
+        data = reader.receipt(options.id, renew=renewing(options))
         level = reader.decision(options.id).level
-        if options.disclose:
-            now = time.time()
-            record_access(log, options.id, what="disclosure", channel="cli", now=now)
-    if renew is not None:
-        _say_what_is_not_renewed(data, out)
+    say_what_is_not_renewed(data, options, out)
     if options.output is None or str(options.output) == "-":
         out.bytes(data)
         return 0
-    _write_file(options.output, data)
+    write_file(options.output, data)
     if out.machine:
         known = {"id": options.id, "level": level, "file": str(options.output)}
-        out.document(known | {"disclosed": sorted(set(options.disclose))})
+        out.document(known)
     else:
         out.say(f"wrote {options.output}: {options.id} is {level}")
     return 0
 
 
-def _say_what_is_not_renewed(data: bytes, out: Output) -> None:
+def renewing(options: argparse.Namespace) -> list[str] | None:
+    """Return by which anchors evidence is to be renewed; None if it is not to be."""
+    by: list[str] | None = options.renew_by or ([] if options.renew else None)
+    return by
+
+
+def say_what_is_not_renewed(
+    data: bytes, options: argparse.Namespace, out: Output
+) -> None:
+    """Warn of anchors in a receipt that were to be renewed and could not be."""
+    if renewing(options) is None:
+        return
     anchors = parse_receipt(data).anchors
     count = sum("renewal" not in one.evidence for one in anchors)
     if count:
@@ -228,8 +265,8 @@ def _say_what_is_not_renewed(data: bytes, out: Output) -> None:
         )
 
 
-def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:
-    """Return when the decision has reached `level`.
+def wait_for(reader: Reader, id_: str, level: str, timeout: float) -> None:
+    """Return when a decision has reached `level`.
 
     Raises:
         PendingError: it has not within `timeout` seconds.
@@ -249,10 +286,21 @@ def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; an existing one is replaced."""
+def write_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file whole or not at all; an existing one is replaced.
+
+    Args:
+        path: its name.
+        data: what it holds.
+        private: whether it is for its owner alone.
+
+    Raises:
+        AuditLogError: it cannot be written.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if private:
+            unfinished.touch(mode=0o600)
         unfinished.write_bytes(data)
         unfinished.replace(path)
     except OSError as error:

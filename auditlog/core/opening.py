@@ -25,6 +25,7 @@ __all__ = ["Check", "Content", "content_of", "verify_opening"]
 # What follows the name of a side in the paths of its further leaves.
 _SPLITS = {"json": ":/", "sse": ":#", "ws": "#", "chunks": "#", "none": ":"}
 _STATES = {"complete", "unread", "partial", "not_observed", "omitted"}
+_COMMITTING = ("access", "amendment", "decision", "erasure", "model")
 _RAW = ("request", "response")
 _PLACES: dict[str, tuple[int, ...]] = {"request": (0,), "response": (1,)}
 _PLACES |= {"request:decoded": (2,), "response:decoded": (2, 3)}
@@ -53,13 +54,13 @@ class Content(NamedTuple):
 
 
 def content_of(entry: Entry) -> Content:
-    """Return the commitment of a decision, an amendment or a model.
+    """Return the commitment of an entry of a type that has one.
 
     Raises:
-        VerificationError: the entry is none of them, so it has none.
+        VerificationError: the entry is of another type, so it has none.
         MalformedError: the fields are not those of a decision.
     """
-    if entry.type not in {DECISION, "auditlog.amendment.v1", "auditlog.model.v1"}:
+    if entry.type not in {f"auditlog.{kind}.v1" for kind in _COMMITTING}:
         raise VerificationError(f"expected a decision, got an entry of {entry.type}")
     kinds = {"depth": int, "digest": str, "v": int}
     fields = check_fields(entry.data.get("commitment"), "a commitment", kinds)

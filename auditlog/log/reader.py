@@ -190,8 +190,11 @@ class Reader:
             return self.decision(id_)
         if is_open:
             return DecisionView(id_, None, None, "opened")
-        msg = f"no decision {id_} in log {self.origin}"
-        raise NotFoundError(msg)
+        raise self.unknown(id_)
+
+    def unknown(self, id_: str) -> NotFoundError:
+        """Return what is said of a decision that is not there, or not for the asker."""
+        return NotFoundError(f"no decision {id_} in log {self.origin}")
 
     def entry_at(self, index: int) -> bytes:
         """Return the canonical bytes of the entry at `index`.
@@ -328,6 +331,19 @@ class Reader:
             msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
+
+    def leaves(self, id_: str) -> list[Leaf]:
+        """Return every leaf of the commitment of an entry, as far as it is kept.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        view = self.decision(id_)
+        if view.row is None or view.row.index is None or view.entry is None:
+            raise PendingError(f"{id_} is {view.level}, but not in the log yet")
+        return self._open(view.row.index, view.entry)[1]
 
     def read(self, id_: str) -> tuple[Content, Reading | None]:
         """Unseal what was captured, and read it by its model protocol.

@@ -179,6 +179,36 @@ class Database:
         with self.reading() as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def truncate(self) -> bool:
+        """Empty the write-ahead log into the file, if nobody reads an old state.
+
+        Writers of this host wait meanwhile, so it is tried once, without waiting.
+
+        Returns:
+            Whether the log was emptied: nothing of what was deleted stands in it.
+
+        Raises:
+            StorageError: it failed; nothing is lost, the log only grows.
+        """
+        self._check_usable()
+        with self._writing, self._translated():
+            writer = self._open_writer()
+            fcntl.flock(writer.lock, fcntl.LOCK_EX)
+            try:
+                return self._emptied(writer.connection)
+            finally:
+                fcntl.flock(writer.lock, fcntl.LOCK_UN)
+
+    def _emptied(self, connection: sqlite3.Connection) -> bool:
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            query = "PRAGMA wal_checkpoint(TRUNCATE)"
+            (busy, _, _) = connection.execute(query).fetchone()
+        finally:
+            milliseconds = int(self._busy_timeout * 1000)
+            connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        return not busy
+
     def settle(self) -> None:
         """Bring everything into the one file, durably, so that it can be renamed.
 

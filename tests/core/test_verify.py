@@ -231,6 +231,17 @@ def test_an_amendment_opens_part_by_part_as_a_decision_does() -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["access", "erasure", "model"])
+def test_what_other_entries_commit_to_opens_part_by_part(kind: str) -> None:
+    decision = make_decision(request=b"", response=b"", context={"subject": b'"Kim"'})
+    entry = replace(parse_entry(decision.entry), type=f"auditlog.{kind}.v1")
+    other = replace(decision, entry=format_entry(entry))
+    log = log_of(other)
+    verdict = verify_receipt(log.receipt(other, "context/subject"), log.policy())
+    assert verdict.entry_type == entry.type
+    assert verdict.disclosed == (("context/subject", b'"Kim"'),)
+
+
 def test_an_amendment_without_a_commitment_opens_nothing() -> None:
     amendment = amendment_of(make_decision(), "commitment")
     log = log_of(amendment)

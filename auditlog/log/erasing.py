@@ -1,0 +1,273 @@
+"""Erasure: whose key goes, nobody can read what it sealed, and every proof stays.
+
+In this order, so that whoever dies on any line leaves what the next start completes
+(`replay`), and nothing twice:
+
+1. One transaction takes the key out of the store and notes, as ``pending``, the entry
+   that will say so. From here on nobody seals under it, and nobody finds it.
+2. Its id goes into ``keys/erased``, durably: whatever is restored forgets it again.
+3. Its slot in the keyring is overwritten, durably. From here on nothing opens.
+4. One transaction takes what it sealed, and which entries that was, out of the vault,
+   and appends the entry: ``shredded``.
+5. `finish`: no copy of what was deleted is left in the file of the store or in its
+   write-ahead log, and no backup of the keyring that may hold the key is kept any
+   more. An entry says so: ``final``.
+
+Processes that run have the key in memory until the store refuses it, or they end.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from auditlog.core.errors import NotFoundError, StorageError
+from auditlog.core.receipt import format_receipt, parse_receipt
+from auditlog.core.record import format_id
+from auditlog.log.directory import LogDirectory
+from auditlog.log.erasure_entry import ErasureEntry, Proof, final_entry
+from auditlog.log.erasure_plan import Plan, plan_decision_erasure, plan_erasure
+from auditlog.log.reader import Reader
+from auditlog.storage import KeyErasedError
+from auditlog.storage.erased_keys import ErasedKeys
+from auditlog.storage.sqlite_erasures import ErasureRow
+
+__all__ = [
+    "Erased",
+    "Plan",
+    "erase",
+    "erasure_receipt",
+    "finish",
+    "is_due",
+    "plan_decision_erasure",
+    "plan_erasure",
+    "replay",
+    "waiting_for",
+]
+
+_log = logging.getLogger("auditlog")
+
+_POLL_SECONDS = 0.05
+
+
+class Erased(NamedTuple):
+    """An erasure that was made."""
+
+    id: str
+    """Id of the entry about it."""
+    state: str
+    """``shredded`` or ``final``."""
+    records: int | None
+    """How many entries have lost their content; None where another process was first
+    (a later `auditlog check` adds up all of them)."""
+    proof: Proof | None
+    """What shows whom it was about, for `erasure_receipt`; it is kept nowhere else.
+    None where no subject was named, or another process was first."""
+
+
+def erase(
+    log: LogDirectory, plan: Plan, *, now: int, reason: str | None = None
+) -> Erased:
+    """Erase what a plan is about, for ever, and log it; it is ``shredded`` after that.
+
+    Content that came in since the plan was made is erased, too. Where another process
+    erases the same at this moment, it is the same erasure.
+
+    Args:
+        log: the opened log, not read-only, which `LogDirectory.claim` was called of.
+        plan: by `plan_erasure` or `plan_decision_erasure`.
+        now: microseconds since the epoch.
+        reason: why, or at whose request; it is sealed.
+
+    Raises:
+        ConfigurationError: the keys cannot be used.
+        StorageError: it could not be completed; if it was begun, the next start of
+            anything that writes does, and so does the same call.
+    """
+    entry = ErasureEntry(
+        plan.key_id,
+        log.keys,
+        log.origin,
+        now,
+        subject=plan.subject,
+        reason=reason,
+    )
+    _begin(log, entry, plan.key_id, now)
+    row = log.store.erasure_of(plan.key_id)
+    if row is None:
+        raise NotFoundError("nothing is held under this key any more")
+    _complete(log, row, now)
+    ours = row.id == entry.id
+    return Erased(
+        format_id(row.id),
+        row.state if row.state == "final" else "shredded",
+        entry.records if ours else None,
+        entry.proof if ours else None,
+    )
+
+
+def _begin(log: LogDirectory, entry: ErasureEntry, key_id: bytes, now: int) -> None:
+    try:
+        log.store.begin_erasure(entry.id, key_id, now, entry.item)
+    except KeyErasedError:
+        pass  # somebody else was first: what they began is completed
+    except StorageError:
+        # The answer may have been lost, and not the erasure.
+        row = log.store.erasure_of(key_id)
+        if row is None or row.id != entry.id:
+            raise
+
+
+def _complete(log: LogDirectory, row: ErasureRow, now: int) -> None:
+    """Bring an erasure from ``pending`` to ``shredded``; again does no harm."""
+    if row.state != "pending":
+        return
+    ErasedKeys(log.paths.erased).add([row.key_id])
+    log.keys.bar([row.key_id])
+    _overwrite(log, [row.slot])
+    try:
+        log.store.shred(row.id, now)
+    except StorageError:
+        # The answer may have been lost, and not the transaction.
+        found = log.store.erasure_of(row.key_id)
+        if found is None or found.state == "pending":
+            raise
+
+
+def _overwrite(log: LogDirectory, slots: Sequence[int]) -> None:
+    occupied = log.keys.keyring.occupied(slots)
+    if occupied:
+        with log.keys.keyring.writing() as writer:
+            writer.destroy(occupied)
+
+
+# --- whatever was begun or restored ---------------------------------------------------
+
+
+def is_due(log: LogDirectory) -> bool:
+    """Return whether something is to be completed, or forgotten again.
+
+    Raises:
+        MalformedError: the list of erased keys was changed by somebody else.
+        StorageError: it could not be found out.
+    """
+    rows, listed = log.store.erasures(), ErasedKeys(log.paths.erased).read()
+    return bool(
+        any(row.state == "pending" for row in rows)
+        or {row.key_id for row in rows} - {*listed}
+        or log.store.registered(listed)
+        or log.keys.keyring.occupied([row.slot for row in rows])
+    )
+
+
+def replay(log: LogDirectory, now: int) -> int:
+    """Complete what was begun, and let what was restored forget again.
+
+    To be called before anything is served or added. A database from a backup may know
+    keys that ``keys/erased`` names, a keyring from a backup may hold keys whose
+    erasure the database knows, and a list from a backup may lack some.
+
+    Args:
+        log: the opened log, not read-only, which `LogDirectory.claim` was called of.
+        now: microseconds since the epoch.
+
+    Returns:
+        How many keys were forgotten.
+
+    Raises:
+        ConfigurationError: the keys cannot be used.
+        MalformedError: the list of erased keys was changed by somebody else.
+        StorageError: it could not be completed; to be tried again.
+    """
+    if not is_due(log):
+        return 0
+    listed = ErasedKeys(log.paths.erased)
+    again = log.store.registered(listed.read())
+    for key_id in again:
+        entry = ErasureEntry(key_id, log.keys, log.origin, now)
+        _begin(log, entry, key_id, now)
+    pending = log.store.erasures("pending")
+    for row in pending:
+        _complete(log, row, now)
+    rows = log.store.erasures()
+    slots = log.keys.keyring.occupied([row.slot for row in rows])
+    _overwrite(log, slots)
+    listed.add(row.key_id for row in rows)
+    _log.warning(
+        "auditlog: erasures: %d completed, %d keys of a restored keyring forgotten",
+        len(pending),
+        len(slots),
+    )
+    return len(pending) + len(slots)
+
+
+# --- for good -------------------------------------------------------------------------
+
+
+def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
+    """Bring erasures to ``final``, as far as they can be; again does no harm.
+
+    Args:
+        log: the opened log, not read-only.
+        now: microseconds since the epoch.
+        wait: seconds to try for, while others read an old state of the store.
+
+    Returns:
+        How many have become final.
+
+    Raises:
+        StorageError: it could not be done; to be tried again.
+    """
+    deadline = time.monotonic() + wait
+    while not log.store.sweep():
+        if time.monotonic() > deadline:
+            return 0
+        time.sleep(_POLL_SECONDS)
+    ready = [row for row in log.store.erasures("shredded") if _is_ready(log, row, now)]
+    items = [(row.id, final_entry(row.key_id, log.origin, now)) for row in ready]
+    log.store.finish_erasures(items, now)
+    return len(items)
+
+
+def _is_ready(log: LogDirectory, row: ErasureRow, now: int) -> bool:
+    expiry = log.store.backup_expiry(row.time)
+    return row.pending is None and (expiry is None or expiry <= now)
+
+
+def waiting_for(log: LogDirectory, row: ErasureRow, now: int) -> str | None:
+    """Return what an erasure waits for until it is final; None if it is.
+
+    Args:
+        log: the opened log.
+        row: the erasure.
+        now: microseconds since the epoch.
+    """
+    if row.state == "final":
+        return None
+    if row.state == "pending":
+        return "the next start of anything that writes"
+    if row.pending is not None:
+        return "free space of the store to be overwritten: `auditlog erase --finish`"
+    expiry = log.store.backup_expiry(row.time)
+    if expiry is None or expiry <= now:
+        return "`auditlog erase --finish`, or a service that runs"
+    return "the last backup of the keyring to expire"
+
+
+def erasure_receipt(log: LogDirectory, erased: Erased) -> bytes:
+    """Return the receipt for the person: it proves the erasure, and that it was theirs.
+
+    Raises:
+        NotFoundError: it is not known here whom it was about.
+        PendingError: the entry is under no checkpoint yet.
+    """
+    if erased.proof is None:
+        raise NotFoundError("it is not known any more whom this erasure was about")
+    receipt = parse_receipt(Reader(log).receipt(erased.id))
+    opened = replace(
+        receipt,
+        opening=erased.proof.opening,
+        disclosures=(erased.proof.disclosure,),
+    )
+    return format_receipt(opened)
