@@ -32,9 +32,24 @@ def test_copies_are_named_as_such_and_what_was_withheld_is_said_to_be(
 
 
 def test_what_was_redacted_cannot_be_disclosed(log: tuple[Path, str]) -> None:
-    done = auditlog(*("receipt", log[1], "--disclose", "request/name", "--dir", log[0]))
+    asked = ("--field", "request/name", "--recipient", "Eve")
+    done = auditlog("disclose", log[1], *asked, "--dir", log[0])
     assert done.status == 11
     assert "'request/name' was redacted when it was recorded" in done.err
+
+
+def test_a_disclosure_says_how_many_parts_were_redacted(
+    log: tuple[Path, str], tmp_path: Path
+) -> None:
+    asked = ("--field", "request/age", "--recipient", "Eve", "-o", tmp_path / "r")
+    done = auditlog("disclose", log[1], *asked, "--dir", log[0], "--json")
+    document = done.document()
+    assert document["shown"] == ["request/age"]
+    assert document["hidden"] == [
+        *("context/redaction", "context/stored.request", "context/stored.target")
+    ]
+    nameless = "(redacted when it was recorded)"
+    assert document["lost"] == ["request", "response", *[nameless] * 4]
 
 
 def test_erased_content_is_said_to_be(tmp_path: Path) -> None:

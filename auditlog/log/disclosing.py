@@ -9,17 +9,17 @@ sizes of both bodies: see ``auditlog/docs/disclosure.md``.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from auditlog.core.errors import ConfigurationError, NotFoundError
+from auditlog.core.errors import ConfigurationError
 from auditlog.core.receipt import parse_receipt
 from auditlog.log.access import SECRET, Access, Channel, Recipient, record_access
-from auditlog.log.content import Leaf
 from auditlog.log.directory import LogDirectory
 from auditlog.log.reader import Reader
 
-__all__ = ["MAX_FIELDS", "Disclosed", "disclose"]
+__all__ = ["MAX_FIELDS", "NAMELESS", "Disclosed", "disclose"]
 
 MAX_FIELDS = 1000
 """Parts that may be asked for by name."""
+NAMELESS = "(redacted when it was recorded)"
 
 
 class Disclosed(NamedTuple):
@@ -31,7 +31,8 @@ class Disclosed(NamedTuple):
     hidden: tuple[str, ...]
     """Paths of what is kept and not in it."""
     lost: tuple[str, ...]
-    """Paths of what nobody can open any more: it is kept in part, or not at all."""
+    """Paths of what nobody can open any more: it is kept in part, or not at all;
+    `NAMELESS` for each of which not even the path is kept."""
     secret: bool
     """Whether the secret is in it, from which every salt follows: what is not shown
     can then be confirmed by guessing."""
@@ -76,7 +77,6 @@ def disclose(
         )
     reader = Reader(log)
     leaves = reader.leaves(id_)
-    _check_fields(fields or (), leaves)
     data = reader.receipt(
         id_, disclose=fields or (), open_all=fields is None, renew=renew
     )
@@ -86,18 +86,7 @@ def disclose(
     paths = [*shown, SECRET] if full else shown
     said = Access("disclosure", channel, by, paths, recipient)
     access = record_access(log, id_, said, now=now)
-    lost = tuple(leaf.path for leaf in leaves if leaf.value is None)
-    known = {*shown, *lost}
+    lost = tuple(leaf.path or NAMELESS for leaf in leaves if leaf.value is None)
+    known = {*shown, *lost, ""}
     hidden = tuple(leaf.path for leaf in leaves if leaf.path not in known)
     return Disclosed(data, shown, hidden, lost, full, access)
-
-
-def _check_fields(fields: Sequence[str], leaves: Sequence[Leaf]) -> None:
-    """Refuse what was not captured, without saying what was: that is content, too."""
-    known = {leaf.path for leaf in leaves}
-    for path in fields:
-        if path not in known:
-            raise NotFoundError(
-                f"nothing was captured at {path[:80]!r}; a field is named as in "
-                "request/age, response or context/outcome"
-            )
