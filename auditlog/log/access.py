@@ -104,8 +104,7 @@ def make_recipient(name: str, purpose: str | None = None) -> Recipient:
 
 def kept_paths(content: Content) -> list[str]:
     """Return what is opened where somebody reads all that is kept of a decision."""
-    # Of what was redacted there is a copy, which is a part of its own.
-    return [one.path for one in content.parts if content.became(one.path)[1] is None]
+    return [part.path for part in content.kept]
 
 
 def record_access(log: LogDirectory, id_: str, access: Access, *, now: float) -> str:

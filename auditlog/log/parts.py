@@ -159,6 +159,11 @@ class Content:
         }
 
     @property
+    def kept(self) -> tuple[Part, ...]:
+        """The parts of which there is at least one byte, or all of none."""
+        return tuple(one for one in self.parts if one.leaf_hash is None or one.value)
+
+    @property
     def redaction(self) -> Mapping[str, str]:
         """What became of sides and leaves that are not kept as they were, by name.
 

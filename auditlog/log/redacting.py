@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from auditlog.capture.body import Body
 from auditlog.capture.cutting import whole
-from auditlog.capture.decoding import decode
+from auditlog.capture.decoding import decode, says_more
 from auditlog.capture.exchange import Exchange
 from auditlog.capture.redaction.redaction import Redaction
 from auditlog.capture.redaction.redaction import Side as Name
@@ -169,7 +169,8 @@ def _look(
         copy = redaction.body(name, value, body.media_type, framed=body.framed, cut=cut)
     if copy is None:
         return _Seen(untouched=False, became=_WITHHELD)
-    if copy != value:
+    hidden = side.decoded is not None and says_more(raw.value, body.coding or "")
+    if copy != value or hidden:
         return _Seen(untouched=False, copy=copy, became=_REDACTED)
     if raw.leaf_hash is None:
         return _Seen(untouched=True)

@@ -180,10 +180,12 @@ class ContentApi:
 
 
 def _part_of(content: Content, path: str) -> Part:
-    for part in content.parts:
-        if part.path == path and path in kept_paths(content):
+    for part in content.kept:
+        if part.path == path:
             return part
-    raise NotFoundError(f"nothing was kept at {path[:80]!r}")
+    became = content.became(path)[1]
+    why = "" if became is None else f": it was {became} when it was recorded"
+    raise NotFoundError(f"nothing was kept at {path[:80]!r}{why}")
 
 
 def _fields(said: Mapping[str, Any]) -> list[str] | None:
