@@ -14,6 +14,7 @@ __all__ = [
     "join",
     "redact_cut_text",
     "redact_text",
+    "redact_text_body",
     "replace",
 ]
 
