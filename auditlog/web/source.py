@@ -74,7 +74,11 @@ class Authorized(NamedTuple):
             return view
         seen, about = view, None if view.row is None else view.row.about
         if about is not None:
-            seen = self.reader.decision(format_id(about))
+            try:
+                seen = self.reader.decision(format_id(about))
+            except NotFoundError:
+                # Of a decision that the log does not hold; its id is not told either.
+                raise self.reader.unknown(id_) from None
         known = seen.row is None or seen.row.type == DECISION
         if not known or not scope.covers(parse_id(seen.id), seen.row):
             raise self.reader.unknown(id_)
