@@ -9,6 +9,7 @@ operator does not have are the receipts that others hold, and the witness's key.
 import os
 import shutil
 import sqlite3
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -19,12 +20,20 @@ from typing import Any, NamedTuple
 import zstandard
 
 from auditlog.core.merkle import EMPTY_ROOT, leaf_hash
-from auditlog.core.record import DECISION, Entry, format_entry, parse_entry
+from auditlog.core.record import (
+    DECISION,
+    Entry,
+    format_entry,
+    format_id,
+    parse_entry,
+)
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
 from auditlog.log.content import Part, pack, unpack
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.sequencer import Sequencer
+from auditlog.storage import ERASED
+from auditlog.storage.keys import SUBJECT, subject_tag
 from auditlog.storage.sealing import seal, unseal
 
 __all__ = [
@@ -106,7 +115,8 @@ def swap_entries(directory: Path, one: int, other: int) -> None:
 def rebuild_without(directory: Path, index: int) -> None:
     """Make another history: one decision never was, `INVENTED` others were instead.
 
-    Nor was it ever anchored: what tells of the true history is left out.
+    Nor was it ever anchored, or shown to anybody: what tells of the true history, or
+    of the decision, is left out.
 
     The numbers of the emitter are closed up, all content is sealed again for the
     entries that changed by it, the tree is built anew by the product's own sequencer,
@@ -114,8 +124,9 @@ def rebuild_without(directory: Path, index: int) -> None:
     """
 
     def change(log: LogDirectory, stored: list[Stored]) -> None:
-        dropped = parse_entry(stored.pop(index).entry).data
-        kept = [one for one in stored if _type(one) != _ANCHOR]
+        gone = parse_entry(stored.pop(index).entry)
+        dropped, name = gone.data, format_id(gone.id)
+        kept = [one for one in stored if not _tells_of(name, parse_entry(one.entry))]
         more = INVENTED + len(stored) - len(kept)
         for number, one in enumerate(kept):
             entry = _closed_up(parse_entry(one.entry), dropped, more)
@@ -191,8 +202,18 @@ def _forget_history(directory: Path) -> None:
         )
 
 
-def _type(one: Stored) -> str:
-    return parse_entry(one.entry).type
+def _about_the_same(log: LogDirectory, one: Stored, made: Entry) -> Entry:
+    """Return an invented decision with the tag of whom the real one is about."""
+    key_id = b"" if one.vault is None else one.vault[0]
+    if log.keys.kind(key_id) != SUBJECT:
+        return made
+    tag = urlsafe_b64encode(subject_tag(log.keys.key(key_id), made.id)).decode()
+    return replace(made, subject=tag)
+
+
+def _tells_of(decision: str, entry: Entry) -> bool:
+    """Return whether an entry tells of a decision, or of the true history."""
+    return entry.type == _ANCHOR or entry.data.get("decision") == decision
 
 
 def _sealed_again(
@@ -204,8 +225,8 @@ def _sealed_again(
     """Return `one` with other bytes for its entry, its content sealed to match."""
     parsed = parse_entry(entry)
     row = _row(one.row, parsed)
-    if one.vault is None:
-        return Stored(entry, row, None)
+    if one.vault is None or one.vault[0] == ERASED:
+        return Stored(entry, row, one.vault)
     key_id, sealed = one.vault
     key = log.keys.key(key_id)
     packed = edit(unseal(key, key_id, leaf_hash(one.entry), sealed))
@@ -242,11 +263,15 @@ def _invented(
         if (entry := parse_entry(one.entry)).type == DECISION
         and entry.data["emitter"] == emitter
     ]
+    # How many were erased is told in the log, so none of these is told again.
+    kept = [two for two in decided if two[1].vault and two[1].vault[0] != ERASED]
     following = 1 + max(entry.data["sequence"] for entry, _ in decided)
     invented = []
-    for number, (entry, one) in enumerate(islice(cycle(decided), count)):
+    for number, (entry, one) in enumerate(islice(cycle(kept), count)):
         time = decided[-1][0].time + 1 + number
         data = {**entry.data, "sequence": following + number}
-        made = replace(entry, id=new_id(time), time=time, data=data)
+        made = _about_the_same(
+            log, one, replace(entry, id=new_id(time), time=time, data=data)
+        )
         invented.append(_sealed_again(log, one, format_entry(made)))
     return invented

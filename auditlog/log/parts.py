@@ -168,6 +168,8 @@ class Content:
         return {k: v for k, v in self._redaction().items() if isinstance(v, str)}
 
     def _redaction(self) -> Mapping[str, Any]:
+        if self.salts is None:
+            return {}
         said = self.context.get(REDACTION, b"{}")
         known = parse_json(said, limit=len(said))
         if not isinstance(known, dict):

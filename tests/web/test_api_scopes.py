@@ -180,7 +180,13 @@ def test_a_token_that_expired_is_refused_everywhere(served: Served) -> None:
     assert served.get("/api/v1/decisions", lasting).status_code == 200
     decision = f"/api/v1/decisions/{served.ids[0]}"
     every = [(method, decision + path, body) for method, path, body in ASKED]
-    for method, url, body in [*every, ("GET", "/tile/entries/000", None)]:
+    more: list[tuple[str, str, object]] = [
+        ("GET", "/tile/entries/000", None),
+        ("GET", "/api/v1/erasures", None),
+        ("POST", "/api/v1/erasures", {"subject": "x"}),
+        ("POST", "/api/v1/exports", {"subject": "x", "recipient": "r"}),
+    ]
+    for method, url, body in [*every, *more]:
         response = served.client.request(method, url, headers=late, json=body)
         detail = problem(response, 401, "unauthorized")["detail"]
         assert detail == "the token has expired"
