@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auditlog.capture.subjects import Subject
     from auditlog.log.decision import Decision, current, get_decision
     from auditlog.log.direct import amend, decision, record
     from auditlog.log.recorded import recorded
@@ -18,6 +19,7 @@ __all__ = [
     "AuditMiddleware",
     "Decision",
     "Model",
+    "Subject",
     "__version__",
     "amend",
     "current",
@@ -34,6 +36,7 @@ _HOMES = {
     "AuditMiddleware": "auditlog.web.middleware",
     "Decision": "auditlog.log.decision",
     "Model": "auditlog.models.identity",
+    "Subject": "auditlog.capture.subjects",
     "amend": "auditlog.log.direct",
     "current": "auditlog.log.decision",
     "decision": "auditlog.log.direct",

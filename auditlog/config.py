@@ -57,6 +57,10 @@ class Config:
     ``request/<pointer>`` or ``response/<pointer>``, the first that matches; before it
     may stand the kind of subject, as in ``customer:path/id``. What a handler says by
     `set_subject` wins. In text ``glob=place,…``."""
+    record_keys: tuple[str, ...] = ()
+    """Route templates, or operations, as globs, of decisions whose content may have to
+    be erased alone: each that is about nobody in particular is sealed under a key of
+    its own."""
     redact_keys: tuple[str, ...] = ()
     """Names whose values are never stored, in any case of letters: of members of JSON,
     fields of forms, parameters of queries."""

@@ -22,6 +22,7 @@ class Options(TypedDict, total=False):
     protocol: str | None
     route_protocols: Mapping[str, str] | None
     route_subjects: Mapping[str, str] | None
+    record_keys: Sequence[str] | None
     redact_keys: Sequence[str] | None
     redact_fields: Sequence[str] | None
     redact_patterns: Sequence[str] | None

@@ -11,8 +11,9 @@
 Every middleware of this process, and whatever calls `auditlog.record` and its like,
 records into a log of its own in a temporary directory for as long as the block lasts: a
 real one, with everything sealed and signed. Then it is removed, and what was captured
-stays in memory. The options of the application apply, but for the directory, the name,
-and the witnesses, who are not asked.
+stays in memory: where there are rules of redaction, what they left of it. The options
+of the application apply, but for the directory, the name, and the witnesses, who are
+not asked.
 """
 
 import json
@@ -27,6 +28,7 @@ from auditlog.config import Config
 from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.record import DECISION, Entry, format_id, parse_entry
 from auditlog.log.directory import open_log
+from auditlog.log.parts import STORED, Content
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime, runtime_for
 from auditlog.log.transcript import transcript
@@ -190,7 +192,7 @@ def _decisions(directory: Path) -> Iterator[CapturedDecision]:
 
 def _decision(entry: Entry, reader: Reader) -> CapturedDecision:
     data, id_ = entry.data, format_id(entry.id)
-    content = reader.content(id_) if "commitment" in data else None
+    kept = _kept(reader.content(id_)) if "commitment" in data else {}
     return CapturedDecision(
         id=id_,
         outcome=data["outcome"],
@@ -199,13 +201,21 @@ def _decision(entry: Entry, reader: Reader) -> CapturedDecision:
         status=data.get("http.response.status_code"),
         model=data.get("model.name"),
         version=data.get("model.version"),
-        request=b"" if content is None else content.request,
-        response=b"" if content is None else content.response,
-        context={} if content is None else dict(content.context),
+        request=kept.pop("request", b""),
+        response=kept.pop("response", b""),
+        context=kept,
         entry=data,
         operation=data.get("operation"),
         amendments=tuple(_amendments(id_, reader)),
     )
+
+
+def _kept(content: Content) -> dict[str, bytes]:
+    """Return bodies and leaves by name; of what was redacted, what is left of it."""
+    found = {"request": content.request, "response": content.response}
+    for name, value in content.context.items():
+        found[name.removeprefix(STORED)] = value
+    return found
 
 
 def _amendments(id_: str, reader: Reader) -> Iterator[CapturedAmendment]:
@@ -213,5 +223,7 @@ def _amendments(id_: str, reader: Reader) -> Iterator[CapturedAmendment]:
         entry = parse_entry(encoded)
         name, kind = format_id(entry.id), entry.data["kind"]
         sealed = "commitment" in entry.data
-        context = dict(reader.content(name).context) if sealed else {}
-        yield CapturedAmendment(name, kind, context)
+        context = _kept(reader.content(name)) if sealed else {}
+        bodies = {"request", "response"}  # which it has not
+        said = {name: context[name] for name in context.keys() - bodies}
+        yield CapturedAmendment(name, kind, said)

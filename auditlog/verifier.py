@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from auditlog.core.checkpoint import Policy, parse_policy
 from auditlog.core.encoding import MAX_TEXT
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
-from auditlog.core.receipt import MAX_RECEIPT
+from auditlog.core.receipt import MAX_RECEIPT, parse_receipt
 from auditlog.core.record import MAX_ENTRY
 from auditlog.core.verify import (
     Verdict,
-    contradictions,
     verify_entry,
     verify_receipt,
 )
+from auditlog.verifier_compare import Verified, compare
 from auditlog.verifier_output import (
     FORK_PROVEN,
     STATUS,
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MalformedError as error:
         return _complain(options.json, str(error), error.exit_code)
     results = [_verify(item, entry, checker, forks) for item in sources]
-    conflicts = _compare(results)
+    conflicts = _compare(results, sources, entry)
     write((to_json if options.json else to_text)(results, conflicts))
     codes = {result.code for result in results} | ({_FAILED} if conflicts else set())
     return next((code for code in _SEVERITY if code in codes), _OK)
@@ -292,21 +292,33 @@ def _proven_fork(name: str, found: Any) -> Result:
     return Result(name, _OK, found.claim, status=FORK_PROVEN, facts=facts)
 
 
-def _compare(results: Sequence[Result]) -> list[str]:
+def _compare(
+    results: Sequence[Result], sources: Sequence[_Source], entry: bytes | None
+) -> list[str]:
     """Return what files that verify, each alone, say against each other."""
-    verified = [result for result in results if result.verdict]
-    verdicts = [result.verdict for result in verified if result.verdict]
+    pairs = zip(results, sources, strict=True)
+    verified = [(result, source) for result, source in pairs if result.verdict]
+    files = [_verified(result, source, entry) for result, source in verified]
+    names = [result.file for result, _ in verified]
     conflicts = [
-        f"{verified[first].file} and {verified[second].file}: {what}"
-        for first, second, what in contradictions(verdicts)
+        f"{names[first]} and {names[second]}: {what}"
+        for first, second, what in (compare(files) if len(files) > 1 else ())
     ]
     forks = {one.facts["origin"]: one for one in results if one.status == FORK_PROVEN}
     return conflicts + [
         f"{one.file} and {forks[verdict.origin].file}: the log {verdict.origin} has "
         "forked, and another history need not hold this entry"
-        for one, verdict in zip(verified, verdicts, strict=True)
+        for (one, _), (verdict, *_) in zip(verified, files, strict=True)
         if verdict.origin in forks
     ]
+
+
+def _verified(result: Result, source: _Source, entry: bytes | None) -> Verified:
+    assert result.verdict is not None
+    if entry is not None:
+        return Verified(result.verdict, entry, None)
+    receipt = parse_receipt(source.data)
+    return Verified(result.verdict, receipt.entry, receipt)
 
 
 def _complain(as_json: bool, text: str, code: int) -> int:

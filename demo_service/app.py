@@ -53,12 +53,22 @@ Version = Annotated[
 ]
 
 
+class Patient(BaseModel):
+    """Whose tumour it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: Annotated[str, Field(max_length=64)]
+    name: Annotated[str, Field(max_length=256)]
+
+
 class Row(BaseModel):
     """One tumour to judge."""
 
     model_config = ConfigDict(extra="forbid")
 
     features: Features
+    patient: Patient | None = None
 
 
 class Rows(BaseModel):

@@ -204,6 +204,9 @@ def start_service(processes: Processes, made: Deployment) -> None:
         "AUDITLOG_DIR": str(made.log),
         "AUDITLOG_DURABILITY": "sync",
         "AUDITLOG_ANCHOR_INTERVAL": "1",
+        # Whom a decision is about; and what is not to be stored at all.
+        "AUDITLOG_ROUTE_SUBJECTS": "/predict=person:request/patient/number",
+        "AUDITLOG_REDACT_FIELDS": "request/patient/name",
     }
     off = env | {"AUDITLOG_ENABLED": "false"}
     _start_uvicorn(processes, "service", made.service_url, env)

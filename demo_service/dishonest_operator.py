@@ -9,6 +9,7 @@ operator does not have are the receipts that others hold, and the witness's key.
 import os
 import shutil
 import sqlite3
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -19,12 +20,19 @@ from typing import Any, NamedTuple
 import zstandard
 
 from auditlog.core.merkle import EMPTY_ROOT, leaf_hash
-from auditlog.core.record import DECISION, Entry, format_entry, parse_entry
+from auditlog.core.record import (
+    DECISION,
+    Entry,
+    format_entry,
+    format_id,
+    parse_entry,
+)
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
-from auditlog.log.content import Content, Part, pack, unpack
+from auditlog.log.content import Part, pack, unpack
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.sequencer import Sequencer
+from auditlog.storage.keys import SUBJECT, subject_tag
 from auditlog.storage.sealing import seal, unseal
 
 __all__ = [
@@ -77,7 +85,7 @@ def edit_content(directory: Path, index: int, find: bytes, put: bytes) -> None:
         part = Part("response", response, len(response))
         parts = (content.parts[0], part, *content.parts[2:])
         compressor = zstandard.ZstdCompressor()
-        return pack(Content(content.secret, parts), compressor)
+        return pack(replace(content, parts=parts), compressor)
 
     def change(log: LogDirectory, stored: list[Stored]) -> None:
         stored[index] = _sealed_again(log, stored[index], stored[index].entry, edit)
@@ -106,7 +114,8 @@ def swap_entries(directory: Path, one: int, other: int) -> None:
 def rebuild_without(directory: Path, index: int) -> None:
     """Make another history: one decision never was, `INVENTED` others were instead.
 
-    Nor was it ever anchored: what tells of the true history is left out.
+    Nor was it ever anchored, or shown to anybody: what tells of the true history, or
+    of the decision, is left out.
 
     The numbers of the emitter are closed up, all content is sealed again for the
     entries that changed by it, the tree is built anew by the product's own sequencer,
@@ -114,8 +123,9 @@ def rebuild_without(directory: Path, index: int) -> None:
     """
 
     def change(log: LogDirectory, stored: list[Stored]) -> None:
-        dropped = parse_entry(stored.pop(index).entry).data
-        kept = [one for one in stored if _type(one) != _ANCHOR]
+        gone = parse_entry(stored.pop(index).entry)
+        dropped, name = gone.data, format_id(gone.id)
+        kept = [one for one in stored if not _tells_of(name, parse_entry(one.entry))]
         more = INVENTED + len(stored) - len(kept)
         for number, one in enumerate(kept):
             entry = _closed_up(parse_entry(one.entry), dropped, more)
@@ -191,8 +201,18 @@ def _forget_history(directory: Path) -> None:
         )
 
 
-def _type(one: Stored) -> str:
-    return parse_entry(one.entry).type
+def _about_the_same(log: LogDirectory, one: Stored, made: Entry) -> Entry:
+    """Return an invented decision with the tag of whom the real one is about."""
+    key_id = b"" if one.vault is None else one.vault[0]
+    if log.keys.kind(key_id) != SUBJECT:
+        return made
+    tag = urlsafe_b64encode(subject_tag(log.keys.key(key_id), made.id)).decode()
+    return replace(made, subject=tag)
+
+
+def _tells_of(decision: str, entry: Entry) -> bool:
+    """Return whether an entry tells of a decision, or of the true history."""
+    return entry.type == _ANCHOR or entry.data.get("decision") == decision
 
 
 def _sealed_again(
@@ -247,6 +267,8 @@ def _invented(
     for number, (entry, one) in enumerate(islice(cycle(decided), count)):
         time = decided[-1][0].time + 1 + number
         data = {**entry.data, "sequence": following + number}
-        made = replace(entry, id=new_id(time), time=time, data=data)
+        made = _about_the_same(
+            log, one, replace(entry, id=new_id(time), time=time, data=data)
+        )
         invented.append(_sealed_again(log, one, format_entry(made)))
     return invented

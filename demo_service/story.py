@@ -203,8 +203,8 @@ class Story:
     def _disclose(self, made: Deployment, name: str, id_: str, path: str) -> None:
         """Write a receipt that opens one part of a decision."""
         output = str(self._receipts / f"{name}{_SUFFIX}")
-        told = ["--dir", str(made.log), "--disclose", path, "--output", output]
-        run(["-m", "auditlog", "receipt", id_, *told])
+        told = ["--dir", str(made.log), "--field", path, "--output", output]
+        run(["-m", "auditlog", "disclose", id_, "--recipient", name, *told])
 
     def _stop(self, names: Sequence[str]) -> None:
         for name in names:

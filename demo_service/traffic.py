@@ -15,6 +15,11 @@ _PATHS = {"json": "/predict", "batch": "/predict/batch", "stream": "/predict/str
 _CALLERS = 4
 _ROWS = 5
 """Rows in a batch or a stream."""
+_PATIENTS = 97
+_NAMES = (
+    *("Ada", "Blaise", "Carl", "Dana", "Emmy"),
+    *("Florence", "Grace", "Hedy", "Ida", "Joan"),
+)
 
 
 class Call(NamedTuple):
@@ -35,6 +40,11 @@ class Decision(NamedTuple):
     answer: bytes
     """The response body."""
 
+    @property
+    def patient(self) -> str:
+        """Number of the patient whom it is about."""
+        return str(self.call.body["patient"]["number"])
+
 
 def make_calls(rows: Sequence[dict[str, float]], count: int) -> list[Call]:
     """Return `count` calls over both versions: mostly single rows, taken in turn."""
@@ -48,7 +58,14 @@ def _call(rows: Sequence[dict[str, float]], number: int) -> Call:
         return Call("batch", version, {"instances": some})
     if number % 16 == 15:
         return Call("stream", version, {"instances": some})
-    return Call("json", version, {"features": some[0]})
+    return Call("json", version, {"features": some[0], "patient": _patient(number)})
+
+
+def _patient(number: int) -> dict[str, str]:
+    """Return one of some patients, each of whom comes several times."""
+    patient = number % _PATIENTS
+    name = f"{_NAMES[patient % len(_NAMES)]} {_NAMES[patient // len(_NAMES)]}"
+    return {"number": f"P-{patient:04}", "name": name}
 
 
 def send(url: str, calls: Sequence[Call]) -> list[Decision]:

@@ -1,6 +1,7 @@
 """In-memory stand-ins that hold to the contracts of the ports, and fail on order."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -8,13 +9,16 @@ from typing import Literal
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.storage import (
+    ERASED,
     AttestationRow,
     Cosignature,
     HeadState,
     IndexRow,
+    KeyErasedError,
     Query,
     SpoolItem,
 )
+from auditlog.storage.sqlite_backups import BackupRow
 
 __all__ = ["MemoryStore"]
 
@@ -41,6 +45,8 @@ class MemoryStore:
         self.lines: dict[tuple[int, str], Cosignature] = {}
         self.attested: dict[tuple[int, str], AttestationRow] = {}
         self.keys: dict[bytes, tuple[int, str, str]] = {}
+        self.erased: dict[bytes, int] = {}
+        """Slots of keys that were erased."""
         self.state = HeadState(0, 0, EMPTY_ROOT)
         self._lock = threading.RLock()
 
@@ -50,6 +56,7 @@ class MemoryStore:
         other.entries, other.rows = list(self.entries), list(self.rows)
         other.vault, other.objects = dict(self.vault), dict(self.objects)
         other.checkpoints, other.lines = dict(self.checkpoints), dict(self.lines)
+        other.erased = dict(self.erased)
         other.keys, other.state = dict(self.keys), self.state
         other.attested = dict(self.attested)
         return other
@@ -71,6 +78,9 @@ class MemoryStore:
         with self._writing("append"):
             first = len(self.entries)
             rows = list(self.rows)
+            named = {item.key_id for item in items if item.key_id is not None}
+            if erased := named - self.keys.keys() - {ERASED}:
+                raise KeyErasedError(sorted(erased))
             for index, item in enumerate(items, first):
                 if not 1 <= len(item.entry) <= 65_535:
                     raise StorageError(f"an entry of {len(item.entry)} bytes")
@@ -219,6 +229,9 @@ class MemoryStore:
     def sealed(self, index: int) -> tuple[bytes, bytes] | None:
         return self.vault.get(index)
 
+    def sealed_by(self, index: int) -> bytes | None:
+        return None if index not in self.vault else self.vault[index][0]
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         return sorted(at for at, (named, _) in self.vault.items() if named == key_id)
 
@@ -227,6 +240,9 @@ class MemoryStore:
 
     def find(self, query: Query) -> list[IndexRow]:
         found = [row for row in reversed(self.rows) if _matches(row, query)]
+        if query.sealed_under is not None:
+            under = self.sealed_under(query.sealed_under)
+            found = [row for row in found if row.index in under]
         return found[: max(0, query.limit)]
 
     def sequences(self, emitter: bytes) -> list[int]:
@@ -268,6 +284,25 @@ class MemoryStore:
                 return key_id, slot
         return None
 
+    def key_slots(
+        self, kind: str, labels: Sequence[str]
+    ) -> dict[str, tuple[bytes, int]]:
+        return {
+            label: (key_id, slot)
+            for key_id, (slot, of, label) in self.keys.items()
+            if of == kind and label in labels
+        }
+
+    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
+        return sorted(found, key=lambda key: key[1])[:limit]
+
+    def erased_slots(self) -> list[tuple[bytes, int]]:
+        return []
+
+    def keyring_backups(self) -> list[BackupRow]:
+        return []
+
     def slot_of(self, key_id: bytes) -> int | None:
         return self.keys[key_id][0] if key_id in self.keys else None
 
@@ -275,12 +310,16 @@ class MemoryStore:
         found = self.keys.get(key_id)
         return None if found is None else (found[1], found[2])
 
+    def is_erased(self, key_id: bytes) -> bool:
+        return key_id in self.erased
+
     def last_key(self) -> tuple[bytes, int] | None:
         found = max(((key[0], id_) for id_, key in self.keys.items()), default=None)
         return None if found is None else (found[1], found[0])
 
     def last_slot(self) -> int:
-        return max((key[0] for key in self.keys.values()), default=-1)
+        taken = [*(key[0] for key in self.keys.values()), *self.erased.values()]
+        return max(taken, default=-1)
 
     def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
         with self._writing("add_keys"):
@@ -314,5 +353,13 @@ def _matches(row: IndexRow, query: Query) -> bool:
             query.outcome in (None, row.outcome),
             query.type in (None, row.type),
             query.about in (None, row.about),
+            query.ids is None or row.id in query.ids,
+            query.routes is None
+            or any(_fits(row.route, glob) for glob in query.routes),
         )
     )
+
+
+def _fits(route: str | None, glob: str) -> bool:
+    pattern = ".*".join(map(re.escape, glob.split("*")))
+    return route is not None and re.fullmatch(pattern, route, re.DOTALL) is not None

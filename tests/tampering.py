@@ -17,6 +17,7 @@ from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverifie
 from auditlog.core.record import DECISION
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.anchor_ledger import Ledger
+from auditlog.log.backing import back_up, forget
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.erasing import erase, finish, plan_erasure
@@ -57,6 +58,7 @@ TABLES = {
     "entry_index": "idx",
     "erasures": "id",
     "head": "id",
+    "keyring_backups": "id",
     "keys": "slot",
     "meta": "key",
     "objects": "path",
@@ -98,7 +100,6 @@ class Change(NamedTuple):
 _SHOWN = {
     Change("erasures", "slot", "swapped"): "unseen",  # both are to hold zeros still
     Change("erasures", "time", "retyped"): "named",
-    Change("keys", "slot", "swapped"): "unchecked",
 }
 
 
@@ -123,6 +124,7 @@ def build(directory: Path, decisions: int, others: int) -> None:
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
     _erase(directory)
+    _back_up(directory)
     _attest(directory)
     _cosign(directory)
     _drop_unsigned(directory)
@@ -177,6 +179,16 @@ def _erase(directory: Path) -> None:
                 assert finish(log, now_us(), wait=5) == 2
         assert log.store.sweep()
         Sequencer(log.store, log.origin, log.signers).step()
+
+
+def _back_up(directory: Path) -> None:
+    """Make backups of the keyring, one of them forgotten."""
+    with open_log(directory) as log:
+        rows = [
+            back_up(log, directory.parent / f"copy-{n}", n * _DAY, now_us()).row
+            for n in (2, 3, 4)
+        ]
+        forget(log, rows[1].id, now_us())
 
 
 def _attest(directory: Path) -> None:
@@ -240,6 +252,11 @@ def expected(change: Change) -> str:
         return _SHOWN[change]
     if {(table, "*"), (table, column or how)} & UNSEEN.keys():
         return "unseen"
+    if table == "keys" and how != "retyped":
+        # A slot that a key was led away from belongs to none.
+        away = column == "slot" and how == "changed"
+        unopened = column == "slot" or how == "duplicated"
+        return "unchecked" if unopened and not away else "named"
     return "named"
 
 
@@ -300,7 +317,9 @@ def is_named(change: Change, touched: Sequence[Any], report: CheckReport) -> boo
     places = [problem.where for problem in report.problems]
     if change.table == "keys":
         return any("sealed under" in what for _, what in report.problems) or any(
-            place in ("keys", "keys and files") for place in places
+            place in ("keys", "keys and files", "keys of the vault")
+            or place.startswith("keyring slot")
+            for place in places
         )
     by = [any(_names(change.table, key, where) for where in places) for key in touched]
     return all(by) if change.how == "swapped" else any(by)
@@ -323,10 +342,15 @@ def _names(table: str, key: Any, where: str) -> bool:
             *("erasures", "keys"),
         ),
         "head": ("head",),
+        "keyring_backups": (f"keyring backup {_hex(key)}", "keys of the vault"),
         "objects": (f"{key}", f"object {key!r}", "objects"),
     }
     either = "|".join(map(re.escape, names[table]))
     return re.match(f"(?:{either})(?![0-9])", where) is not None
+
+
+def _hex(key: Any) -> str:
+    return key.hex() if type(key) is bytes else ""
 
 
 @contextmanager

@@ -95,7 +95,13 @@ def imported_at_the_top(path: Path) -> set[str]:
     ("module", "ours"),
     [
         ("auditlog.core.verify", set()),
-        ("auditlog.verifier", {"auditlog.verifier", "auditlog.verifier_output"}),
+        (
+            "auditlog.verifier",
+            {
+                *("auditlog.verifier", "auditlog.verifier_compare"),
+                "auditlog.verifier_output",
+            },
+        ),
         ("auditlog.anchors.verdict", ANCHORS),
     ],
 )

@@ -8,16 +8,21 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auditlog import __version__
+from auditlog.cli.who import login
 from auditlog.core.checkpoint import parse_checkpoint
+from auditlog.core.errors import NotFoundError
 from auditlog.core.note import open_note, parse_vkey
 from auditlog.log.directory import open_log
 from auditlog.log.leader import make_checkpoint
-from auditlog.log.tokens import role_of
+from auditlog.log.reader import Reader
+from auditlog.log.tokens import grant_of
 from tests.command import Done, auditlog, environment
 from tests.filled import ORIGIN, fill_log, record_unsigned
 from tests.harness import check_whole_log, read_log
@@ -37,9 +42,18 @@ def ids(directory: Path) -> list[str]:
     return [str(one["id"]) for one in read_log(directory).decisions]
 
 
-def access_data(directory: Path) -> list[dict[str, str]]:
+def accesses(directory: Path) -> list[dict[str, Any]]:
+    """Return what each access entry says in clear, and what is sealed of it."""
     events = [json.loads(entry) for entry in read_log(directory).entries]
-    return [one["data"] for one in events if one["type"] == "auditlog.access.v1"]
+    found = [one for one in events if one["type"] == "auditlog.access.v1"]
+    with open_log(directory, read_only=True) as log:
+        contexts = [Reader(log).content(one["id"]).context for one in found]
+    names = ("channel", "decision", "what")
+    return [
+        {name: one["data"][name] for name in names}
+        | {name: json.loads(value) for name, value in context.items()}
+        for one, context in zip(found, contexts, strict=True)
+    ]
 
 
 def clean(done: Done) -> Done:
@@ -163,15 +177,16 @@ def test_show_as_json_holds_the_exact_entry(log: Path) -> None:
 
 def test_show_content_unseals_warns_and_is_logged(log: Path) -> None:
     id_ = ids(log)[2]
-    before = access_data(log)
+    before = accesses(log)
     done = auditlog("show", id_, "--dir", log, "--content")
     assert done.status == 0
     assert '--- request\n{"age": 41, "name": "Ada"}\n' in done.out
     assert '--- response\n{"decision":"approve","score":0.87}\n' in done.out
     assert "--- context/target\n/score?lang=en\n" in done.out
     assert done.err.startswith("auditlog: warning: this unseals what was captured")
-    told = {"channel": "cli", "decision": id_, "what": "content"}
-    assert access_data(log)[len(before) :] == [told]
+    told = {"channel": "cli", "decision": id_, "what": "content", "user": login()}
+    told |= {"paths": ["request", "response", "context/target"]}
+    assert accesses(log)[len(before) :] == [told]
 
 
 def test_show_content_as_json(log: Path) -> None:
@@ -214,20 +229,18 @@ def test_a_receipt_goes_to_stdout_and_verifies(log: Path, tmp_path: Path) -> Non
     assert machine.document()["ok"] is True
 
 
-def test_a_receipt_goes_into_a_file_and_discloses(log: Path, tmp_path: Path) -> None:
+def test_a_receipt_goes_into_a_file(log: Path, tmp_path: Path) -> None:
     id_, file = ids(log)[0], tmp_path / "r.receipt.json"
     file.write_text("older")
     command = ("receipt", id_, "--dir", log, "-o", file)
-    done = auditlog(*command, "--disclose", "request/age")
+    done = auditlog(*command)
     assert (done.status, done.out) == (0, "")
     assert done.err == f"wrote {file}: {id_} is included\n"
-    told = {"channel": "cli", "decision": id_, "what": "disclosure"}
-    assert access_data(log)[-1] == told
     verified = auditlog("verify", file, "--policy", log / "policy")
-    assert "request/age = 41" in verified.out
+    assert "anything about content: none of it is disclosed" in verified.out
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     again = auditlog(*command, "--wait", "included", "--json")
-    known = {"id": id_, "level": "included", "file": str(file), "disclosed": []}
+    known = {"id": id_, "level": "included", "file": str(file)}
     assert again.document() == {"ok": True} | known
 
 
@@ -375,10 +388,15 @@ def test_a_token_is_shown_once_listed_by_id_and_revoked(tmp_path: Path) -> None:
     assert "only its hash is stored" in made.err
     assert token not in made.err
     with open_log(directory) as log:
-        assert role_of(log.store, token) == "content"
+        now = time.time()
+        assert grant_of(log.store, token, now).role == "content"
+        assert grant_of(log.store, token, now + 89 * 86_400).label == "Ada"
+        with pytest.raises(NotFoundError, match="the token has expired"):
+            grant_of(log.store, token, now + 91 * 86_400)
     listed = clean(auditlog("token", "list", "--dir", directory)).out.strip()
-    id_, role, _, label = listed.split("\t")
-    assert (role, label) == ("content", "Ada")
+    id_, role, _, expires, scope, label = listed.split("\t")
+    assert (role, scope, label) == ("content", "everything", "Ada")
+    assert f"It is good until {expires}." in made.err
     revoked = auditlog("token", "revoke", id_, "--dir", directory)
     assert (revoked.status, revoked.err) == (0, f"token {id_} (content) is revoked\n")
     gone = auditlog("token", "revoke", id_, "--dir", directory)
@@ -388,6 +406,34 @@ def test_a_token_is_shown_once_listed_by_id_and_revoked(tmp_path: Path) -> None:
         "ok": True,
         "tokens": [],
     }
+
+
+def test_a_token_that_never_expires_is_one_that_was_asked_for(tmp_path: Path) -> None:
+    directory = tmp_path / "a"
+    fill_log(directory, 0)
+    command = ("token", "create", "--role", "reviewer", "--dir", directory)
+    made = auditlog(*command, "--expires", "never")
+    assert "it never expires; revoke it when it is not needed any more" in made.err
+    listed = clean(auditlog("token", "list", "--dir", directory)).out
+    assert listed.split("\t")[3] == "never"
+
+
+def test_a_token_with_a_scope(tmp_path: Path) -> None:
+    directory = tmp_path / "a"
+    fill_log(directory, 0)
+    id_ = "01995e6c-0000-7000-8000-000000000000"
+    command = ("token", "create", "--role", "auditor", "--dir", directory, "--json")
+    narrow = ("--route", "/score*", "--decision", id_, "--until", "2030-01-01")
+    made = auditlog(*command, "--expires", "2099-01-01", *narrow).document()
+    scope: dict[str, Any] = {"routes": ["/score*"], "decisions": [id_]}
+    scope |= {"until": "2030-01-01T00:00:00.000000Z"}
+    assert (made["scope"], made["expires"]) == (scope, "2099-01-01T00:00:00.000000Z")
+    (listed,) = auditlog("token", "list", "--dir", directory, "--json").document()[
+        "tokens"
+    ]
+    assert (listed["scope"], listed["expires"]) == (scope, made["expires"])
+    shown = clean(auditlog("token", "list", "--dir", directory)).out.split("\t")[4]
+    assert shown == f"/score*, {id_}, until 2030-01-01T00:00:00.000000Z"
 
 
 def test_tokens_as_json_and_revoked_by_their_text(tmp_path: Path) -> None:

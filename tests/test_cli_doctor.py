@@ -59,8 +59,9 @@ def _said(done: Done, level: str) -> list[str]:
 def test_a_set_up_without_fault_has_no_problem(log: Path) -> None:
     done = _doctor(log)
     assert (done.status, _said(done, "problem"), done.err) == (0, [], "")
-    (warning,) = _said(done, "warning")
-    assert warning.startswith("policy: 0 witnesses, and none must agree -> name")
+    backup, policy = _said(done, "warning")
+    assert backup.startswith("keyring backup: none is kept: with the keyring all co")
+    assert policy.startswith("policy: 0 witnesses, and none must agree -> name")
     fine = "\n".join(_said(done, "ok"))
     assert re.search(r"python: 3\.\d+\.\d+", fine)
     assert re.search(r"package: cryptography \d+", fine)

@@ -79,6 +79,50 @@ def test_usage(
         (["show", UNKNOWN], 11, f"no decision {UNKNOWN} in log {ORIGIN}"),
         (["show", UNKNOWN, "--content"], 11, f"no decision {UNKNOWN}"),
         (["receipt", UNKNOWN, "--wait", "included"], 11, f"no decision {UNKNOWN}"),
+        (["disclose", "x", "--all", "--recipient", "r"], 2, "ID: expected a UUIDv7"),
+        (
+            ["disclose", UNKNOWN, "--all", "--recipient", ""],
+            2,
+            "expected a recipient of 1 to 256 characters, got 0",
+        ),
+        (
+            ["disclose", UNKNOWN, "--all", "--recipient", "r", "--purpose", "\x1b"],
+            2,
+            "expected a purpose in printable characters",
+        ),
+        (
+            ["disclose", UNKNOWN, "--all", "--recipient", "r"],
+            11,
+            f"no decision {UNKNOWN} in log {ORIGIN}",
+        ),
+        (
+            ["token", "create", "--role", "auditor", "--expires", "soon"],
+            2,
+            "--expires: expected a time such as 30d",
+        ),
+        (
+            ["token", "create", "--role", "auditor", "--route", "*****"],
+            2,
+            "--route: expected a route as 1 to 256 printable",
+        ),
+        (
+            ["token", "create", "--role", "auditor", "--decision", "x"],
+            2,
+            "--decision: expected a UUIDv7",
+        ),
+        (
+            ["token", "create", "--role", "auditor", "--since", "soon"],
+            2,
+            "--since: expected a date or time",
+        ),
+        (
+            [
+                *("token", "create", "--role", "auditor"),
+                *("--since", "2026-02-01", "--until", "2026-01-01"),
+            ],
+            2,
+            "--until: expected a scope that begins before it ends",
+        ),
         (["token", "revoke", "abc"], 2, "ID: name a token by its id"),
         (["token", "revoke", "0" * 12], 11, "no such token"),
         (
@@ -114,6 +158,7 @@ def test_refusals(
         ["find"],
         ["show", UNKNOWN],
         ["receipt", UNKNOWN],
+        ["disclose", UNKNOWN, "--all", "--recipient", "r"],
         ["check"],
         ["checkpoint"],
         ["key", "list"],
@@ -158,7 +203,8 @@ def test_damaged_content_is_never_shown(
     with sqlite3.connect(tmp_path / "a" / "log.sqlite3") as database:
         database.execute("UPDATE vault SET sealed = zeroblob(length(sealed))")
     database.close()
-    for more in (["show", id_, "--content"], ["receipt", id_, "--disclose", "request"]):
+    disclose = ["disclose", id_, "--field", "request", "--recipient", "a court"]
+    for more in (["show", id_, "--content"], disclose):
         assert main([*more, "--dir", str(tmp_path / "a")]) in {10, 16}
         shown = capsys.readouterr()
         assert shown.out == ""

@@ -51,10 +51,10 @@ def test_it_prints_each_route_and_starts_nothing(here: Path) -> None:
     done = _routes(here, "service:plain")
     assert done.status == 0
     rows = [line.split("\t") for line in done.out.splitlines()]
-    assert ["yes", "POST", "/score/{id}", "matched"] in rows
-    assert ["no", "GET", "/facts", "method"] in rows
+    assert ["yes", "POST", "/score/{id}", "matched", "handler"] in rows
+    assert ["no", "GET", "/facts", "method", ""] in rows
     why = "WebSocket: each session is a decision"
-    assert ["yes", "websocket", "/chat", why] in rows
+    assert ["yes", "websocket", "/chat", why, "handler"] in rows
     assert "2 of 3 are captured\n" in done.err
     assert "warning: the middleware is not installed" in done.err
     assert {path.name for path in here.iterdir()} <= {"service.py", "__pycache__"}
@@ -62,12 +62,12 @@ def test_it_prints_each_route_and_starts_nothing(here: Path) -> None:
 
 def test_it_uses_the_options_of_the_middleware_that_is_installed(here: Path) -> None:
     added = _routes(here, "service:added")
-    assert "no\tPOST\t/score/{id}\texcluded by option\n" in added.out
+    assert "no\tPOST\t/score/{id}\texcluded by option\t\n" in added.out
     assert "warning" not in added.err
     wrapped = _routes(here, "service:wrapped")
-    assert "no\tPOST\t/score/{id}\tmethod\n" in wrapped.out
-    assert "yes\tGET\t/facts\tmatched\n" in wrapped.out
-    assert "no\twebsocket\t/chat\toption websocket is off\n" in wrapped.out
+    assert "no\tPOST\t/score/{id}\tmethod\t\n" in wrapped.out
+    assert "yes\tGET\t/facts\tmatched\thandler\n" in wrapped.out
+    assert "no\twebsocket\t/chat\toption websocket is off\t\n" in wrapped.out
 
 
 def test_without_one_it_uses_the_environment(here: Path) -> None:
@@ -89,7 +89,32 @@ def test_its_document_says_the_same(here: Path) -> None:
         "captured": False,
         "why": "excluded by option",
         "endpoint": "service.score",
+        "subject": "",
     }
+
+
+def test_it_says_where_it_comes_from_whom_decisions_are_about(here: Path) -> None:
+    source = f"""{APP}
+places = {{"/score/*": "customer:path/id"}}
+known = auditlog.AuditMiddleware(plain, route_subjects=places)
+asking = FastAPI(openapi_url=None)
+asking.include_router(plain.router)
+asking.add_middleware(
+    auditlog.AuditMiddleware, subject=lambda scope: None, route_subjects=places
+)
+wrong = auditlog.AuditMiddleware(plain, route_subjects={{"*": "body/id"}})
+"""
+    (here / "service.py").write_text(source.replace("wrong", "# wrong"))
+    known = _routes(here, "service:known").out
+    assert "yes\tPOST\t/score/{id}\tmatched\tcustomer:path/id\n" in known
+    asking = _routes(here, "service:asking").out
+    assert "\tmatched\tcallable, then customer:path/id\n" in asking
+    assert "is a decision\tcallable\n" in asking
+    (here / "service.py").write_text(source)
+    refused = _routes(here, "service:wrong")
+    assert refused.status == 1
+    assert "option 'route_subjects' takes path/<name>" in refused.err
+    assert "got 'body/id'" in refused.err
 
 
 REFUSALS = {

@@ -43,9 +43,13 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     protocols: Protocols | None = None
     """Read what it says, when it is described; None where nothing is to be read."""
     subject: Subject | None = None
-    """Whom it is about, as said by a handler."""
+    """Whom it is about, as said by a handler, or found."""
     subjects: SubjectFinder | None = None
-    """Looks for it where no handler said it; None where nothing is to be looked for."""
+    """Looks for it where nobody said it; None where nothing is to be looked for."""
+    whole: "Exchange | None" = None
+    """Of a batch, the one that has the bodies, where they are to be looked into."""
+    own_key: bool = False
+    """Whether its content is sealed under a key of its own, if it is about nobody."""
     redaction: Redaction | None = None
     """Takes out what may not be stored; None where everything may be."""
     context: dict[str, bytes] = msgspec.field(default_factory=dict)

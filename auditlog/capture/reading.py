@@ -107,6 +107,9 @@ class Reading(msgspec.Struct, kw_only=True):
     partial: bool = False
     """Whether something was left out, or lies in the gap of capped traffic."""
 
+    redacted: bool = False
+    """Whether it was read from copies in which something was redacted or withheld."""
+
     @property
     def finish_reasons(self) -> list[str | None]:
         """``gen_ai.response.finish_reasons``: one of each answer, in order."""

@@ -22,7 +22,7 @@ from auditlog.capture.routers import (
     route_path,
 )
 
-__all__ = ["NOT_DECISIONS", "Routes"]
+__all__ = ["NOT_DECISIONS", "Routes", "globs"]
 
 Scope = Mapping[str, Any]
 
@@ -55,8 +55,8 @@ class Routes:
         self, app: Any, *, include: Sequence[str] = (), exclude: Sequence[str] = ()
     ) -> None:
         self._app = app
-        self._include = _globs(include)
-        self._exclude = _globs(exclude)
+        self._include = globs(include)
+        self._exclude = globs(exclude)
         # Looked for once: the stack inside a middleware does not change.
         self._router: Any = None
         self._finder: Finder | None = None
@@ -176,7 +176,8 @@ def _never(endpoint: Any) -> str | None:
     return "auditlog's own" if f"{module}.".startswith("auditlog.") else None
 
 
-def _globs(patterns: Sequence[str]) -> re.Pattern[str] | None:
+def globs(patterns: Sequence[str]) -> re.Pattern[str] | None:
+    """Return a pattern that any of these globs matches; None if there are none."""
     if not patterns:
         return None
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns))

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple, Protocol
 
-__all__ = ["Subject", "SubjectFinder"]
+__all__ = ["PERSON", "Sought", "Subject", "SubjectFinder"]
+
+PERSON = "person"
+"""What an identifier identifies unless something else is said."""
 
 
 class Subject(NamedTuple):
@@ -18,6 +21,15 @@ class Subject(NamedTuple):
         return f"Subject({self.kind})"
 
 
+class Sought(NamedTuple):
+    """What became of looking for a subject."""
+
+    subject: Subject | None = None
+    """None if there is none where it was looked for."""
+    fault: str | None = None
+    """Why it could not be read, without a word of what was sent; None if it could."""
+
+
 class SubjectFinder(Protocol):
     """Finds a subject in what was sent and answered. Thread-safe; never raises."""
 
@@ -28,11 +40,11 @@ class SubjectFinder(Protocol):
         *,
         request_type: str | None,
         response_type: str | None,
-    ) -> Subject | None:
-        """Return whom a finished exchange is about; None if that is not in it.
+    ) -> Sought:
+        """Return whom a finished exchange is about, if that is in it.
 
         Args:
-            request: its body, decoded, as far as it is kept.
+            request: its body, decoded; empty if it is not there as a whole.
             response: likewise.
             request_type: Content-Type as sent; None without one.
             response_type: likewise.

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-from auditlog.cli.opening import open_chosen, read_option
+from auditlog.capture.redaction.configured import choke_point_beyond_http
+from auditlog.cli.opening import config_of, open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id, parse_id
@@ -26,7 +27,7 @@ def amend(options: argparse.Namespace, out: Output) -> int:
         label=options.label,
         score=None if options.score is None else _score(options.score),
         attributes=_attributes(options.attribute),
-    )
+    )._replace(redaction=choke_point_beyond_http(config_of(options)))
     with open_chosen(options) as log:
         log.claim()
         now = int(time.time() * 1_000_000)

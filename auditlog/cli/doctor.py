@@ -16,6 +16,7 @@ from auditlog.cli.opening import config_of
 from auditlog.cli.output import Output
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, NotFoundError
+from auditlog.log.backup_age import look_at_backups
 from auditlog.log.diagnosis import (
     Finding,
     look_at_anchors,
@@ -30,7 +31,8 @@ __all__ = ["doctor"]
 _OURS = "decision-auditlog"
 _FOREIGN = ("auditlog", "django-auditlog")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)\s*(?:;\s*(.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"](cli|evm|metrics|otel|rfc3161|web)['\"]")
+_EXTRAS = "cli|evm|metrics|otel|presidio|rfc3161|web"
+_EXTRA = re.compile(rf"extra\s*==\s*['\"]({_EXTRAS})['\"]")
 _DESCRIPTORS = 1024
 
 
@@ -73,6 +75,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     with log:
         try:
             yield from look_at_log(log, time.time())
+            yield look_at_backups(log, time.time())
             yield from look_at_witnesses(log, online=options.online)
             yield from look_at_anchors(log, time.time())
         except AuditLogError as error:

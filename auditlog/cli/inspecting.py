@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from auditlog.capture.places import RoutePlaces
 from auditlog.capture.survey import SurveyedRoute, survey
 from auditlog.cli.output import Output
 from auditlog.config import Config, load_config
@@ -15,7 +16,7 @@ from auditlog.web.middleware import AuditMiddleware
 __all__ = ["routes"]
 
 _MAX_NESTING = 64
-_COLUMNS = ("captured", "methods", "template", "why")
+_COLUMNS = ("captured", "methods", "template", "why", "subject")
 
 
 def routes(options: argparse.Namespace, out: Output) -> int:
@@ -29,11 +30,13 @@ def routes(options: argparse.Namespace, out: Output) -> int:
         methods=config.methods,
         websocket=config.websocket,
     )
+    found = [(row, _subject(row, installed)) for row in rows]
     if out.machine:
         known = {"installed": installed.how is not None, "enabled": config.enabled}
-        out.document(known | {"routes": [row._asdict() for row in rows]})
+        listed = [row._asdict() | {"subject": subject} for row, subject in found]
+        out.document(known | {"routes": listed})
         return 0
-    out.table(_COLUMNS, [_row(row) for row in rows])
+    out.table(_COLUMNS, [_row(*one) for one in found])
     taken = sum(row.captured for row in rows)
     out.say(f"{taken} of {len(rows)} are captured")
     if installed.how is None:
@@ -43,13 +46,25 @@ def routes(options: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _row(row: SurveyedRoute) -> list[object]:
+def _subject(row: SurveyedRoute, installed: "_Installed") -> str:
+    """Return where it comes from whom decisions are about, unless handlers say it."""
+    if not row.captured:
+        return ""
+    sources = ["callable"] if installed.asks else []
+    place = RoutePlaces(installed.config.route_subjects).of(row.template)
+    if place is not None:
+        sources.append(str(place))
+    return ", then ".join(sources) or "handler"
+
+
+def _row(row: SurveyedRoute, subject: str) -> list[object]:
     captured = "yes" if row.captured else "no"
     return [
         captured,
         ",".join(row.methods) or "websocket",
         row.template or "(any path)",
         row.why,
+        subject,
     ]
 
 
@@ -59,6 +74,8 @@ class _Installed(NamedTuple):
     config: Config
     how: str | None
     """``wrapped`` or ``added``; None where there is no middleware."""
+    asks: bool = False
+    """Whether a callable names whom decisions are about."""
 
 
 def _installed(app: Any) -> _Installed:
@@ -66,13 +83,14 @@ def _installed(app: Any) -> _Installed:
     layer = app
     for _ in range(_MAX_NESTING):
         if isinstance(layer, AuditMiddleware):
-            return _Installed(layer.app, layer.config, "wrapped")
+            asks = layer.asks_for_subjects
+            return _Installed(layer.app, layer.config, "wrapped", asks)
         for added in getattr(layer, "user_middleware", ()):
             made = getattr(added, "cls", None)
             if isinstance(made, type) and issubclass(made, AuditMiddleware):
                 # Making one starts nothing, and refuses wrong options as a start would.
-                config = made(layer, *added.args, **added.kwargs).config
-                return _Installed(layer, config, "added")
+                one = made(layer, *added.args, **added.kwargs)
+                return _Installed(layer, one.config, "added", one.asks_for_subjects)
         layer = getattr(layer, "app", None)
         if layer is None:
             break

@@ -1,22 +1,19 @@
-"""Commands of the operator: init, checkpoint, key, token."""
+"""Commands of the operator: init, checkpoint, key."""
 
 import argparse
 import base64
 import time
-from functools import partial
 
-from auditlog.cli.opening import config_of, open_chosen, read_option, ready
+from auditlog.cli.opening import config_of, open_chosen, ready
 from auditlog.cli.output import Output
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import PendingError
 from auditlog.core.note import ED25519, ML_DSA_44, parse_vkey, split_unverified_note
-from auditlog.core.record import format_time
 from auditlog.log.directory import create_log, open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.publication import meets_quorum
 from auditlog.log.reader import Reader
 from auditlog.log.recovery import recover
-from auditlog.log.tokens import create_token, list_tokens, revoke_token, token_id
 from auditlog.log.witnessing import Witnessing
 
 __all__ = [
@@ -24,9 +21,6 @@ __all__ = [
     "init",
     "key_list",
     "key_vkey",
-    "token_create",
-    "token_list",
-    "token_revoke",
 ]
 
 _ALGORITHMS = {ED25519: "Ed25519", ML_DSA_44: "ML-DSA-44"}
@@ -134,55 +128,4 @@ def key_vkey(options: argparse.Namespace, out: Output) -> int:
         out.document({"vkeys": vkeys})
     else:
         out.lines(vkeys)
-    return 0
-
-
-def token_create(options: argparse.Namespace, out: Output) -> int:
-    """Make a token; this is the only time that it can be read."""
-    with open_chosen(options) as log:
-        token = read_option(
-            "--label",
-            options.label,
-            lambda label: create_token(
-                log.store, options.role, label=label, now=time.time()
-            ),
-        )
-    if out.machine:
-        known = {"role": options.role, "label": options.label}
-        out.document(known | {"id": token_id(token), "token": token})
-    else:
-        out.lines([token])
-        out.say("Keep it now: only its hash is stored. It goes into this header:")
-        out.say("    Authorization: Bearer alt_…")
-    return 0
-
-
-def token_list(options: argparse.Namespace, out: Output) -> int:
-    """List tokens by id; the tokens themselves are stored nowhere."""
-    with open_chosen(options) as log:
-        tokens = [
-            {
-                "id": token.id,
-                "role": token.role,
-                "created": format_time(token.created * 1_000_000),
-                "label": token.label,
-            }
-            for token in list_tokens(log.store)
-        ]
-    if out.machine:
-        out.document({"tokens": tokens})
-    else:
-        names = ("id", "role", "created", "label")
-        out.table(names, [[token[name] for name in names] for token in tokens])
-    return 0
-
-
-def token_revoke(options: argparse.Namespace, out: Output) -> int:
-    """Remove a token; requests with it are refused from now on."""
-    with open_chosen(options) as log:
-        revoked = read_option("ID", options.token, partial(revoke_token, log.store))
-    if out.machine:
-        out.document({"id": revoked.id, "role": revoked.role, "label": revoked.label})
-    else:
-        out.say(f"token {revoked.id} ({revoked.role}) is revoked")
     return 0

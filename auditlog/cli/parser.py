@@ -11,6 +11,7 @@ from typing import Any, NoReturn, get_args
 from auditlog import __version__
 from auditlog.cli.output import Output, write_failure
 from auditlog.log.amendment import AmendmentKind
+from auditlog.log.tokens import ROLES
 
 __all__ = ["Command", "parse"]
 
@@ -141,7 +142,7 @@ def _parser(machine: bool) -> _Parser:
 
 _GROUPS = {
     "anchor": "have checkpoints fixed in time by others (anchors.toml)",
-    "key": "show the public keys of the log",
+    "key": "show the public keys of the log; keep those of the vault",
     "model": "say what a model's files are, as the log names them",
     "token": "make, list and revoke tokens for the reading interface",
     "witness": "run a witness, which cosigns the checkpoints of logs",
@@ -203,6 +204,7 @@ def _add_reading(verbs: _Verbs) -> None:
     find.add_argument("--to", dest="until", metavar="T", help=f"{moment}; not included")
     for name in ("model", "version", "route", "outcome"):
         find.add_argument(f"--{name}", metavar="X", help="exactly this one")
+    _add_subject(find, required=False)
     find.add_argument("--cursor", help="`next` of the page before")
     find.add_argument("--limit", type=_positive, default=50, help="default 50")
 
@@ -217,33 +219,90 @@ def _add_reading(verbs: _Verbs) -> None:
     receipt.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="default stdout"
     )
-    receipt.add_argument(
-        "--disclose",
-        metavar="PATH",
-        action="append",
-        default=[],
-        help="open this part, such as request/age; may be repeated",
-    )
-    receipt.add_argument(
-        "--wait",
-        choices=("included", "witnessed", "anchored"),
-        help="until it is so",
-    )
-    receipt.add_argument(
+    _add_proving(receipt)
+    _add_disclosing(verbs)
+    verbs.group("verify", "check receipts offline (see auditlog verify --help)")
+
+
+def _add_proving(verb: argparse.ArgumentParser) -> None:
+    """Add what every verb that writes a receipt takes."""
+    verb.add_argument(
         "--renew",
         action="store_true",
         help="add a renewal to what each anchor said, by another: evidence grows old",
     )
-    receipt.add_argument(
+    verb.add_argument(
         "--renew-by",
         metavar="ANCHOR",
         action="append",
         help="as --renew, by this anchor; may be repeated, the first that can does",
     )
-    receipt.add_argument(
+    verb.add_argument(
+        "--wait",
+        choices=("included", "witnessed", "anchored"),
+        help="until it is so",
+    )
+    verb.add_argument(
         "--timeout", type=float, default=30.0, metavar="S", help="of --wait; default 30"
     )
-    verbs.group("verify", "check receipts offline (see auditlog verify --help)")
+
+
+def _add_disclosing(verbs: _Verbs) -> None:
+    disclose = verbs.add(
+        "disclose",
+        "disclosing:run",
+        "write a receipt that opens parts of a decision for somebody; it is logged",
+    )
+    add = disclose.add_argument
+    add("id", metavar="ID", help="the decision-id of the answer")
+    what = disclose.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--field",
+        metavar="PATH",
+        action="append",
+        help="open this part, such as request/age; may be repeated",
+    )
+    what.add_argument(
+        "--all",
+        action="store_true",
+        help="open all that is kept, and give the secret: full opening",
+    )
+    add("--recipient", required=True, metavar="NAME", help="to whom; sealed")
+    add("--purpose", metavar="TEXT", help="what for; sealed")
+    add("-o", "--output", metavar="FILE", type=Path, help="default stdout")
+    _add_proving(disclose)
+
+    export = verbs.add(
+        "export", "exporting:export", "write all that is held on one person to a zip"
+    )
+    _add_subject(export, required=True)
+    export.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="made 0600"
+    )
+
+
+def _add_subject(verb: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add whom it is about; who looks for what is held on somebody says for whom."""
+    verb.add_argument(
+        "--subject",
+        metavar="S",
+        required=required,
+        help="decisions about whom or what, by identifier; `-` reads it from stdin, so "
+        "that no list of processes shows it",
+    )
+    verb.add_argument(
+        "--kind",
+        metavar="K",
+        default="person",
+        help="what the identifier identifies; default person",
+    )
+    verb.add_argument(
+        "--recipient",
+        metavar="NAME",
+        required=required,
+        help="who gets it; with --subject, which is logged",
+    )
+    verb.add_argument("--purpose", metavar="TEXT", help="why; likewise")
 
 
 def _add_amending(verbs: _Verbs) -> None:
@@ -372,14 +431,63 @@ def _add_model(verbs: _Verbs) -> None:
 def _add_key(verbs: _Verbs) -> None:
     verbs.add("list", "operating:key_list", "names, ids and kinds of the keys")
     verbs.add("vkey", "operating:key_vkey", "the verifier keys, for a policy file")
+    verbs.add(
+        "rotate",
+        "keeping:rotate",
+        "wrap the keys of the vault under a new key-encryption key",
+    )
+    backup = verbs.add("backup", "keeping:backup", "copy the keyring to a new file")
+    backup.add_argument(
+        "file", metavar="FILE", type=Path, help="apart from the log's directory"
+    )
+    backup.add_argument(
+        "--keep",
+        type=_days,
+        default=_days("30d"),
+        metavar="DAYS",
+        help="how long it may be kept, such as 30d: a person is not forgotten for good "
+        "before all copies are gone; default 30d",
+    )
+    backups = verbs.add("backups", "keeping:backups", "list the copies on record")
+    backups.add_argument(
+        "--forget", metavar="ID", help="record that this one was destroyed early"
+    )
+    restore = verbs.add("restore", "keeping:restore", "put back keys from a copy")
+    restore.add_argument(
+        "file", metavar="FILE", type=Path, help="that `key backup` made"
+    )
 
 
 def _add_token(verbs: _Verbs) -> None:
-    create = verbs.add("create", "operating:token_create", "make a token, shown once")
-    create.add_argument("--role", required=True, choices=("auditor", "content"))
-    create.add_argument("--label", default="", metavar="L", help="whom it is for")
-    verbs.add("list", "operating:token_list", "ids, roles and labels of the tokens")
-    revoke = verbs.add("revoke", "operating:token_revoke", "make a token useless")
+    create = verbs.add("create", "tokens:create", "make a token, shown once")
+    add = create.add_argument
+    add("--role", required=True, choices=ROLES, help="what it may do")
+    add("--label", default="", metavar="L", help="whom it is for")
+    add(
+        "--expires",
+        default="90d",
+        metavar="WHEN",
+        help="30d, 12h, a date or time, or never; default 90d",
+    )
+    often = "may be repeated"
+    add(
+        "--route",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help=f"it sees these routes or operations only; * is any text; {often}",
+    )
+    add(
+        "--decision",
+        metavar="ID",
+        action="append",
+        default=[],
+        help=f"it sees this decision only; {often}",
+    )
+    add("--since", metavar="T", help="it sees decisions from this time on only")
+    add("--until", metavar="T", help="it sees decisions before this time only")
+    verbs.add("list", "tokens:list_", "ids, roles, expiry and scope of the tokens")
+    revoke = verbs.add("revoke", "tokens:revoke", "make a token useless")
     revoke.add_argument("token", metavar="ID", help="its id in the list")
 
 
@@ -478,6 +586,14 @@ def _wait(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return float(_integer(text, 0, 10**9))
+
+
+def _days(text: str) -> int:
+    """Return how many microseconds a number of days is, as in ``30d``."""
+    if not text.endswith("d"):
+        msg = f"expected a number of days, as in 30d, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return _integer(text[:-1], 1, 36_500) * 86_400_000_000
 
 
 def _integer(text: str, low: int, high: int) -> int:

@@ -1,7 +1,6 @@
 """Commands of whoever asks: find, show, receipt."""
 
 import argparse
-import base64
 import os
 import time
 from pathlib import Path
@@ -10,33 +9,58 @@ from typing import Any
 from auditlog.capture.reading import Reading
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
+from auditlog.cli.subjects import recipient_of, subject_of
+from auditlog.cli.who import login
 from auditlog.core.errors import AuditLogError, PendingError
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
-from auditlog.log.access import record_access
+from auditlog.log.access import Access, kept_paths, record_access
 from auditlog.log.content import Content
+from auditlog.log.content_views import (
+    content_json,
+    line_json,
+    opened_json,
+    said_on,
+)
+from auditlog.log.person import search_person
 from auditlog.log.reader import LEVELS, DecisionView, Reader
-from auditlog.log.transcript import Line, transcript
+from auditlog.log.transcript import Line
 from auditlog.log.views import (
     decision_json,
     page_json,
     parse_moment,
     parse_number,
-    reading_json,
 )
-from auditlog.storage import Query
+from auditlog.storage import IndexRow, Query
 
-__all__ = ["find", "receipt", "show"]
+__all__ = [
+    "find",
+    "receipt",
+    "renewing",
+    "say_what_is_not_renewed",
+    "show",
+    "wait_for",
+    "write_file",
+]
 
 _POLL_SECONDS = 0.1
+_MARKS = {
+    "capped": ", only its first bytes were kept",
+    "redacted": ", a copy: something was redacted when it was recorded",
+    "withheld": ", withheld when it was recorded: nothing of it was stored",
+}
 _COLUMNS = ("time", "id", "model", "version", "route", "outcome", "index")
 
 
 def find(options: argparse.Namespace, out: Output) -> int:
     """List decisions, newest first."""
     query = _query(options)
-    with open_chosen(options) as log:
-        page = page_json(Reader(log).find(query), options.limit)
+    if options.subject is None:
+        with open_chosen(options) as log:
+            page = page_json(Reader(log).find(query), options.limit)
+    else:
+        page = page_json(_find_subject(options, query), options.limit)
+        out.warn("that it was looked for what is held on somebody is now in the log")
     if out.machine:
         out.document(page)
         return 0
@@ -47,6 +71,21 @@ def find(options: argparse.Namespace, out: Output) -> int:
     elif not rows:
         out.say("no decision matches")
     return 0
+
+
+def _find_subject(options: argparse.Namespace, query: Query) -> list[IndexRow]:
+    subject, recipient = subject_of(options), recipient_of(options)
+    with open_chosen(options) as log:
+        log.claim()
+        return search_person(
+            log,
+            *subject,
+            query,
+            recipient=recipient,
+            by=login(),
+            channel="cli",
+            now=time.time(),
+        )
 
 
 def _query(options: argparse.Namespace) -> Query:
@@ -73,19 +112,14 @@ def show(options: argparse.Namespace, out: Output) -> int:
         content = reading = None
         if options.content:
             content, reading = reader.read(options.id)
-            now = time.time()
-            record_access(log, options.id, what="content", channel="cli", now=now)
-    lines = [] if content is None else _said(view, content)
+            log.claim()
+            access = Access("content", "cli", login(), kept_paths(content))
+            record_access(log, options.id, access, now=time.time())
+    lines = [] if content is None else said_on(view, content)
     if content is not None:
         out.warn("this unseals what was captured; that it was read is now in the log")
     if out.machine:
-        opened: dict[str, Any] = {}
-        if content is not None:
-            opened["content"] = _content_json(content)
-        if lines:
-            opened["messages"] = [_line_json(line) for line in lines]
-        if reading is not None:
-            opened["reading"] = reading_json(reading)
+        opened = {} if content is None else opened_json(view, content, reading)
         out.document(decision_json(view) | opened)
         return 0
     out.fields(_fields(view))
@@ -117,6 +151,7 @@ def _fields(view: DecisionView) -> list[tuple[str, object]]:
         ("request", _body_line(data.get("request"))),
         ("response", _body_line(data.get("response"))),
         ("duration", _duration(data.get("duration"))),
+        ("content", "erased: nothing can open it" if view.vault == "erased" else None),
         ("leaf", known["leaf"]),
     ]
 
@@ -147,57 +182,35 @@ def _duration(microseconds: int | None) -> str | None:
     return None if microseconds is None else f"{microseconds / 1000:.3f} ms"
 
 
-def _content_json(content: Content) -> dict[str, Any]:
-    return {
-        "request": _body_json(content.request, capped=content.request_capped),
-        "response": _body_json(content.response, capped=content.response_capped),
-        **{f"{k}:decoded": _body_json(v.value) for k, v in content.decoded.items()},
-        "context": {name: _body_json(v) for name, v in content.context.items()},
-    }
-
-
-def _body_json(body: bytes, *, capped: bool = False) -> dict[str, Any]:
-    """Return bytes as text if they are text, as base64 if not."""
-    try:
-        return {"text": body.decode(), "capped": capped}
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode(), "capped": capped}
-
-
-def _said(view: DecisionView, content: Content) -> list[Line]:
-    """Return what was said on a WebSocket; nothing of a request."""
-    data = decision_json(view)["data"]
-    return transcript(data, content.request, content.response)
-
-
-def _line_json(line: Line) -> dict[str, Any]:
-    known = {"order": line.order, "by": line.by, "path": line.path}
-    if isinstance(line.payload, str):
-        return known | {"text": line.payload}
-    return known | {"base64": base64.b64encode(line.payload).decode()}
-
-
 def _print_content(content: Content, lines: list[Line], out: Output) -> None:
-    shown = _content_json(content)
+    shown = content_json(content)
     context = shown.pop("context")
     if lines:
         # Their frames are for machines.
         bodies = {side: shown.pop(side) for side in ("request", "response")}
-        shown |= {f"{line.path}, {line.by}": _line_json(line) for line in lines}
-        for side in (side for side, body in bodies.items() if body["capped"]):
-            shown[side] = {"text": "", "capped": True}
+        shown |= {f"{line.path}, {line.by}": line_json(line) for line in lines}
+        shown |= {side: _remark(body) for side, body in bodies.items() if _marks(body)}
     parts = shown | {f"context/{name}": value for name, value in context.items()}
     for path, value in parts.items():
-        capped = ", only its first bytes were kept" if value.get("capped") else ""
-        kind = "" if "text" in value else ", not text, in base64"
-        out.lines(["", f"--- {path}{kind}{capped}"])
-        text: str = value.get("text", value.get("base64"))
+        kind = ", not text, in base64" if "base64" in value else ""
+        out.lines(["", f"--- {path}{kind}{_marks(value)}"])
+        text: str = value.get("text", value.get("base64", ""))
         out.text(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def _remark(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of a body, without its value."""
+    return {name: said for name, said in body.items() if name in _MARKS}
+
+
+def _marks(value: dict[str, Any]) -> str:
+    return "".join(said for name, said in _MARKS.items() if value.get(name))
 
 
 def _print_reading(reading: Reading, out: Output) -> None:
     """Print answers put together; the bytes above are what was committed to."""
     cut = "; partial" if reading.partial else ""
+    cut += "; of a redacted copy" if reading.redacted else ""
     said = f"{reading.protocol}, {reading.completeness}{cut}"
     for answer in reading.answers:
         why = "" if answer.finish_reason is None else f", {answer.finish_reason}"
@@ -215,28 +228,34 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
     with open_chosen(options) as log:
         reader = Reader(log)
         if options.wait is not None:
-            _wait(reader, options.id, options.wait, options.timeout)
-        renew = options.renew_by or ([] if options.renew else None)
-        data = reader.receipt(options.id, disclose=options.disclose, renew=renew)
+            wait_for(reader, options.id, options.wait, options.timeout)
+        data = reader.receipt(options.id, renew=renewing(options))
         level = reader.decision(options.id).level
-        if options.disclose:
-            now = time.time()
-            record_access(log, options.id, what="disclosure", channel="cli", now=now)
-    if renew is not None:
-        _say_what_is_not_renewed(data, out)
+    say_what_is_not_renewed(data, options, out)
     if options.output is None or str(options.output) == "-":
         out.bytes(data)
         return 0
-    _write_file(options.output, data)
+    write_file(options.output, data)
     if out.machine:
         known = {"id": options.id, "level": level, "file": str(options.output)}
-        out.document(known | {"disclosed": sorted(set(options.disclose))})
+        out.document(known)
     else:
         out.say(f"wrote {options.output}: {options.id} is {level}")
     return 0
 
 
-def _say_what_is_not_renewed(data: bytes, out: Output) -> None:
+def renewing(options: argparse.Namespace) -> list[str] | None:
+    """Return by which anchors evidence is to be renewed; None if it is not to be."""
+    by: list[str] | None = options.renew_by or ([] if options.renew else None)
+    return by
+
+
+def say_what_is_not_renewed(
+    data: bytes, options: argparse.Namespace, out: Output
+) -> None:
+    """Warn of anchors in a receipt that were to be renewed and could not be."""
+    if renewing(options) is None:
+        return
     anchors = parse_receipt(data).anchors
     count = sum("renewal" not in one.evidence for one in anchors)
     if count:
@@ -246,8 +265,8 @@ def _say_what_is_not_renewed(data: bytes, out: Output) -> None:
         )
 
 
-def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:
-    """Return when the decision has reached `level`.
+def wait_for(reader: Reader, id_: str, level: str, timeout: float) -> None:
+    """Return when a decision has reached `level`.
 
     Raises:
         PendingError: it has not within `timeout` seconds.
@@ -267,10 +286,21 @@ def _wait(reader: Reader, id_: str, level: str, timeout: float) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; an existing one is replaced."""
+def write_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file whole or not at all; an existing one is replaced.
+
+    Args:
+        path: its name.
+        data: what it holds.
+        private: whether it is for its owner alone.
+
+    Raises:
+        AuditLogError: it cannot be written.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if private:
+            unfinished.touch(mode=0o600)
         unfinished.write_bytes(data)
         unfinished.replace(path)
     except OSError as error:

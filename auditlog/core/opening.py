@@ -143,6 +143,9 @@ def _open_points(
             )
         if f"{side}:decoded" in opened:
             points.append(f"that {side}:decoded is what the {side} decodes to")
+        if (copy := f"context/stored.{side}") in opened:
+            text = f"that {copy} crossed the wire: it is the operator's redacted copy"
+            points.append(text)
     return points
 
 

@@ -2,31 +2,23 @@
 
 It goes straight into the store, in whatever process: it has no number, and nobody
 recovers it. So it is there when `append_amendment` returns, and whoever gets an error
-may look for its id.
+may look for its id. It is sealed under the key of whom its decision is about.
 """
 
-import logging
 import os
 
-import zstandard
-
-from auditlog.core.errors import ConfigurationError, ConflictError, StorageError
+from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import DECISION, Entry, format_id
 from auditlog.log.amendment import AMENDMENT, Amendment
-from auditlog.log.content import context_only
+from auditlog.log.appending import append_once, sealed_about
+from auditlog.log.content import Content, context_only
 from auditlog.log.directory import LogDirectory
 from auditlog.log.identity import new_id
-from auditlog.log.preparation import SealingKeys, sealed_item
 from auditlog.log.reader import Reader
-from auditlog.log.storing import is_stored
-from auditlog.storage import SpoolItem
 
-__all__ = ["amendment_item", "append_amendment"]
-
-_log = logging.getLogger("auditlog")
+__all__ = ["amendment_entry", "append_amendment"]
 
 _SECRET_BYTES = 32
-_ATTEMPTS = 3
 
 
 def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes:
@@ -43,20 +35,12 @@ def append_amendment(log: LogDirectory, amendment: Amendment, now: int) -> bytes
         StorageError: it is unknown whether it is there.
     """
     _check_decision(log, amendment.decision)
-    item = amendment_item(amendment, log.origin, log.keys, now)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            log.store.append([item])
-        except StorageError as error:
-            if is_stored(log.store, item):
-                break
-            # Nothing of it is there, so that trying again makes no second one.
-            if attempt == _ATTEMPTS or isinstance(error, ConflictError):
-                raise
-            _log.warning("auditlog: an amendment is tried again: %s", error)
-        else:
-            break
-    return item.row.id
+    entry, content = amendment_entry(amendment, log.origin, now)
+    return append_once(
+        log,
+        lambda: sealed_about(log, amendment.decision, entry, content),
+        "an amendment",
+    )
 
 
 def _check_decision(log: LogDirectory, id_: bytes) -> None:
@@ -69,26 +53,21 @@ def _check_decision(log: LogDirectory, id_: bytes) -> None:
         )
 
 
-def amendment_item(
-    amendment: Amendment, origin: str, keys: SealingKeys, now: int
-) -> SpoolItem:
-    """Return the entry of an amendment with its sealed content.
+def amendment_entry(
+    amendment: Amendment, origin: str, now: int
+) -> tuple[Entry, Content]:
+    """Return the entry of an amendment, and the content that it commits to.
 
     Args:
         amendment: what is said.
         origin: the log's name.
-        keys: of the vault.
         now: microseconds since the epoch.
-
-    Raises:
-        StorageError: there is no key to seal under now.
     """
     secret = os.urandom(_SECRET_BYTES)
     leaves = [
         (f"context/{name}", value)
         for name, value in sorted(amendment.facts.leaves().items())
     ]
-    said, content = context_only(secret, leaves)
+    said, content = context_only(secret, leaves, redaction=amendment.redaction)
     said |= {"decision": format_id(amendment.decision), "kind": amendment.kind}
-    entry = Entry(new_id(now), AMENDMENT, origin, now, said)
-    return sealed_item(entry, content, keys, zstandard.ZstdCompressor())
+    return Entry(new_id(now), AMENDMENT, origin, now, said), content

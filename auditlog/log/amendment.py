@@ -26,6 +26,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple, get_args
 
+from auditlog.capture.redaction.redaction import Redaction
 from auditlog.core.errors import ConfigurationError, MalformedError
 from auditlog.core.record import Entry, format_id, parse_id
 from auditlog.log.identity import new_id
@@ -81,6 +82,8 @@ class Amendment(NamedTuple):
     kind: AmendmentKind
     facts: Facts
     """Who, why and what, by ``context/`` leaf."""
+    redaction: Redaction | None = None
+    """What these leaves pass before they are stored."""
 
 
 def amendment(

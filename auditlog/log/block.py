@@ -11,12 +11,14 @@ import contextlib
 import logging
 import os
 import time
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from auditlog.capture.exchange import Body, Exchange
+from auditlog.capture.redaction.redaction import Redaction
 from auditlog.config import Config
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.log.decision import _CURRENT, Decision
@@ -62,7 +64,13 @@ class DecisionBlock:
     """
 
     def __init__(
-        self, name: str, operation: Operation, config: Config, *, wait: bool
+        self,
+        name: str,
+        operation: Operation,
+        config: Config,
+        *,
+        wait: bool,
+        redaction: Redaction | None = None,
     ) -> None:
         """Take what was said so far; nothing is opened yet.
 
@@ -71,12 +79,14 @@ class DecisionBlock:
             operation: the decision, not opened.
             config: names the log.
             wait: leave the block only when the decision is durable.
+            redaction: what everything passes before it is stored.
         """
         self.operation = operation
         """The decision."""
         self._name = name
         self._config = config
         self._wait = wait
+        self._redaction = redaction
         self._closed = config.on_failure == "closed"
         self._begun = False
         self._open: _Opened | None = None
@@ -257,6 +267,8 @@ class DecisionBlock:
             operation=self._name,
             request=request,
             response=response,
+            own_key=any(fnmatchcase(self._name, one) for one in config.record_keys),
+            redaction=self._redaction,
         )
 
     def _fill(self, exchange: Exchange) -> list[Exchange]:

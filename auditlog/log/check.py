@@ -18,23 +18,21 @@ from auditlog.core.errors import (
 )
 from auditlog.core.merkle import HASH_SIZE, leaf_hash
 from auditlog.core.note import Verifier, open_note
-from auditlog.core.record import DECISION, Entry, parse_entry
+from auditlog.core.record import DECISION, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
-from auditlog.log.amendment import AMENDMENT
 from auditlog.log.check_attestations import AttestationCheck
 from auditlog.log.check_erasures import ErasureCheck
 from auditlog.log.check_files import Problem, check_files, key_of
+from auditlog.log.check_keys import KeyCheck
+from auditlog.log.check_vault import VaultCheck
 from auditlog.log.completeness import MAX_SILENCE, Completeness, EmitterReport
-from auditlog.log.content import unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import spans
-from auditlog.log.erasure_entry import ERASURE
 from auditlog.log.growth import Edge, edge_root, grow, hash_level
-from auditlog.log.model_entry import MODEL, ModelCheck
-from auditlog.log.preparation import epoch_of, index_row
-from auditlog.storage import ERASED, Cosignature, IndexRow
+from auditlog.log.model_entry import ModelCheck
+from auditlog.log.preparation import index_row
+from auditlog.storage import Cosignature, IndexRow
 from auditlog.storage.journal import emitters_with_journal
-from auditlog.storage.sealing import unseal
 
 __all__ = ["CheckReport", "Problem", "check_log"]
 
@@ -44,7 +42,6 @@ _CHUNK = 4096
 _MAX_INDEX = (1 << 63) - 1
 _MAX_PROBLEMS = 1000
 _MAX_UNCHECKED = 100
-_WITH_CONTENT = {DECISION, AMENDMENT, MODEL, ERASURE, "auditlog.access.v1"}
 _MAX_HOLE = 1 << 20
 """Missing entries that are named one by one: a forged index must not cost for ever."""
 
@@ -67,6 +64,8 @@ class CheckReport(NamedTuple):
     """What could not be checked, and why."""
     emitters: tuple[EmitterReport, ...]
     """Whose numbers are all there, named, or unknown (`auditlog.log.completeness`)."""
+    erased: int = 0
+    """Entries whose content was erased."""
 
 
 def check_log(
@@ -112,7 +111,7 @@ class _Check:
         self._tiles: dict[str, bytes] = {}
         self._completeness = Completeness()
         self._models = ModelCheck()
-        self._erasures = ErasureCheck()
+        self._keys = KeyCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -120,7 +119,8 @@ class _Check:
                 "cannot be told from those which the next start would admit"
             )
         self._ids: set[bytes] = set()
-        self._uses: dict[bytes, list[str]] = {}
+        self._erasures = ErasureCheck()
+        self._vault = VaultCheck(log, self._erasures.note_content)
         self._ranges: dict[tuple[str, str], tuple[int, int, int]] = {}
         """First and last row, and position, of the newest problem of a kind."""
         self._departed = 0
@@ -144,13 +144,18 @@ class _Check:
             self._problem("checkpoints", what)
         self._check_beyond(size)
         self._check_tiles()
+        for index, what in self._vault.finish():
+            self._problem_at("vault row", index, what)
+        self._unchecked.update(self._vault.unchecked)
         emitters = tuple(self._emitters_checked())
         with self._naming("attestations"):
             self._take(*self._attested.finish())
         with self._naming("erasures"):
-            self._take(*self._erasures.finish(self._log, size))
+            self._take(*self._erasures.finish(self._log, size, self._vault.erased))
         with self._naming("keys and files"):
             self._take(*check_files(self._log))
+        with self._naming("keys of the vault"):
+            self._take(*self._keys.finish(self._log, size))
         return CheckReport(
             size,
             self._decisions,
@@ -163,6 +168,7 @@ class _Check:
                 *self._unknown,
             ),
             emitters,
+            self._vault.erased,
         )
 
     def _take(self, problems: Sequence[Problem], unchecked: Counter[str]) -> None:
@@ -287,6 +293,7 @@ class _Check:
             self._attested.note(index, entry)
             self._models.note(entry)
             self._erasures.note(entry)
+            self._keys.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")
@@ -295,73 +302,9 @@ class _Check:
             what = "is missing" if row is None else "differs from the entry"
             self._problem_at("index row", index, what)
         self._decisions += entry.type == DECISION
-        if entry.type in _WITH_CONTENT:
-            self._check_content(index, encoded, entry, stored)
-        elif stored is not None:
-            self._problem_at("vault row", index, "belongs to no decision")
-
-    def _check_content(
-        self,
-        index: int,
-        encoded: bytes,
-        entry: Entry,
-        stored: tuple[bytes, bytes] | None,
-    ) -> None:
-        if "commitment" not in entry.data:
-            if stored is not None:
-                self._problem_at("vault row", index, "the entry has no commitment")
-            return
-        if stored is None:
-            self._problem_at("vault row", index, "the stored content is missing")
-            return
-        key_id, sealed = stored
-        if key_id == ERASED:
-            self._check_erased(index, entry, sealed)
-            return
-        if self._is_being_erased(index, key_id):
-            return
-        self._check_key(index, key_id, entry.time)
-        try:
-            key = self._log.keys.key(key_id)
-        except AuditLogError as error:
-            self._unchecked[f"content not opened: {error}"] += 1
-            return
-        try:
-            plaintext = unseal(key, key_id, leaf_hash(encoded), sealed)
-            content = unpack(plaintext)
-            verify_content(entry, content)
-            self._erasures.note_content(entry, content)
-        except AuditLogError as error:
-            self._problem_at("vault row", index, str(error))
-
-    def _check_erased(self, index: int, entry: Entry, sealed: bytes) -> None:
-        if sealed or entry.type == ERASURE:
-            self._problem_at("vault row", index, "was not erased as we do it")
-        else:
-            self._erasures.erased += 1
-
-    def _is_being_erased(self, index: int, key_id: bytes) -> bool:
-        """Return whether a key went while, or since, its row of the vault was read."""
-        erasure = self._store.erasure_of(key_id)
-        if erasure is None:
-            return False
-        if erasure.state == "pending" or self._store.sealed(index) == (ERASED, b""):
-            self._unchecked["content that is being erased"] += 1
-            return True
-        return False
-
-    def _check_key(self, index: int, key_id: bytes, time: int) -> None:
-        """Hold the key of a vault row against what the store says it is for."""
-        if key_id not in self._uses:
-            # Read after the row: the store knows a key before anything is sealed.
-            with self._naming("keys"):
-                keys = self._store.registered_keys()
-                self._uses = {key: use for key, _, *use in keys}
-        expected = ["epoch", epoch_of(time)]
-        if (use := self._uses.get(key_id)) != expected:
-            got = "a key that is not registered" if use is None else " ".join(use)
-            what = f"sealed under {got}, expected the key of {' '.join(expected)}"
-            self._problem_at("vault row", index, what)
+        with self._naming("keys"):
+            for what in self._vault.check(index, encoded, entry, stored):
+                self._problem_at("vault row", index, what)
 
     def _check_checkpoint(self, size: int) -> None:
         where = f"checkpoint {size}"

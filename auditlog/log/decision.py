@@ -19,20 +19,18 @@ how values are written, and ``auditlog/docs/formats.md`` in which ``context/`` l
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
-from unicodedata import normalize
 
 import msgspec
 
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.batch import Batch, Item, Numbering
 from auditlog.log.identity import new_id
-from auditlog.log.said import NOTHING, Facts, annotations, result, words
+from auditlog.log.said import NOTHING, Facts, annotations, result, subject_of, words
 from auditlog.models.identity import Model
 
 __all__ = [
@@ -62,7 +60,6 @@ HumanAction = Literal["approved", "overridden", "escalated"]
 _log = logging.getLogger("auditlog")
 
 _ACTIONS = ("approved", "overridden", "escalated")
-_KIND = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 BATCH = "auditlog.batch"
 """Name of the annotation that says to which batch a decision belongs."""
 _WITH_OURS = 1 << 17
@@ -168,13 +165,8 @@ class Decision(msgspec.Struct, eq=False):
         Raises:
             ConfigurationError: an argument is not as described.
         """
-        if not _KIND.fullmatch(words("the kind of a subject", kind, _NAME)):
-            raise ConfigurationError(
-                "expected the kind of a subject as up to 64 lower-case letters, "
-                "digits, dots, underscores and hyphens"
-            )
-        value = normalize("NFC", words("a subject", value, _ERROR))
-        self._put("subject", id=value, kind=kind)
+        subject = subject_of(value, kind)
+        self._put("subject", id=subject.identifier, kind=subject.kind)
 
     def set_user(self, value: str) -> None:
         """Say who called, 1 to 1,024 characters; the last call wins.

@@ -17,6 +17,7 @@ from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
 from auditlog.log.model_entry import identity, model_entry_id
 from auditlog.log.protocol_leaves import with_reading
+from auditlog.log.redacting import Committed, pass_through, without_secret
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.models.identity import Model
 from auditlog.storage import IndexRow
@@ -93,25 +94,33 @@ class Describer:
         exchange = with_reading(exchange, asked, answered)
         kind = self._kind(exchange, asked.split, answered.split)
         context = _context(exchange, kind.hidden)
+        passed = None
+        if exchange.redaction is not None:
+            passed = pass_through(exchange, asked, answered, context)
+            context = context if passed is None else passed.context
         named = asked.leaves + answered.leaves
         named += [(part.path, part.value) for part in context]
         if asked.decoded or answered.decoded:
             decoded = [part for part in (asked.decoded, answered.decoded) if part]
-            context[:0] = decoded
+            context = [*decoded, *context]
             named[:0] = [(part.path, part.value) for part in decoded]
+        committed = _commit(exchange, asked.raw, answered.raw, named)
         variable = Variable(
             exchange.id,
             exchange.time,
             exchange.duration,
             exchange.sequence,
-            _commit(exchange, asked.raw, answered.raw, named),
+            committed.digest,
             subject or os.urandom(SUBJECT_BYTES),
         )
         entry = kind.template.format(variable)
         if len(entry) > MAX_ENTRY:
             msg = f"expected an entry of at most {MAX_ENTRY} bytes, got {len(entry)}"
             raise MalformedError(msg)
-        content = Content(exchange.secret, (asked.raw, answered.raw, *context))
+        if passed is None:
+            content = Content(exchange.secret, (asked.raw, answered.raw, *context))
+        else:
+            content = without_secret(passed, committed, asked, answered, self._depth)
         return Described(entry, self._row(exchange, kind), content)
 
     def _row(self, exchange: Exchange, kind: _Kind) -> IndexRow:
@@ -244,7 +253,7 @@ def _named(path: str) -> bytes:
 
 def _commit(
     exchange: Exchange, request: Part, response: Part, named: list[tuple[str, bytes]]
-) -> bytes:
+) -> Committed:
     """Return what `auditlog.core.commitment.commit` would, without a call a leaf."""
     stream = salt_stream(exchange.secret, 2 + len(named))
     hashes = [
@@ -263,7 +272,8 @@ def _commit(
             salt = stream[at : at + 16]
             hashes.append(sha256(b"\0%b%b%b" % (salt, _named(path), value)).digest())
         at += 16
-    return commitment_digest(stream[:16], request.size, response.size, hashes)
+    digest = commitment_digest(stream[:16], request.size, response.size, hashes)
+    return Committed(digest, stream, hashes)
 
 
 _REQUEST, _RESPONSE = _named("request"), _named("response")

@@ -16,10 +16,12 @@ closed when the interpreter ends; a process that ends otherwise is admitted by t
 start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
+from auditlog.capture.redaction.configured import Redactor, choke_point_beyond_http
+from auditlog.capture.subjects import Subject
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.amendment import AmendmentKind, amendment
@@ -45,8 +47,9 @@ def decision(
     *,
     input: Any = ABSENT,  # noqa: A002 - what it is
     model: str | Model | None = None,
-    subject: str | None = None,
+    subject: str | Subject | None = None,
     wait: bool = True,
+    redact: Sequence[Redactor] = (),
     **about: Unpack[About],
 ) -> DecisionBlock:
     """Record the work of a ``with`` or ``async with`` block as one decision.
@@ -62,8 +65,10 @@ def decision(
         input: what the model is given: bytes, text, or JSON, where NumPy's scalars and
             arrays are welcome. It may be said later, by `Operation.set_input`.
         model: ``name``, ``name@version`` or an identity; else the option ``model``.
-        subject: whom it is about, as `Decision.set_subject`.
+        subject: whom it is about: the identifier of a person, or an `auditlog.Subject`.
         wait: leave the block only when the decision is durable.
+        redact: as for the middleware; besides what that of this process adds to the
+            rules of the same log.
         about: what else is said, and options of the log by name.
 
     Raises:
@@ -76,7 +81,13 @@ def decision(
     if input is not ABSENT:
         made.set_input(input, media_type=said["input_type"])
     _say(made, config.model if model is None else model, subject, said)
-    return DecisionBlock(check_operation(operation), made, config, wait=wait)
+    return DecisionBlock(
+        check_operation(operation),
+        made,
+        config,
+        wait=wait,
+        redaction=choke_point_beyond_http(config, redact),
+    )
 
 
 def record(
@@ -87,14 +98,15 @@ def record(
     outcome: Outcome = "completed",
     output_type: str | None = None,
     model: str | Model | None = None,
-    subject: str | None = None,
+    subject: str | Subject | None = None,
     wait: bool = True,
+    redact: Sequence[Redactor] = (),
     **about: Unpack[About],
 ) -> str:
     """Record work that is done already; return the id of the decision.
 
     Args:
-        operation: as for `decision`, and so are model, subject, wait and about.
+        operation: as for `decision`, and so are model, subject, wait, redact and about.
         input: what the model was given.
         output: what it gave; left out where there is nothing.
         outcome: how the work ended.
@@ -102,6 +114,7 @@ def record(
         model: which model decided.
         subject: whom it is about.
         wait: return only when the decision is durable.
+        redact: what code takes out of texts and bodies before they are stored.
         about: what else is said, and options of the log by name.
 
     Returns:
@@ -117,7 +130,13 @@ def record(
             f"expected an outcome out of {', '.join(get_args(Outcome))}"
         )
     block = decision(
-        operation, input=input, model=model, subject=subject, wait=wait, **about
+        operation,
+        input=input,
+        model=model,
+        subject=subject,
+        wait=wait,
+        redact=redact,
+        **about,
     )
     if output is not ABSENT:
         block.operation.set_output(output, media_type=output_type)
@@ -135,6 +154,7 @@ def amend(
     label: str | int | bool | None = None,
     score: float | Decimal | None = None,
     attributes: Mapping[str, Any] | None = None,
+    redact: Sequence[Redactor] = (),
     **options: Unpack[Options],
 ) -> str:
     """Say later what became known of a decision; return the id of the new entry.
@@ -154,6 +174,7 @@ def amend(
         label: what holds now, or what turned out to be true; as `Decision.set_result`.
         score: likewise.
         attributes: anything else, as `Decision.annotate`.
+        redact: as for `decision`.
         options: of the log, by name.
 
     Raises:
@@ -177,7 +198,7 @@ def amend(
         label=label,
         score=score,
         attributes=attributes,
-    )
+    )._replace(redaction=choke_point_beyond_http(config, redact))
     if not config.enabled:
         return nothing
     runtime = recording_for(config)
@@ -191,12 +212,14 @@ _SAID = ("input_type", "user", "session", "annotations", "caused_by")
 def _say(
     made: Operation,
     model: str | Model | None,
-    subject: str | None,
+    subject: str | Subject | None,
     said: dict[str, Any],
 ) -> None:
     if model is not None:
         made.set_model(_named(model))
-    if subject is not None:
+    if isinstance(subject, Subject):
+        made.set_subject(subject.identifier, kind=subject.kind)
+    elif subject is not None:
         made.set_subject(subject)
     if said["user"] is not None:
         made.set_user(said["user"])

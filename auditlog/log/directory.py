@@ -23,6 +23,7 @@ from auditlog.storage.files import (
 from auditlog.storage.keyring import Keyring
 from auditlog.storage.keys import Keys
 from auditlog.storage.sqlite import SqliteStore
+from auditlog.storage.vault_key import KEK_BYTES, VaultKey
 
 __all__ = ["LogDirectory", "Paths", "create_log", "ensure_log", "open_log"]
 
@@ -63,6 +64,8 @@ class LogDirectory:
     keys: Keys = field(repr=False)
     policy_path: Path
     """Where the operator's policy is."""
+    vault_key: VaultKey | None = field(default=None, repr=False)
+    """Generations of the key-encryption key, where they are in a file."""
 
     @property
     def vkeys(self) -> tuple[str, ...]:
@@ -174,15 +177,15 @@ def open_log(
     store = SqliteStore(paths.database, read_only=read_only)
     try:
         signers = _read_signers(paths.log_key, store.origin)
-        kek = _read_key_bytes(paths.vault_key)
-        keys = Keys(Keyring(paths.keyring, kek), store)
+        vault_key = VaultKey(paths.vault_key)
+        keys = Keys(Keyring(paths.keyring, vault_key), store)
         # Of a store that was restored this is the memory.
         keys.bar(ErasedKeys(paths.erased).read())
     except BaseException:
         store.close()
         raise
     return LogDirectory(
-        paths, store.origin, signers, store, keys, policy or paths.policy
+        paths, store.origin, signers, store, keys, policy or paths.policy, vault_key
     )
 
 
@@ -272,7 +275,7 @@ def _create(paths: Paths, origin: str | None) -> None:
         paths.journals.mkdir(mode=stat.S_IRWXU, exist_ok=True)
     write_durably(paths.directory / ".gitignore", b"*\n", mode=0o644)
     _write_lines(paths.log_key, [signer.skey for signer in signers], 0o600)
-    kek = base64.b64encode(os.urandom(_SEED_BYTES)).decode()
+    kek = base64.b64encode(os.urandom(KEK_BYTES)).decode()
     _write_lines(paths.vault_key, [kek], 0o600)
     _write_lines(paths.vkeys, vkeys, 0o644)
     if not paths.policy.exists() or _is_left_over(paths.policy):
@@ -327,17 +330,6 @@ def _read_signers(path: Path, origin: str) -> tuple[Signer, ...]:
         msg = f"{path} holds keys named {sorted(names)}, but the log is {origin!r}"
         raise ConfigurationError(msg)
     return signers
-
-
-def _read_key_bytes(path: Path) -> bytes:
-    try:
-        key = base64.b64decode(read_secret(path).strip(), validate=True)
-    except ValueError:
-        key = b""
-    if len(key) != _SEED_BYTES:
-        msg = f"{path} does not hold 32 bytes in base64"
-        raise ConfigurationError(msg)
-    return key
 
 
 def _read_text(path: Path) -> str:

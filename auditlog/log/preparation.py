@@ -1,29 +1,38 @@
-"""From exchange to spool item: describe, commit, seal; no queue, no thread."""
+"""From exchange to spool item: describe, commit, seal; no queue, no thread.
+
+Under which key: that of whom the decision is about, if that is known; else one of its
+own, if the operator wants that; else that of the day. Under the first two the entry's
+tag is made of the key (`FORMATS.md` §5), else it is random, and nothing tells which.
+"""
 
 import base64
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zstandard import ZstdCompressor
 
 from auditlog.capture.exchange import Exchange
-from auditlog.core.errors import MalformedError
+from auditlog.core.errors import MalformedError, NotFoundError
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_entry, parse_id
 from auditlog.log.content import WORTH_COMPRESSING, Content, pack
 from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.log.model_entry import model_entry
+from auditlog.log.subjects import look_into_bodies
 from auditlog.models.identity import Model
 from auditlog.storage import Index, IndexRow, SpoolItem, Vault
-from auditlog.storage.keys import RECORD, SUBJECT
-from auditlog.storage.sealing import seal
+from auditlog.storage.keys import RECORD, SUBJECT, Renewed, subject_tag
+from auditlog.storage.sealing import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from auditlog.capture.subjects import Subject
 
 __all__ = [
     "Preparation",
@@ -56,6 +65,20 @@ class SealingKeys(Protocol):
 
     def kind(self, key_id: bytes) -> str | None:
         """Return what a key is for; None if it is not registered."""
+
+    def subject_keys(
+        self, subjects: Sequence[tuple[str, str]]
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Return (key id, key) of each subject, creating all that are new at once."""
+
+    def record_keys(self, ids: Sequence[bytes]) -> Sequence[tuple[bytes, bytes]]:
+        """Return (key id, key) for each decision alone, likewise."""
+
+    def renew(self, key_id: bytes) -> Renewed | None:
+        """Return what is in place of a key that was erased; None if it is gone."""
+
+    def forget(self, key_ids: Iterable[bytes]) -> None:
+        """Drop keys from memory that were erased."""
 
 
 class _Stored(Index, Vault, Protocol):
@@ -112,10 +135,29 @@ class Preparation:
         self._compress_from = compress_from
         self._compressor = ZstdCompressor(level=_ZSTD_LEVEL)
         self._drawn: Iterator[tuple[bytes, bytes]] = iter(())
+        self._batch: dict[Subject | bytes, tuple[bytes, bytes]] = {}
+        """Keys of the batch, by subject or by the id of a decision alone."""
 
-    def begin(self, count: int) -> None:
-        """Draw the randomness of a batch of `count` exchanges, and keep no older."""
-        self._drawn = _DRAWN.iter_unpack(os.urandom(_DRAWN.size * count))
+    def begin(self, exchanges: Sequence[Exchange]) -> None:
+        """Get ready for a batch: its randomness, its subjects, and their keys at once.
+
+        Raises:
+            ConfigurationError: the keyring is missing, though it has keys.
+            StorageError: there are no keys to seal under now.
+        """
+        self._drawn = _DRAWN.iter_unpack(os.urandom(_DRAWN.size * len(exchanges)))
+        for exchange in exchanges:
+            look_into_bodies(exchange)
+        subjects = [one.subject for one in exchanges if one.subject is not None]
+        alone = [one.id for one in exchanges if one.subject is None and one.own_key]
+        self._batch.clear()
+        # One that was destroyed in its place stops its own decision, and no other.
+        with suppress(NotFoundError):
+            found = self._keys.subject_keys(subjects)
+            self._batch.update(zip(subjects, found, strict=True))
+        with suppress(NotFoundError):
+            found = self._keys.record_keys(alone)
+            self._batch.update(zip(alone, found, strict=True))
 
     def prepare(self, exchange: Exchange) -> SpoolItem:
         """Return the entry of an exchange with its sealed content.
@@ -123,14 +165,66 @@ class Preparation:
         Raises:
             StorageError: there is no key to seal under now.
         """
-        key_id, key = self._keys.epoch_key(epoch_of(exchange.time))
+        look_into_bodies(exchange)
         # Taken before it is used: nothing of it is ever used twice.
         drawn = next(self._drawn, None)
-        r, subject = drawn or (os.urandom(_R_BYTES), os.urandom(SUBJECT_BYTES))
-        entry, row, content = self._describer.describe(exchange, subject)
+        r, tag = drawn or (os.urandom(_R_BYTES), os.urandom(SUBJECT_BYTES))
+        own = self._own_key(exchange)
+        key_id, key = own or self._keys.epoch_key(epoch_of(exchange.time))
+        if own is not None:
+            tag = subject_tag(key, exchange.id)
+        entry, row, content = self._describer.describe(exchange, tag)
         plaintext = pack(content, self._compressor, self._compress_from)
         sealed = seal(key, key_id, leaf_hash(entry), r, plaintext)
         return SpoolItem(entry, row, key_id, sealed)
+
+    def _own_key(self, exchange: Exchange) -> tuple[bytes, bytes] | None:
+        """Return (key id, key) of whom it is about, or of it alone; None for neither.
+
+        Raises:
+            StorageError: there is no key to seal under now.
+        """
+        subject = exchange.subject
+        if subject is not None:
+            return self._batch.get(subject) or self._keys.subject_keys([subject])[0]
+        if exchange.own_key:
+            id_ = exchange.id
+            return self._batch.get(id_) or self._keys.record_keys([id_])[0]
+        return None
+
+    def seal_again(self, item: SpoolItem) -> SpoolItem | None:
+        """Return an item, whose key was erased, sealed under the one in its place.
+
+        The entry stays, because it was acknowledged, and so does its tag, which the new
+        key does not give.
+
+        Returns:
+            None if the key is not in memory: then nothing opens it any more.
+
+        Raises:
+            ConfigurationError: the keyring is missing, though it has keys.
+            StorageError: there is no key to seal under now.
+        """
+        assert item.key_id is not None
+        assert item.sealed is not None
+        renewed = self._keys.renew(item.key_id)
+        if renewed is None:
+            return None
+        leaf = leaf_hash(item.entry)
+        plaintext = unseal(renewed.old, item.key_id, leaf, item.sealed)
+        r = os.urandom(_R_BYTES)
+        sealed = seal(renewed.key, renewed.key_id, leaf, r, plaintext)
+        return item._replace(key_id=renewed.key_id, sealed=sealed)
+
+    def forget(self, key_ids: Iterable[bytes]) -> None:
+        """Drop keys that were erased: nothing is sealed or opened under them again."""
+        self._batch.clear()
+        self._keys.forget(key_ids)
+
+    @property
+    def keys(self) -> SealingKeys:
+        """Where the keys come from."""
+        return self._keys
 
     @property
     def unwritten(self) -> dict[bytes, Model]:

@@ -27,7 +27,7 @@ from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.reading import Completeness, Reading, Traffic
 from auditlog.core.errors import AuditLogError
 from auditlog.core.record import DECISION, Entry, canonical_json, parse_json
-from auditlog.log.content import Content, Part
+from auditlog.log.parts import Content
 from auditlog.log.said import MAX_BYTES, NOTHING, json_value
 from auditlog.log.sides import Side
 
@@ -201,23 +201,27 @@ def read_content(entry: Entry, content: Content) -> Reading | None:
     Returns:
         None where no protocol read it, or one that is not built in. How an answer
         ended of which only the first bytes are stored is as it was read at capture.
+        What was redacted is read from the stored copy, and `redacted` says so.
     """
     name = _said(content, "protocol", "name")
     if entry.type != DECISION or name not in Protocols.BUILT_IN:
         return None
+    asked, answered = content.body("request"), content.body("response")
     traffic = Traffic(
-        path=_path(content.context.get("target", b"")),
+        path=_path(content.leaf("target") or b""),
         status=entry.data.get("http.response.status_code"),
-        request=_stored(content, "request").value,
+        request=asked.value,
         request_type=_media_type(entry, content, "request"),
-        response=_stored(content, "response").value,
+        response=answered.value,
         response_type=_media_type(entry, content, "response"),
-        capped=content.response_capped,
+        capped=answered.capped,
     )
     traffic = _bounded(traffic)
     reading = Protocols(name).read(traffic, None).reading
-    if reading is not None and traffic.capped:
-        reading.completeness = _ended(content, reading.completeness)
+    if reading is not None:
+        reading.redacted = bool(asked.redaction or answered.redaction)
+        if traffic.capped or answered.redaction:
+            reading.completeness = _ended(content, reading.completeness)
     return reading
 
 
@@ -227,19 +231,14 @@ def _ended(content: Content, read: Completeness) -> Completeness:
 
 
 def _said(content: Content, leaf: str, member: str) -> str | None:
-    said = content.context.get(leaf, b"{}")
+    said = content.leaf(leaf) or b"{}"
     facts = parse_json(said, limit=len(said))
     value = facts.get(member) if isinstance(facts, dict) else None
     return value if isinstance(value, str) else None
 
 
-def _stored(content: Content, side: str) -> Part:
-    raw = content.parts[("request", "response").index(side)]
-    return content.decoded.get(side, raw)
-
-
 def _media_type(entry: Entry, content: Content, side: str) -> str | None:
     name = entry.data[side]["mediaType"]
     if name == OTHER:
-        return content.context.get(f"{side}.mediatype", b"").decode("latin-1")
+        return (content.leaf(f"{side}.mediatype") or b"").decode("latin-1")
     return None if name == NO_MEDIA_TYPE else str(name)

@@ -1,12 +1,11 @@
 """Reading a log: look-ups, proofs, receipts, content. Never writes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from auditlog.capture.reading import Reading
-from auditlog.core.commitment import salts
 from auditlog.core.errors import (
     MalformedError,
     NotFoundError,
@@ -22,7 +21,7 @@ from auditlog.core.receipt import (
     Related,
     format_receipt,
 )
-from auditlog.core.record import format_id, parse_entry, parse_id
+from auditlog.core.record import Entry, format_id, parse_entry, parse_id
 from auditlog.core.tiles import (
     TILE_WIDTH,
     Tile,
@@ -36,10 +35,11 @@ from auditlog.log.content import Content, Leaf, unpack, verify_content
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.model_entry import MODEL
+from auditlog.log.parts import CONTEXT, SIDES, STORED
 from auditlog.log.proofs import consistency_proof, inclusion_proof
 from auditlog.log.protocol_leaves import read_content
 from auditlog.log.publication import meets_quorum
-from auditlog.storage import IndexRow, Query
+from auditlog.storage import ERASED, IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
 from auditlog.storage.sealing import unseal
@@ -69,6 +69,9 @@ class DecisionView(NamedTuple):
     """Later entries about it, canonical bytes."""
     model: bytes | None = None
     """The entry about the model that it ran on, canonical bytes."""
+    vault: str | None = None
+    """``sealed`` or ``erased``; None where nothing was kept besides the entry, or it is
+    not in the log yet."""
 
 
 class Reader:
@@ -143,7 +146,19 @@ class Reader:
         entry, level = self.entry_at(row.index), self._level(row.index)
         at = self._model_at(entry)
         model = None if at is None else self.entry_at(at)
-        return DecisionView(id_, row, entry, level, self._amendments(raw), model)
+        vault = self._vault(row.index)
+        return DecisionView(id_, row, entry, level, self._amendments(raw), model, vault)
+
+    def _vault(self, index: int) -> str | None:
+        """Return whether what was captured is sealed, or was erased."""
+        key_id = self._store.sealed_by(index)
+        if key_id is None:
+            return None
+        return "erased" if self._is_erased(key_id) else "sealed"
+
+    def _is_erased(self, key_id: bytes) -> bool:
+        # A key that was erased may still be in our memory.
+        return key_id == ERASED or self._log.keys.kind(key_id) is None
 
     def _model_at(self, entry: bytes) -> int | None:
         """Return the index of the entry about the model that a decision ran on."""
@@ -175,8 +190,11 @@ class Reader:
             return self.decision(id_)
         if is_open:
             return DecisionView(id_, None, None, "opened")
-        msg = f"no decision {id_} in log {self.origin}"
-        raise NotFoundError(msg)
+        raise self.unknown(id_)
+
+    def unknown(self, id_: str) -> NotFoundError:
+        """Return what is said of a decision that is not there, or not for the asker."""
+        return NotFoundError(f"no decision {id_} in log {self.origin}")
 
     def entry_at(self, index: int) -> bytes:
         """Return the canonical bytes of the entry at `index`.
@@ -251,7 +269,8 @@ class Reader:
 
         Raises:
             PendingError: the entry is not under a checkpoint yet.
-            NotFoundError: no such entry, or nothing was captured at a path.
+            NotFoundError: no such entry, or its content was erased; or at a path
+                nothing was captured, or what was can never be opened.
         """
         view = self.decision(id_)
         if view.row is None or view.row.index is None or view.entry is None:
@@ -273,7 +292,7 @@ class Reader:
             receipt = replace(
                 receipt,
                 opening=_opening(content, leaves),
-                disclosures=tuple(_disclosures(leaves, paths)),
+                disclosures=tuple(_disclosures(content, leaves, paths)),
                 secret=content.secret if open_all else None,
             )
         return format_receipt(receipt)
@@ -304,7 +323,7 @@ class Reader:
         """Unseal what was captured; nothing is returned that was not committed to.
 
         Raises:
-            NotFoundError: no such entry, or nothing is stored for it.
+            NotFoundError: no such entry, nothing is stored for it, or it was erased.
             VerificationError: stored content is not what the entry committed to.
         """
         view = self.decision(id_)
@@ -312,6 +331,19 @@ class Reader:
             msg = f"{id_} is {view.level}, but not in the log yet"
             raise PendingError(msg)
         return self._open(view.row.index, view.entry)[0]
+
+    def leaves(self, id_: str) -> list[Leaf]:
+        """Return every leaf of the commitment of an entry, as far as it is kept.
+
+        Raises:
+            NotFoundError: no such entry, or nothing is stored for it.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        view = self.decision(id_)
+        if view.row is None or view.row.index is None or view.entry is None:
+            raise PendingError(f"{id_} is {view.level}, but not in the log yet")
+        return self._open(view.row.index, view.entry)[1]
 
     def read(self, id_: str) -> tuple[Content, Reading | None]:
         """Unseal what was captured, and read it by its model protocol.
@@ -321,7 +353,7 @@ class Reader:
             or None where no protocol that is built in has read it.
 
         Raises:
-            NotFoundError: no such entry, or nothing is stored for it.
+            NotFoundError: no such entry, nothing is stored for it, or it was erased.
             PendingError: the entry is not in the log yet.
             VerificationError: stored content is not what the entry committed to.
         """
@@ -338,9 +370,16 @@ class Reader:
             msg = f"no content is stored for {format_id(entry.id)}"
             raise NotFoundError(msg)
         key_id, sealed = stored
-        key = self._log.keys.key(key_id)
+        key = self._key(entry, key_id)
         content = unpack(unseal(key, key_id, leaf_hash(encoded), sealed))
         return content, verify_content(entry, content)
+
+    def _key(self, entry: Entry, key_id: bytes) -> bytes:
+        with contextlib.suppress(NotFoundError):  # its slot was overwritten
+            if not self._is_erased(key_id):
+                return self._log.keys.key(key_id)
+        msg = f"the content of {format_id(entry.id)} was erased: nothing can open it"
+        raise NotFoundError(msg)
 
     def _level(self, index: int) -> str:
         try:
@@ -394,7 +433,7 @@ class Reader:
 def _opening(content: Content, leaves: Sequence[Leaf]) -> Opening:
     request, response = content.parts[:2]
     return Opening(
-        salts(content.secret, 0)[0],
+        content.first_salt,
         request.size,
         response.size,
         tuple(leaf.hash for leaf in leaves),
@@ -409,18 +448,36 @@ def _all_paths(leaves: Sequence[Leaf]) -> list[str]:
     return [path for path in kept if not path.startswith(whole)]
 
 
-def _disclosures(leaves: Sequence[Leaf], paths: Sequence[str]) -> list[Disclosure]:
-    by_path = {leaf.path: number for number, leaf in enumerate(leaves)}
-    unknown = [path for path in paths if path not in by_path]
-    if unknown:
-        msg = f"nothing was captured at {unknown[0]!r}; there is: {', '.join(by_path)}"
-        raise NotFoundError(msg[:2000])
+def _disclosures(
+    content: Content, leaves: Sequence[Leaf], paths: Sequence[str]
+) -> list[Disclosure]:
+    by_path = {leaf.path: number for number, leaf in enumerate(leaves) if leaf.path}
+    for path in paths:
+        at = by_path.get(path)
+        if at is None or leaves[at].value is None:
+            raise NotFoundError(_why_not(content, by_path, path)[:2000])
     chosen = sorted({by_path[path] for path in paths})
     return [_disclosure(number, leaves[number]) for number in chosen]
 
 
+def _why_not(content: Content, by_path: Mapping[str, int], path: str) -> str:
+    """Return why a path cannot be opened."""
+    name, became = content.became(path)
+    if became is not None:
+        copy = f"{CONTEXT}{STORED}{name}"
+        instead = f"; stored instead is {copy}" if copy in by_path else ""
+        known = path in {name, f"{CONTEXT}{name}"}
+        unsure = "" if known else ", or it was never there"
+        return (
+            f"{path!r} was {became} when it was recorded{unsure}: it can never be "
+            f"opened{instead}"
+        )
+    bare = content.salts is not None and name in SIDES
+    if path in by_path or (bare and content.is_capped(name)):
+        return f"only the first bytes of {path!r} were kept; it cannot be opened"
+    return f"nothing was captured at {path!r}; there is: {', '.join(by_path)}"
+
+
 def _disclosure(number: int, leaf: Leaf) -> Disclosure:
-    if leaf.value is None:
-        msg = f"only the first bytes of {leaf.path!r} were kept; it cannot be opened"
-        raise NotFoundError(msg)
+    assert leaf.value is not None
     return Disclosure(number, leaf.path, leaf.salt, leaf.value)

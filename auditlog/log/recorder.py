@@ -346,7 +346,7 @@ class Recorder:
                 return True
 
     def _prepared(self, taken: Sequence[_Waiting]) -> Sequence[Ready]:
-        self._storing.begin(len(taken))
+        self._storing.begin(taken)
         ready = [self._storing.prepare(one) for one in taken]
         return self._storing.with_models(ready)
 

@@ -1,7 +1,8 @@
 """What processes that died without a stop left: brought into the log by the next start.
 
 What they had accepted is stored, what they had opened is interrupted, and what no
-journal can know is a gap (`FORMATS.md` §8).
+journal can know is a gap (`FORMATS.md` §8). Of what they had accepted under a key that
+was erased since, the entry is stored, and that its content is gone.
 """
 
 import base64
@@ -14,9 +15,10 @@ from auditlog.core.errors import AuditLogError, ConflictError, StorageError
 from auditlog.core.record import DECISION, parse_entry
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import recovery_entries
+from auditlog.log.late_erasure import without_content
 from auditlog.log.preparation import index_row, plain_item
 from auditlog.metrics import SILENT, Observer
-from auditlog.storage import SpoolItem
+from auditlog.storage import KeyErasedError, SpoolItem
 from auditlog.storage.acceptance import accepted_items, remove_accepted
 from auditlog.storage.journal import AbandonedJournal, abandoned
 
@@ -62,10 +64,10 @@ def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
     accepted = accepted_items(log.paths.journals, journal.emitter)
     for item in accepted:
         _check_accepted(log, journal.emitter, item)
-    _store_missing(log, accepted)
+    _store_missing(log, accepted, now)
     logged = log.store.sequences(journal.emitter)
     entries = recovery_entries(journal, logged, log.origin, now)
-    stored = _store_missing(log, map(plain_item, entries))
+    stored = _store_missing(log, map(plain_item, entries), now)
     remove_accepted(log.paths.journals, journal.emitter)
     journal.remove()
     return stored
@@ -95,7 +97,7 @@ def _check_accepted(log: LogDirectory, emitter: bytes, item: SpoolItem) -> None:
         )
 
 
-def _store_missing(log: LogDirectory, items: Iterable[SpoolItem]) -> int:
+def _store_missing(log: LogDirectory, items: Iterable[SpoolItem], now: int) -> int:
     """Append what is not in the log, in order; return how many decisions that were.
 
     A batch at a time: after a long outage of the store there may be very many.
@@ -104,11 +106,11 @@ def _store_missing(log: LogDirectory, items: Iterable[SpoolItem]) -> int:
     while batch := list(islice(left, _RECOVERY_BATCH)):
         missing = _missing(log, batch)
         try:
-            _append(log, missing)
+            _append(log, missing, now)
         except ConflictError:
             # Whoever left them may have ended its last append just now.
             missing = _missing(log, batch)
-            _append(log, missing)
+            _append(log, missing, now)
         decisions += sum(1 for item in missing if item.row.type == DECISION)
     return decisions
 
@@ -117,6 +119,11 @@ def _missing(log: LogDirectory, items: Sequence[SpoolItem]) -> list[SpoolItem]:
     return [item for item in items if log.store.by_id(item.row.id) is None]
 
 
-def _append(log: LogDirectory, items: Sequence[SpoolItem]) -> None:
-    if items:
+def _append(log: LogDirectory, items: Sequence[SpoolItem], now: int) -> None:
+    if not items:
+        return
+    try:
         log.store.append(items)
+    except KeyErasedError as error:
+        left = without_content(items, error.key_ids, log.keys, log.origin, now)
+        log.store.append(left)

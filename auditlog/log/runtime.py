@@ -32,6 +32,7 @@ from auditlog.log.leader import Leader, time_left
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import OnAccepted, Recorder
 from auditlog.log.recovery import recover
+from auditlog.log.rotating import resume
 from auditlog.log.storing import Storing
 from auditlog.metrics import observer_for
 from auditlog.storage.acceptance import (
@@ -45,6 +46,8 @@ _log = logging.getLogger("auditlog")
 
 _EMITTER_BYTES = 16
 _BEAT_SECONDS = 60.0
+_AMEND_SECONDS = 1.0
+"""How long an amendment waits for decisions of this process before it."""
 _COMPRESS_WAITING = 4096
 """Bytes of a body that is compressed though an answer waits for it."""
 _SHARED = (
@@ -118,6 +121,7 @@ class Runtime:
             _announce(self._log, self._config)
         self._log.claim()
         self._log.keys.require()
+        resume(self._log)
         self._leader = Leader(
             self._log, self._config, self._clock, self._observer, kinds
         )
@@ -211,6 +215,9 @@ class Runtime:
             ConfigurationError: it is no decision, or the keys cannot be used.
             StorageError: it is unknown whether it is there.
         """
+        if self._log.store.by_id(amendment.decision) is None:
+            # Under whose key it is to be sealed is known once its decision is stored.
+            self._recorder.flush(_AMEND_SECONDS)
         id_ = append_amendment(self._log, amendment, self._now())
         self._leader.wake()
         return id_

@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
+from unicodedata import normalize
 
+from auditlog.capture.subjects import PERSON, Subject
 from auditlog.core.errors import ConfigurationError, MalformedError
 from auditlog.core.record import MAX_INTEGER, canonical_json, parse_json
 
@@ -25,6 +27,7 @@ __all__ = [
     "json_value",
     "number",
     "result",
+    "subject_of",
     "texts",
     "words",
 ]
@@ -33,6 +36,8 @@ MAX_BYTES = 1 << 16
 """Bytes of everything that may be said about one decision."""
 _MAX_DEPTH = 16
 _MAX_REASONS, _REASON = 64, 1024
+_KIND = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_KIND_LENGTH, _IDENTIFIER = 256, 1024
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _RESERVED = "auditlog."
 _MAX_DIGITS = 4096
@@ -116,6 +121,32 @@ def words(what: str, value: object, longest: int) -> str:
         )
     # Of an enumeration or of NumPy, what it says rather than what it prints as.
     return str.__str__(value)
+
+
+def subject_of(identifier: object, kind: object = PERSON) -> Subject:
+    """Return a subject, its identifier in Unicode form NFC.
+
+    Args:
+        identifier: 1 to 1,024 characters.
+        kind: what it identifies: lower-case letters, digits, ``.``, ``_``, ``-``.
+
+    Raises:
+        ConfigurationError: one is not as described, or cannot be written as UTF-8.
+    """
+    named = words("the kind of a subject", kind, _KIND_LENGTH)
+    if not _KIND.fullmatch(named):
+        raise ConfigurationError(
+            "expected the kind of a subject as up to 64 lower-case letters, "
+            "digits, dots, underscores and hyphens"
+        )
+    text = normalize("NFC", words("a subject", identifier, _IDENTIFIER))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            "expected a subject that can be written as UTF-8, got a lone surrogate"
+        ) from None
+    return Subject(named, text)
 
 
 def result(

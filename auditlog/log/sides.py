@@ -8,11 +8,13 @@ import msgspec
 
 from auditlog.capture.body import Body
 from auditlog.capture.cutting import whole
-from auditlog.capture.splitting import open_body
+from auditlog.capture.splitting import fast_members, open_body
 from auditlog.core.commitment import disclosure_hash, leaf_salt
-from auditlog.log.content import Part
+from auditlog.core.errors import MalformedError
+from auditlog.core.pieces import messages, split_body
+from auditlog.log.parts import Part
 
-__all__ = ["HASHED", "Side", "closed_sides", "open_sides"]
+__all__ = ["HASHED", "Side", "closed_sides", "open_sides", "stored_pieces"]
 
 HASHED = ""
 """Stands for the path of a leaf of which only the hash is there, as its value."""
@@ -90,3 +92,28 @@ def _open_large(path: str, body: Body, first: int, depth: int) -> Side:
         rest = b"".join(hashes[kept:])
         raw = raw._replace(leaf_hash=body.leaf_hash(), piece_hashes=rest)
     return Side(raw, None, split, [(HASHED, one) for one in hashes])
+
+
+def stored_pieces(
+    split: str, side: str, stored: bytes, depth: int
+) -> list[tuple[str, bytes]]:
+    """Return the pieces of what is stored of a body, which may be a copy of it.
+
+    It may be the first bytes, and it may be anything that a redactor made of them:
+    the last piece may be cut, and there are none where it cannot be split.
+
+    Args:
+        split: what the body itself was split into, as its entry says.
+        side: ``request`` or ``response``.
+        stored: the copy.
+        depth: levels of JSON to open.
+    """
+    if split == "json":
+        return fast_members(side, stored, depth) or []
+    if split == "ws":
+        try:
+            found = messages(stored, cut=True)
+        except MalformedError:
+            return []
+        return [(f"{side}#{at}", one.payload) for at, one in enumerate(found)]
+    return [] if split == "none" else split_body(split, side, stored, depth) or []

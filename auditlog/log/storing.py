@@ -17,10 +17,11 @@ from auditlog.core.errors import (
 )
 from auditlog.core.record import DECISION, Entry
 from auditlog.log.emitter import Emitter, gap_entry
+from auditlog.log.late_erasure import without_content
 from auditlog.log.model_entry import MODEL
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.metrics import SILENT, Observer
-from auditlog.storage import Index, Spool, SpoolItem
+from auditlog.storage import Index, KeyErasedError, Spool, SpoolItem
 from auditlog.storage.acceptance import Acceptance
 
 __all__ = ["Dropped", "Ready", "Storing", "Submission", "is_stored"]
@@ -114,9 +115,17 @@ class Storing:
         """How many items are durable and not in the store yet."""
         return len(self._behind)
 
-    def begin(self, count: int) -> None:
-        """Get ready to prepare a batch of `count`."""
-        self._preparation.begin(count)
+    def begin(self, batch: Sequence[Submission | Dropped | Entry]) -> None:
+        """Get ready to prepare a batch.
+
+        Raises:
+            StorageError: the keys cannot be reached now.
+        """
+        told = [one for one in batch if not isinstance(one, Dropped | Entry)]
+        try:
+            self._preparation.begin([one.exchange for one in told])
+        except ConfigurationError as error:
+            raise StorageError(str(error)) from None
 
     def prepare(self, one: Submission | Dropped | Entry) -> Ready:
         """Return the item of one thing that waits; a gap where there can be none.
@@ -219,8 +228,18 @@ class Storing:
         self.observer.in_flight(self._emitter.open_count)
 
     def _append(self, ready: Sequence[Ready]) -> None:
+        """Bring into the store what of this is not there.
+
+        Raises:
+            StorageError: nothing is there yet, or it is unknown.
+        """
         try:
             self._store.append([one.item for one in ready])
+        except KeyErasedError as error:
+            # Before what could be taken for a conflict: prepared again, an item that is
+            # stored already would look like another one of its id.
+            missing = [one for one in ready if not is_stored(self._store, one.item)]
+            self._append_sealed_again(missing, error.key_ids)
         except ConflictError:
             # An earlier append, whose answer was lost, has stored all of them; or a
             # number of ours is in the log with other bytes, which stops no other.
@@ -228,9 +247,69 @@ class Storing:
                 if not is_stored(self._store, one.item):
                     self._append_alone(one)
 
+    def _append_sealed_again(
+        self, missing: Sequence[Ready], erased: Sequence[bytes]
+    ) -> None:
+        """Append what is not in the store, its erased keys replaced by new ones.
+
+        Raises:
+            StorageError: the keys cannot be reached now, or as for `_append`.
+        """
+        again = self._accepted_again(missing, erased)
+        # Remembered before the keys are forgotten: nothing else has what they sealed.
+        at = {one.item.row.id: one for one in again}
+        self._behind = [at.get(one.item.row.id, one) for one in self._behind]
+        self._behind += again[len(missing) :]
+        self._preparation.forget(erased)
+        prepared = [
+            one if one.submission is None else self.prepare(one.submission)
+            for one in again
+        ]
+        if prepared:
+            self._append(prepared)
+
+    def _accepted_again(
+        self, missing: Sequence[Ready], erased: Sequence[bytes]
+    ) -> list[Ready]:
+        """Return items, those whose exchange is gone sealed under keys that live.
+
+        What nothing opens any more is stored as erased, with an entry at the end that
+        says so.
+        """
+        again = [
+            self._sealed_again(one)
+            if one.submission is None and one.item.key_id in erased
+            else one
+            for one in missing
+        ]
+        gone = [one for one in again if one.submission is None]
+        told = without_content(
+            [one.item for one in gone],
+            erased,
+            self._preparation.keys,
+            self._origin,
+            int(self._clock() * 1_000_000),
+        )
+        items = iter(told)
+        again = [
+            one._replace(item=next(items)) if one.submission is None else one
+            for one in again
+        ]
+        return again + [Ready(item, range(0)) for item in items]
+
+    def _sealed_again(self, one: Ready) -> Ready:
+        """Return an item under a key that lives, or as it is if nothing opens it."""
+        try:
+            item = self._preparation.seal_again(one.item)
+        except ConfigurationError as error:
+            raise StorageError(str(error)) from None
+        return one if item is None else one._replace(item=item)
+
     def _append_alone(self, one: Ready) -> None:
         try:
             self._store.append([one.item])
+        except KeyErasedError as error:
+            self._append_sealed_again([one], error.key_ids)
         except ConflictError as error:
             number = one.item.row.sequence
             if number is None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from auditlog.capture.exchange import Body, Exchange
+from auditlog.capture.subjects import Subject
 from auditlog.log.batch import Item
 from auditlog.log.decision import BATCH, Decision, Said
 from auditlog.log.protocol_leaves import FAULTS
@@ -75,6 +76,7 @@ def _other(first: Exchange, item: Item[Decision], literal: Model | None) -> Exch
         response=_omitted(secret, first.response),
         context=dict(first.context),
         protocols=None,  # the bodies are with the first
+        subject=None,
     )
     model, facts, _ = item.decision.conclude() or (None, NOTHING, ())
     if model is not None:
@@ -97,4 +99,7 @@ def _settle(exchange: Exchange, facts: Facts, literal: Model | None) -> None:
     if model is not None and (literal or facts.has("model", "attempts")):
         whole = {"name": model.name, "version": model.version, "digest": model.digest}
         facts = facts.plus("model", whole, limit=_OURS)
+    if facts.has("subject", "id"):
+        said = facts.get("subject", "kind"), facts.get("subject", "id")
+        exchange.subject = Subject(*said)
     exchange.context.update(facts.leaves())

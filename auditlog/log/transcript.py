@@ -21,7 +21,7 @@ class Line(NamedTuple):
     """Its place among the messages of the connection."""
     by: Literal["client", "application"]
     path: str
-    """Of its leaf, as `auditlog receipt --disclose` takes it."""
+    """Of its leaf, as `auditlog disclose --field` takes it."""
     payload: str | bytes
     """Text as text, all else as bytes."""
 

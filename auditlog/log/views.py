@@ -119,7 +119,8 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
     """Return all that is known of one decision, short of its content.
 
     ``entry`` is the exact text that is hashed, ``leaf`` its hash in hex; both are None
-    while the decision is only opened.
+    while the decision is only opened. ``vault`` is ``sealed`` or ``erased``, None where
+    nothing was kept of what was captured.
     """
     known: dict[str, Any] = {"id": view.id, "level": view.level}
     if view.row is not None:
@@ -129,6 +130,7 @@ def decision_json(view: DecisionView) -> dict[str, Any]:
         "leaf": None if entry is None else leaf_hash(entry).hex(),
         "data": None if entry is None else json.loads(entry)["data"],
         "entry": None if entry is None else entry.decode(),
+        "vault": view.vault,
         "amendments": [_amendment_json(one) for one in view.amendments],
         "ranOn": None if view.model is None else _model_json(view.model),
     }

@@ -29,6 +29,7 @@ __all__ = [
     "Scan",
     "Spool",
     "SpoolItem",
+    "TokenRow",
     "Vault",
 ]
 
@@ -103,6 +104,9 @@ class Spool(Protocol):
         Index rows and sealed content become visible in the same transaction.
 
         Raises:
+            KeyErasedError: content is sealed under a key that is not registered, or not
+                any more (and not `ERASED`); nothing was appended. Some of the items may
+                be there from an append whose answer was lost.
             ConflictError: an id or an (emitter, sequence) is already in the log;
                 nothing was appended. After an append whose answer was lost, look the
                 ids up before trying again.
@@ -271,6 +275,9 @@ class Vault(Protocol):
         The key id is `ERASED`, and there are no bytes, where the key was erased.
         """
 
+    def sealed_by(self, index: int) -> bytes | None:
+        """Return the key id alone that `sealed` returns."""
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         """Return the indices of all entries whose content a key seals, ascending."""
 
@@ -288,6 +295,12 @@ class Query(NamedTuple):
     outcome: str | None = None
     type: str | None = None
     about: bytes | None = None
+    routes: tuple[str, ...] | None = None
+    """Globs, of which one must fit the route; nothing but ``*`` is special in them."""
+    ids: tuple[bytes, ...] | None = None
+    """Ids, of which it must have one."""
+    sealed_under: bytes | None = None
+    """Only entries whose content the key with this id seals."""
     before: int | None = None
     """Only entries with an index below this one: the cursor."""
     limit: int = 50
@@ -323,3 +336,19 @@ class Scan(Protocol):
 
     def cosigned_sizes(self) -> list[int]:
         """Return the sizes for which cosignatures are stored, ascending."""
+
+
+class TokenRow(NamedTuple):
+    """What is kept of an access token; its text is kept nowhere."""
+
+    hash: bytes
+    """SHA-256 of its text."""
+    role: str
+    label: str
+    """What the operator calls it, such as whom it was given to."""
+    created: int
+    """Seconds since the epoch."""
+    expires: int | None = None
+    """Seconds since the epoch, from which on it is refused; None for never."""
+    scope: str | None = None
+    """What it may see, as `auditlog.log.token_scope` writes it; None for everything."""

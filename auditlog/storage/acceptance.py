@@ -52,6 +52,7 @@ __all__ = [
     "Acceptance",
     "AcceptanceFile",
     "accepted_items",
+    "accepted_under",
     "find_accepted",
     "has_forgotten",
     "remove_accepted",
@@ -248,14 +249,32 @@ def find_accepted(directory: Path, id_: bytes) -> SpoolItem | None:
     Raises:
         StorageError: a file cannot be read, or holds what nobody of ours wrote.
     """
+    items = _items_with(directory, id_)
+    return next((item for item in items if item.row.id == id_), None)
+
+
+def accepted_under(directory: Path, key_id: bytes) -> list[SpoolItem]:
+    """Return the items of all files whose content a key seals, oldest first.
+
+    The store is to be asked afterwards: what it has may be here as well, and what is
+    no more here by then is there.
+
+    Raises:
+        StorageError: a file cannot be read, or holds what nobody of ours wrote.
+    """
+    items = _items_with(directory, key_id)
+    return sorted(
+        (item for item in items if item.key_id == key_id), key=lambda item: item.row.id
+    )
+
+
+def _items_with(directory: Path, named: bytes) -> Iterator[SpoolItem]:
+    """Yield the items of each file in which these bytes stand somewhere."""
     with storage_errors(f"look through {directory}"):
         for path in sorted(directory.glob("*.accepted")):
             data = _read(path)
-            if id_ in data and (named := _NAME.fullmatch(path.name)):
-                for item in _parse(data, bytes.fromhex(named[1]), path):
-                    if item.row.id == id_:
-                        return item
-    return None
+            if named in data and (found := _NAME.fullmatch(path.name)):
+                yield from _parse(data, bytes.fromhex(found[1]), path)
 
 
 def has_forgotten(directory: Path, needles: Sequence[bytes]) -> bool:

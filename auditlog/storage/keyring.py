@@ -4,16 +4,24 @@
 key that was destroyed is nowhere: not in the database, its journal, or an ordinary
 backup of them. Which slot is whose is for `auditlog.storage.keys` to know; the slot
 itself is bound to its key id and number, so slots cannot be swapped.
+
+While the key-encryption key is rotated, some slots are wrapped under the newest
+generation and some under the one before. Whoever writes does so under the lock of the
+file, has read the generations under it, and wraps under the newest. Whoever reads needs
+no lock; a slot that does not open is read again under the lock, with generations that
+were read again, before it is called damaged.
 """
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from auditlog.core.errors import (
+    AuditLogError,
     ConfigurationError,
     MalformedError,
     NotFoundError,
@@ -29,11 +37,11 @@ from auditlog.storage.files import (
     sync_file,
 )
 from auditlog.storage.sealing import SLOT_SIZE, unwrap_slot, wrap_slot
+from auditlog.storage.vault_key import FixedKey, Generation
 
-__all__ = ["Keyring", "KeyringWriter", "SlotKey"]
+__all__ = ["Generations", "Keyring", "KeyringWriter", "SlotKey"]
 
 _MAX_SLOTS = 1 << 32
-_KEK_BYTES = 32
 _NONCE_BYTES = 12
 _DESTROYED = bytes(SLOT_SIZE)
 
@@ -52,26 +60,35 @@ class SlotKey(NamedTuple):
         return f"SlotKey({self.key_id.hex()}, slot {self.slot})"
 
 
+class Generations(Protocol):
+    """Where the key-encryption key comes from; see `auditlog.storage.vault_key`."""
+
+    def known(self) -> tuple[Generation, ...]:
+        """Return the generations as last read, newest first."""
+
+    def reload(self) -> tuple[Generation, ...]:
+        """Read them again; return them, newest first."""
+
+
 class Keyring:
     """The file of slots. Methods may be called from any thread."""
 
-    def __init__(self, path: Path, kek: bytes) -> None:
+    def __init__(self, path: Path, kek: bytes | Generations) -> None:
         """Name the file; it is created with its first key.
 
         Args:
             path: the keyring file, readable by its owner only.
-            kek: key-encryption key, 32 bytes, from a file elsewhere.
+            kek: key-encryption key, from a file elsewhere; bytes are one that never
+                changes.
 
         Raises:
             ConfigurationError: the file can be reached by others than its owner, or
                 the key-encryption key is not 32 bytes.
         """
-        if len(kek) != _KEK_BYTES:
-            raise ConfigurationError(
-                f"expected a key-encryption key of {_KEK_BYTES} bytes, got {len(kek)}"
-            )
         self.path = path
-        self._kek = kek
+        self._generations = FixedKey(kek) if isinstance(kek, bytes) else kek
+        self._writing: int | None = None
+        """Thread that holds the lock of the file."""
         if path.exists():
             with self._open(os.O_RDONLY):
                 pass
@@ -88,10 +105,23 @@ class Keyring:
             NotFoundError: the key was destroyed.
             StorageError: the slot cannot be read, or does not open.
         """
-        data = self._stored(slot)
-        if data == _DESTROYED:
-            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
-        return self._unwrap(data, key_id, slot)
+        try:
+            return self._read(key_id, slot, self._generations.known())
+        except StorageError:
+            # It may be just being wrapped again.
+            with self._undisturbed():
+                return self._read(key_id, slot, self._generations.reload())
+
+    def raw(self) -> bytes:
+        """Return all slots as they are; nothing if there is no file.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        if not self.path.exists():
+            return b""
+        with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
+            return os.pread(fd, os.fstat(fd).st_size, 0)
 
     def occupied(self, slots: Sequence[int]) -> list[int]:
         """Return those of the slots that hold anything but zeros.
@@ -119,18 +149,46 @@ class Keyring:
             create: make the file if it is not there; only for the very first key.
 
         Raises:
-            ConfigurationError: others than its owner can reach the file.
+            ConfigurationError: others than its owner can reach the file, or the
+                key-encryption key cannot be read.
             StorageError: it cannot be opened; it is missing, for one.
         """
         flags = os.O_RDWR | (os.O_CREAT if create else 0)
-        with self._open(flags) as fd:
-            with storage_errors(f"lock {self.path}"):
-                fcntl.flock(fd, fcntl.LOCK_EX)
+        with self._open(flags) as fd, self._locked(fd, fcntl.LOCK_EX):
+            # What was read before we had the lock may be retired by now.
+            generations = self._generations.reload()
+            self._writing = threading.get_ident()
             try:
-                yield KeyringWriter(self.path, fd, self._kek)
+                yield KeyringWriter(self.path, fd, generations)
             finally:
-                with storage_errors(f"unlock {self.path}"):
-                    fcntl.flock(fd, fcntl.LOCK_UN)
+                self._writing = None
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Wait until nobody else writes, and let nobody begin."""
+        if self._writing == threading.get_ident() or not self.path.exists():
+            yield
+        else:
+            with self._open(os.O_RDONLY) as fd, self._locked(fd, fcntl.LOCK_SH):
+                yield
+
+    @contextlib.contextmanager
+    def _locked(self, fd: int, kind: int) -> Iterator[None]:
+        with storage_errors(f"lock {self.path}"):
+            fcntl.flock(fd, kind)
+        try:
+            yield
+        finally:
+            with storage_errors(f"unlock {self.path}"):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def _read(
+        self, key_id: bytes, slot: int, generations: Sequence[Generation]
+    ) -> bytes:
+        data = self._stored(slot)
+        if data == _DESTROYED:
+            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+        return _unwrap(self.path, data, key_id, slot, generations)[0]
 
     def _stored(self, slot: int) -> bytes:
         if not self.path.exists():
@@ -140,16 +198,6 @@ class Keyring:
             )
         with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
             return os.pread(fd, SLOT_SIZE, _offset(slot))
-
-    def _unwrap(self, data: bytes, key_id: bytes, slot: int) -> bytes:
-        try:
-            return unwrap_slot(self._kek, data, key_id, slot)
-        except (MalformedError, VerificationError) as error:
-            raise StorageError(
-                f"slot {slot} of the keyring {self.path} does not open: it is damaged "
-                "or older than the database, or the key-encryption key is another one "
-                f"({error})"
-            ) from None
 
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:
@@ -165,11 +213,60 @@ class Keyring:
 class KeyringWriter:
     """Writes slots, while nobody else does. From `Keyring.writing`."""
 
-    def __init__(self, path: Path, fd: int, kek: bytes) -> None:
+    def __init__(self, path: Path, fd: int, generations: Sequence[Generation]) -> None:
         """Use `Keyring.writing`."""
         self._path = path
         self._fd = fd
-        self._kek = kek
+        self._generations = tuple(generations)
+
+    def use(self, generations: Sequence[Generation]) -> None:
+        """Go on with other generations of the key-encryption key, newest first."""
+        self._generations = tuple(generations)
+
+    def slots(self) -> int:
+        """Return how many slots the file has.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        with storage_errors(f"read {self._path}"):
+            return -(-os.fstat(self._fd).st_size // SLOT_SIZE)
+
+    def stored(self, slot: int) -> bytes:
+        """Return the bytes of a slot as they are; fewer than 64 beyond the end.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        with storage_errors(f"read {self._path}"):
+            return os.pread(self._fd, SLOT_SIZE, _offset(slot))
+
+    def key(self, key_id: bytes, slot: int) -> bytes | None:
+        """Return the key in a slot, or None if it was destroyed.
+
+        Raises:
+            StorageError: the slot cannot be read, or does not open.
+        """
+        data = self.stored(slot)
+        if data == _DESTROYED:
+            return None
+        return _unwrap(self._path, data, key_id, slot, self._generations)[0]
+
+    def rewrap(self, keys: Iterable[tuple[bytes, int]]) -> None:
+        """Wrap keys, by key id and slot, under the newest generation, in place.
+
+        What was destroyed stays so. Durable only after `sync`.
+
+        Raises:
+            StorageError: a slot does not open; those before it are done.
+        """
+        for key_id, slot in keys:
+            data = self.stored(slot)
+            if data == _DESTROYED:
+                continue
+            key, number = _unwrap(self._path, data, key_id, slot, self._generations)
+            if number != self._generations[0].number:
+                self.put([SlotKey(key_id, slot, key)])
 
     def write(self, keys: Sequence[SlotKey]) -> None:
         """Write keys into their slots, durably, over whatever was there.
@@ -177,10 +274,19 @@ class KeyringWriter:
         Raises:
             StorageError: it is unknown which of them are there.
         """
-        for key_id, slot, key in keys:
-            nonce = os.urandom(_NONCE_BYTES)
-            self._put(slot, wrap_slot(self._kek, key, key_id, slot, nonce))
-        self._sync()
+        self.put(keys)
+        self.sync()
+
+    def put(self, keys: Iterable[SlotKey]) -> None:
+        """Write keys into their slots; durable only after `sync`.
+
+        Raises:
+            StorageError: it is unknown which of them are there.
+        """
+        for one in keys:
+            kek, nonce = self._generations[0].key, os.urandom(_NONCE_BYTES)
+            wrapped = wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
+            self._overwrite(one.slot, wrapped)
 
     def destroy(self, slots: Sequence[int]) -> None:
         """Overwrite slots with zeros, durably; what their keys sealed is gone.
@@ -189,20 +295,45 @@ class KeyringWriter:
             StorageError: it is unknown which of them were overwritten.
         """
         for slot in slots:
-            self._put(slot, _DESTROYED)
-        self._sync()
+            self._overwrite(slot, _DESTROYED)
+        self.sync()
 
-    def _put(self, slot: int, data: bytes) -> None:
+    def _overwrite(self, slot: int, data: bytes) -> None:
         with storage_errors(f"write {self._path}"):
             written = os.pwrite(self._fd, data, _offset(slot))
         if written != SLOT_SIZE:
             raise StorageError(f"cannot write {self._path}: disk full")
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Make what was written durable.
+
+        Raises:
+            StorageError: it is unknown whether it is.
+        """
         with storage_errors(f"write {self._path}"):
             sync_file(self._fd)
         # The name may be new; a later key finds it durable already.
         sync_directory(self._path.parent)
+
+
+def _unwrap(
+    path: Path,
+    data: bytes,
+    key_id: bytes,
+    slot: int,
+    generations: Sequence[Generation],
+) -> tuple[bytes, int]:
+    """Return the key in a slot, and the number of the generation that wraps it."""
+    failed: AuditLogError | None = None
+    for generation in generations:
+        try:
+            return unwrap_slot(generation.key, data, key_id, slot), generation.number
+        except (MalformedError, VerificationError) as error:
+            failed = error
+    raise StorageError(
+        f"slot {slot} of the keyring {path} does not open: it is damaged or older than "
+        f"the database, or the key-encryption key is another one ({failed})"
+    )
 
 
 def _offset(slot: int) -> int:

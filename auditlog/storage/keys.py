@@ -15,23 +15,42 @@ The label of a subject is HMAC-SHA-256(K_index, u8 len(kind) || kind || identifi
 hex (`FORMATS.md` §5): the store names nobody about whom there is content.
 
 A slot is written first and registered afterwards. Who dies in between leaves bytes
-that no key id names, and the next key overwrites them.
+that no key id names, and the next key overwrites them. However many keys are missing,
+they are made by one locked write, one sync and one transaction.
+
+Those who seal hold keys in memory. Another process may erase one meanwhile; then the
+store refuses what was sealed under it (`auditlog.storage.Spool.append`), and whoever is
+refused forgets the key. Those who open content hold no key that can be erased alone.
 """
 
 import contextlib
+import hashlib
 import hmac
 import os
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 from unicodedata import normalize
 
 from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
+from auditlog.core.record import format_id
+from auditlog.storage.held_keys import HeldKey, HeldKeys, Use
 from auditlog.storage.keyring import Keyring, SlotKey
 
-__all__ = ["EPOCH", "INDEX", "RECORD", "SUBJECT", "KeyRegistry", "Keys"]
+__all__ = [
+    "EPOCH",
+    "INDEX",
+    "RECORD",
+    "SUBJECT",
+    "KeyRegistry",
+    "Keys",
+    "Renewed",
+    "subject_tag",
+]
 
 EPOCH, SUBJECT, RECORD, INDEX = "epoch", "subject", "record", "index"
+_TAG = b"auditlog/subject-tag/v1\n"
+_TAG_BYTES = 16
 _KEY_BYTES = 32
 _KEY_ID_BYTES = 16
 
@@ -41,6 +60,11 @@ class KeyRegistry(Protocol):
 
     def key_slot(self, kind: str, label: str) -> tuple[bytes, int] | None:
         """Return (key id, slot) of a key by what it is for, or None."""
+
+    def key_slots(
+        self, kind: str, labels: Sequence[str]
+    ) -> Mapping[str, tuple[bytes, int]]:
+        """Return (key id, slot) by label of those keys of a kind that there are."""
 
     def slot_of(self, key_id: bytes) -> int | None:
         """Return the slot of the key with this id, or None."""
@@ -58,6 +82,31 @@ class KeyRegistry(Protocol):
         """Record durably, all or none, key id, slot, kind and label of new keys."""
 
 
+class Renewed(NamedTuple):
+    """A key that was erased while it is still in memory, and the one in its place."""
+
+    old: bytes
+    """K of the erased one."""
+    key_id: bytes
+    """Of the new one."""
+    key: bytes
+    """K of the new one."""
+
+    def __repr__(self) -> str:
+        """Name the new key, never show one."""
+        return f"Renewed(by {self.key_id.hex()})"
+
+
+def subject_tag(key: bytes, id_: bytes) -> bytes:
+    """Return what an entry says of whom it is about, 16 bytes (`FORMATS.md` §5).
+
+    Args:
+        key: K of the subject, or of the one decision, 32 bytes.
+        id_: the entry's own, 16 bytes.
+    """
+    return hashlib.shake_256(_TAG + key + id_).digest(_TAG_BYTES)
+
+
 class Keys:
     """Makes and finds keys. Methods may be called from any thread."""
 
@@ -66,9 +115,8 @@ class Keys:
         self.keyring = keyring
         self._registry = registry
         self._making = threading.Lock()
-        self._keys: dict[bytes, bytes] = {}
+        self._held = HeldKeys(_STAYING)
         self._erased: set[bytes] = set()
-        self._epochs: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         """Name the file, never a key."""
@@ -85,10 +133,8 @@ class Keys:
             StorageError: it could not be made or read, or the key-encryption key
                 is another one than before.
         """
-        key_id = self._epochs.get(label)
-        if key_id is None:
-            key_id = self._epochs[label] = self._find_or_make(EPOCH, label)
-        return key_id, self.key(key_id)
+        held = self._held.get(Use(EPOCH, label)) or self._obtain([Use(EPOCH, label)])[0]
+        return held.key_id, held.key
 
     def subject_key(self, kind: str, identifier: str) -> tuple[bytes, bytes]:
         """Return (key id, key) of a subject, making the key on first use.
@@ -101,8 +147,40 @@ class Keys:
             ConfigurationError: the keyring is missing, though it has keys.
             StorageError: it could not be made or read.
         """
-        key_id = self._find_or_make(SUBJECT, self._label(kind, identifier))
-        return key_id, self.key(key_id)
+        return self.subject_keys([(kind, identifier)])[0]
+
+    def subject_keys(
+        self, subjects: Sequence[tuple[str, str]]
+    ) -> list[tuple[bytes, bytes]]:
+        """Return (key id, key) of each of many subjects, in order.
+
+        All that are new are made at once.
+
+        Args:
+            subjects: kind and identifier of each, as for `subject_key`.
+
+        Raises:
+            ConfigurationError: the keyring is missing, though it has keys.
+            StorageError: they could not be made or read; then none is made.
+        """
+        if not subjects:
+            return []
+        index = self._index_key()
+        uses = [Use(SUBJECT, _label(index, *one)) for one in subjects]
+        return [(held.key_id, held.key) for held in self._obtain(uses)]
+
+    def record_keys(self, ids: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return (key id, key) for each of many decisions alone, likewise.
+
+        Args:
+            ids: of their entries, 16 bytes each.
+
+        Raises:
+            ConfigurationError: the keyring is missing, though it has keys.
+            StorageError: they could not be made or read; then none is made.
+        """
+        held = self._obtain([Use(RECORD, format_id(id_)) for id_ in ids])
+        return [(one.key_id, one.key) for one in held]
 
     def subject(self, kind: str, identifier: str) -> bytes | None:
         """Return the id of a subject's key; None if there is nothing about it.
@@ -113,11 +191,14 @@ class Keys:
         """
         if self._registry.key_slot(INDEX, "") is None:
             return None
-        found = self._registry.key_slot(SUBJECT, self._label(kind, identifier))
+        label = _label(self._index_key(), kind, identifier)
+        found = self._registry.key_slot(SUBJECT, label)
         return None if found is None else found[0]
 
     def key(self, key_id: bytes) -> bytes:
         """Return the key with this id, 32 bytes.
+
+        One that can be erased alone is looked up each time.
 
         Raises:
             ConfigurationError: the keyring is missing.
@@ -126,10 +207,13 @@ class Keys:
         """
         if key_id in self._erased:
             raise NotFoundError(f"the key {key_id.hex()} was erased")
-        key = self._keys.get(key_id)
-        if key is None:
-            slot = self._slot(key_id)
-            key = self._keys[key_id] = self.keyring.read(key_id, slot)
+        held = self._held.named(key_id)
+        if held is not None and held.use.kind in _STAYING:
+            return held.key
+        key = self.keyring.read(key_id, self._slot(key_id))
+        use = self._registry.use_of(key_id)
+        if use is not None and use[0] in _STAYING:
+            self._held.add(HeldKey(Use(*use), key_id, key))
         return key
 
     def kind(self, key_id: bytes) -> str | None:
@@ -139,9 +223,33 @@ class Keys:
 
     def bar(self, key_ids: Iterable[bytes]) -> None:
         """Let keys open nothing any more, whatever the store and the keyring say."""
-        for key_id in key_ids:
-            self._erased.add(key_id)
-            self._keys.pop(key_id, None)
+        gone = list(key_ids)
+        self._erased.update(gone)
+        self.forget(gone)
+
+    def forget(self, key_ids: Iterable[bytes]) -> None:
+        """Drop keys from memory that were erased, by whatever process."""
+        self._held.drop(key_ids)
+
+    def renew(self, key_id: bytes) -> Renewed | None:
+        """Return a key in place of one that was erased, making it on first use.
+
+        For the same subject, decision or epoch: to seal again what was sealed under
+        the old one and is not in the store. The old one stays in memory until
+        `forget`.
+
+        Returns:
+            None if the old one is not in memory: then what it sealed is gone.
+
+        Raises:
+            ConfigurationError: the keyring is missing, though it has keys.
+            StorageError: it could not be made or read.
+        """
+        old = self._held.named(key_id)
+        if old is None:
+            return None
+        (new,) = self._made([old.use])
+        return Renewed(old.key, new.key_id, new.key)
 
     def require(self) -> None:
         """Make sure that the keys that are registered are here and open.
@@ -171,15 +279,13 @@ class Keys:
             StorageError: it is unknown whether it was overwritten.
         """
         slot = self._slot(key_id)
-        self._keys.pop(key_id, None)
+        self.forget([key_id])
         with self.keyring.writing() as writer:
             writer.destroy([slot])
 
-    def _label(self, kind: str, identifier: str) -> str:
-        key = self.key(self._find_or_make(INDEX, ""))
-        name = kind.encode()
-        told = bytes([len(name)]) + name + normalize("NFC", identifier).encode()
-        return hmac.digest(key, told, "sha256").hex()
+    def _index_key(self) -> bytes:
+        use = Use(INDEX, "")
+        return (self._held.get(use) or self._obtain([use])[0]).key
 
     def _slot(self, key_id: bytes) -> int:
         slot = self._registry.slot_of(key_id)
@@ -187,23 +293,62 @@ class Keys:
             raise NotFoundError(f"no key {key_id.hex()} is registered")
         return slot
 
-    def _find_or_make(self, kind: str, label: str) -> bytes:
-        found = self._registry.key_slot(kind, label)
-        if found is not None:
-            return found[0]
+    def _obtain(self, uses: Sequence[Use]) -> list[HeldKey]:
+        """Return a key for each use: held, registered, or made."""
+        got = {use: held for use in uses if (held := self._held.get(use)) is not None}
+        missing = [use for use in dict.fromkeys(uses) if use not in got]
+        if missing:
+            got |= {held.use: held for held in self._made(missing)}
+        return [got[use] for use in uses]
+
+    def _made(self, uses: Sequence[Use]) -> list[HeldKey]:
+        """Return keys that are not held, for different uses; those needed are made."""
+        found = self._registered(uses)
+        if len(found) < len(uses):
+            found |= self._make(uses)
+        for held in found.values():
+            self._held.add(held)
+        return [found[use] for use in uses]
+
+    def _registered(self, uses: Sequence[Use]) -> dict[Use, HeldKey]:
+        """Return those of the keys that are registered, read from their slots."""
+        found: dict[Use, HeldKey] = {}
+        for kind in sorted({use.kind for use in uses}):
+            labels = [use.label for use in uses if use.kind == kind]
+            for label, (key_id, slot) in self._registry.key_slots(kind, labels).items():
+                if key_id in self._erased:
+                    raise StorageError(
+                        f"expected no key that was erased, but {key_id.hex()} is "
+                        "registered again, as by a backup: its erasure is to be "
+                        "replayed before anything is sealed"
+                    )
+                try:
+                    key = self.keyring.read(key_id, slot)
+                except NotFoundError:
+                    if self._registry.slot_of(key_id) is None:
+                        continue  # erased meanwhile, so that another one may be made
+                    raise
+                found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+        return found
+
+    def _make(self, uses: Sequence[Use]) -> dict[Use, HeldKey]:
         with self._making:
             first = self._next_slot() == 0
             with self.keyring.writing(create=first) as writer:
-                # Another process may have made it while we waited.
-                found = self._registry.key_slot(kind, label)
-                if found is not None:
-                    return found[0]
-                key_id, key = os.urandom(_KEY_ID_BYTES), os.urandom(_KEY_BYTES)
-                made = SlotKey(key_id, self._next_slot(), key)
-                writer.write([made])
-                self._registry.add_keys([(key_id, made.slot, kind, label)])
-            self._keys[key_id] = key
-            return key_id
+                # Another process may have made some while we waited.
+                found = self._registered(uses)
+                missing = [use for use in uses if use not in found]
+                made = [
+                    HeldKey(use, os.urandom(_KEY_ID_BYTES), os.urandom(_KEY_BYTES))
+                    for use in missing
+                ]
+                if made:
+                    slots = range(start := self._next_slot(), start + len(made))
+                    placed = list(zip(made, slots, strict=True))
+                    writer.write([SlotKey(m.key_id, at, m.key) for m, at in placed])
+                    rows = [(m.key_id, at, *m.use) for m, at in placed]
+                    self._registry.add_keys(rows)
+        return found | {held.use: held for held in made}
 
     def _next_slot(self) -> int:
         last = self._registry.last_key()
@@ -212,3 +357,13 @@ class Keys:
             with contextlib.suppress(NotFoundError):
                 self.key(last[0])
         return self._registry.last_slot() + 1
+
+
+_STAYING = frozenset({EPOCH, INDEX})
+
+
+def _label(index: bytes, kind: str, identifier: str) -> str:
+    """Return the blinded label of a subject (`FORMATS.md` §5)."""
+    name = kind.encode()
+    told = bytes([len(name)]) + name + normalize("NFC", identifier).encode()
+    return hmac.digest(index, told, "sha256").hex()

@@ -12,11 +12,12 @@ its writers queue on. Format version 1::
     head         the one newest state
     checkpoints  as first signed; cosignatures and attestations collected for them
     tokens       hashes of access tokens
-    erasures     slots of keys that were erased, and backups that may hold them
+    erasures     slots of keys that were erased
+    keyring_backups  until when each copy of the keyring may hold them
 
 What changes together stands in a module of its own: `auditlog.storage.sqlite_entries`,
 `auditlog.storage.sqlite_publication`, `auditlog.storage.sqlite_access`,
-`auditlog.storage.sqlite_erasures`.
+`auditlog.storage.sqlite_erasures`, `auditlog.storage.sqlite_backups`.
 
 Columns are checked when they are read: a file that somebody else changed gives
 `StorageError`. Whether positions are contiguous and hashes right is for the log's own
@@ -42,6 +43,7 @@ from auditlog.storage.files import (
     sync_directory,
 )
 from auditlog.storage.sqlite_access import ACCESS_SCHEMA, AccessTables
+from auditlog.storage.sqlite_backups import BACKUPS_SCHEMA, BackupTables
 from auditlog.storage.sqlite_entries import (
     ENTRIES_SCHEMA,
     MAX_BATCH_BYTES,
@@ -68,11 +70,13 @@ CREATE TABLE head (
     size INTEGER NOT NULL, root BLOB NOT NULL);"""
 _SCHEMA = (
     f"{_META_SCHEMA}{ENTRIES_SCHEMA};{PUBLICATION_SCHEMA};{ATTESTATIONS_SCHEMA};"
-    f"{ACCESS_SCHEMA};{ERASURES_SCHEMA}"
+    f"{ACCESS_SCHEMA};{ERASURES_SCHEMA};{BACKUPS_SCHEMA}"
 )
 
 
-class SqliteStore(EntryTables, PublicationTables, AccessTables, ErasureTables):
+class SqliteStore(
+    EntryTables, PublicationTables, AccessTables, ErasureTables, BackupTables
+):
     """All ports: Spool, Objects, Head, Publication, Attestations, Vault, Index, Scan.
 
     Any number of threads and processes of one host may use one file at once.

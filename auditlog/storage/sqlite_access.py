@@ -3,12 +3,13 @@
 ::
 
     keys    where in the keyring a key is and what it is for, never the key
-    tokens  hashes of access tokens
+    tokens  hashes of access tokens, until when they are good, and for what
 """
 
 from collections.abc import Sequence
 
-from auditlog.storage.database import Database, first_of, only_of
+from auditlog.storage import TokenRow
+from auditlog.storage.database import Database, Kinds, first_of, only_of
 
 __all__ = ["ACCESS_SCHEMA", "AccessTables"]
 
@@ -19,6 +20,14 @@ CREATE TABLE keys (
 CREATE TABLE tokens (
     hash BLOB PRIMARY KEY, role TEXT NOT NULL, label TEXT NOT NULL,
     created INTEGER NOT NULL, expires INTEGER, scope TEXT)"""
+
+_COLUMNS = ", ".join(TokenRow._fields)
+_TOKEN: Kinds = (bytes, str, str, int, (int, type(None)), (str, type(None)))
+_LABELS_AT_ONCE = 512
+
+
+def _marks(count: int) -> int:
+    return 1 << (count - 1).bit_length()
 
 
 class AccessTables:
@@ -33,6 +42,23 @@ class AccessTables:
         query = "SELECT key_id, slot FROM keys WHERE kind = ? AND label = ?"
         return first_of(self._database.fetch(query, (kind, label), (bytes, int)))
 
+    def key_slots(
+        self, kind: str, labels: Sequence[str]
+    ) -> dict[str, tuple[bytes, int]]:
+        """Return (key id, slot) by label of those keys of a kind that there are."""
+        found: dict[str, tuple[bytes, int]] = {}
+        for at in range(0, len(labels), _LABELS_AT_ONCE):
+            part = labels[at : at + _LABELS_AT_ONCE]
+            # As many marks each time, because each number is a statement to prepare.
+            given = [*part, *[part[-1]] * (_marks(len(part)) - len(part))]
+            query = (
+                "SELECT label, key_id, slot FROM keys "  # noqa: S608 (our own words only)
+                f"WHERE kind = ? AND label IN ({', '.join('?' * len(given))})"
+            )
+            rows = self._database.fetch(query, (kind, *given), (str, bytes, int))
+            found |= {label: (key_id, slot) for label, key_id, slot in rows}
+        return found
+
     def slot_of(self, key_id: bytes) -> int | None:
         """Return the slot in the keyring of the key with this id, or None."""
         query = "SELECT slot FROM keys WHERE key_id = ?"
@@ -42,6 +68,11 @@ class AccessTables:
         """Return kind and label of the key with this id, or None."""
         query = "SELECT kind, label FROM keys WHERE key_id = ?"
         return first_of(self._database.fetch(query, (key_id,), (str, str)))
+
+    def is_erased(self, key_id: bytes) -> bool:
+        """Return whether a key was erased, or is just being erased."""
+        query = "SELECT 1 FROM erasures WHERE key_id = ?"
+        return bool(self._database.fetch(query, (key_id,), (int,)))
 
     def last_key(self) -> tuple[bytes, int] | None:
         """Return (key id, slot) of the key in the last slot taken, or None."""
@@ -71,29 +102,50 @@ class AccessTables:
         query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
         return self._database.fetch(query, (), (bytes, int, str, str))
 
+    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        """Return (key id, slot, kind, label) of up to `limit` keys, by slot ascending.
+
+        Args:
+            slot: the first that counts.
+            limit: of keys.
+        """
+        query = (
+            "SELECT key_id, slot, kind, label FROM keys WHERE slot >= ? "
+            "ORDER BY slot LIMIT ?"
+        )
+        return self._database.fetch(query, (slot, limit), (bytes, int, str, str))
+
     # --- access tokens ----------------------------------------------------------------
 
-    def create_token(self, hash_: bytes, role: str, label: str, created: int) -> None:
-        """Store the hash of a new token, durably.
+    def create_token(
+        self,
+        hash_: bytes,
+        role: str,
+        label: str,
+        created: int,
+        expires: int | None = None,
+        scope: str | None = None,
+    ) -> None:
+        """Store the hash of a new token, and what it may do, durably.
 
         Raises:
             ConflictError: it is there already.
         """
         with self._database.writing() as connection:
-            query = (
-                "INSERT INTO tokens (hash, role, label, created) VALUES (?, ?, ?, ?)"
-            )
-            connection.execute(query, (hash_, role, label, created))
+            query = "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?)"
+            values = (hash_, role, label, created, expires, scope)
+            connection.execute(query, values)
 
-    def token_role(self, hash_: bytes) -> str | None:
-        """Return the role of the token with this hash, or None."""
-        query = "SELECT role FROM tokens WHERE hash = ?"
-        return only_of(self._database.fetch(query, (hash_,), (str,)))
+    def token(self, hash_: bytes) -> TokenRow | None:
+        """Return what is kept of the token with this hash, or None."""
+        query = f"SELECT {_COLUMNS} FROM tokens WHERE hash = ?"  # noqa: S608 (ours)
+        row = first_of(self._database.fetch(query, (hash_,), _TOKEN))
+        return None if row is None else TokenRow(*row)
 
-    def tokens(self) -> list[tuple[bytes, str, str, int]]:
-        """Return (hash, role, label, created) of all tokens, oldest first."""
-        query = "SELECT hash, role, label, created FROM tokens ORDER BY created, rowid"
-        return self._database.fetch(query, (), (bytes, str, str, int))
+    def tokens(self) -> list[TokenRow]:
+        """Return what is kept of all tokens, oldest first."""
+        query = f"SELECT {_COLUMNS} FROM tokens ORDER BY created, rowid"  # noqa: S608 (ours)
+        return [TokenRow(*row) for row in self._database.fetch(query, (), _TOKEN)]
 
     def revoke_token(self, hash_: bytes) -> bool:
         """Remove a token, durably; return whether it was there."""

@@ -9,13 +9,22 @@
 They are filled in one transaction, so they stand in one module.
 """
 
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from auditlog.core.errors import MalformedError, StorageError
 from auditlog.core.tiles import TILE_WIDTH, format_bundle, parse_bundle
-from auditlog.storage import IndexRow, Query, SpoolItem
-from auditlog.storage.database import Database, Kinds, checked, first_of, insert
+from auditlog.storage import ERASED, IndexRow, KeyErasedError, Query, SpoolItem
+from auditlog.storage.database import (
+    Database,
+    Kinds,
+    checked,
+    first_of,
+    insert,
+    only_of,
+)
 
 __all__ = [
     "ABOUT_SCHEMA",
@@ -49,9 +58,12 @@ CREATE TABLE vault (
 {VAULT_KEY_SCHEMA}"""
 
 _MAX_ENTRY = 65_535
+_SPECIAL = re.compile(r"([?\[])")
+_KEY_ID = 16
 _MAYBE_BYTES = (bytes, type(None))
 _MAYBE_INT = (int, type(None))
 _MAYBE_STR = (str, type(None))
+_SEALED_UNDER = "idx IN (SELECT idx FROM vault WHERE key_id = ?)"
 INDEX_ROW: Kinds = (
     *(int, bytes, str, int, _MAYBE_BYTES, _MAYBE_INT),
     *(_MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_STR, _MAYBE_BYTES),
@@ -70,6 +82,7 @@ class EntryTables:
         """See `auditlog.storage.Spool.append`.
 
         Raises:
+            KeyErasedError: see there.
             StorageError: also for an entry that is not 1 to 65,535 bytes, and for more
                 than `MAX_BATCH_BYTES` of entries at once; nothing was appended.
         """
@@ -110,6 +123,11 @@ class EntryTables:
         query = "SELECT key_id, sealed FROM vault WHERE idx = ?"
         return first_of(self._database.fetch(query, (index,), (bytes, bytes)))
 
+    def sealed_by(self, index: int) -> bytes | None:
+        """See `auditlog.storage.Vault.sealed_by`."""
+        query = "SELECT key_id FROM vault WHERE idx = ?"
+        return only_of(self._database.fetch(query, (index,), (bytes,)))
+
     def sealed_under(self, key_id: bytes) -> list[int]:
         """See `auditlog.storage.Vault.sealed_under`."""
         query = "SELECT idx FROM vault WHERE key_id = ? ORDER BY idx"
@@ -132,12 +150,15 @@ class EntryTables:
             "outcome = ?": query.outcome,
             "type = ?": query.type,
             "about = ?": query.about,
+            _SEALED_UNDER: query.sealed_under,
             "idx < ?": query.before,
         }
         given = {sql: value for sql, value in conditions.items() if value is not None}
-        where = " AND ".join(given) or "true"
+        globs = None if query.routes is None else map(_sqlite_glob, query.routes)
+        lists = _any_of("route GLOB ?", globs) | _any_of("id = ?", query.ids)
+        where = " AND ".join([*given, *lists]) or "true"
         sql = f"SELECT * FROM entry_index WHERE {where} ORDER BY idx DESC LIMIT ?"  # noqa: S608 (our own words only)
-        values = (*given.values(), max(0, query.limit))
+        values = (*given.values(), *chain(*lists.values()), max(0, query.limit))
         rows = self._database.fetch(sql, values, INDEX_ROW)
         return [IndexRow(*row) for row in rows]
 
@@ -181,15 +202,30 @@ class EntryTables:
         return self._database.fetch(query, (), (int, int))
 
 
+def _any_of(sql: str, values: Iterable[object] | None) -> dict[str, list[object]]:
+    """Return the condition that one of `values` fits, with the values; of None none."""
+    if values is None:
+        return {}
+    every = [*values]
+    return {f"({' OR '.join([sql] * len(every)) or 'false'})": every}
+
+
+def _sqlite_glob(glob: str) -> str:
+    """Return a glob of ours, where only ``*`` is special, for SQLite."""
+    return _SPECIAL.sub(r"[\1]", glob)
+
+
 def insert_items(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> int:
     """Insert items in a transaction that was begun; return the index of the first.
 
     Raises:
+        KeyErasedError: a key is not registered, or not any more.
         sqlite3.Error: as the database says; some may be inserted.
         StorageError: an entry, or all of them together, are too long.
     """
     bundles = _bundles([item.entry for item in items])
-    first = _size(connection)
+    key_ids = {item.key_id for item in items if item.key_id is not None}
+    first = _size(connection, b"".join(key_ids - {ERASED}))
     # The fields of an IndexRow are the columns of its table, in order.
     rows = [(index, *item.row[1:]) for index, item in enumerate(items, first)]
     insert(connection, "spool", list(_numbered(bundles, first)))
@@ -198,10 +234,37 @@ def insert_items(connection: sqlite3.Connection, items: Sequence[SpoolItem]) -> 
     return first
 
 
-def _size(connection: sqlite3.Connection) -> int:
-    query = "SELECT first, count FROM spool ORDER BY first DESC LIMIT 1"
-    rows = checked(connection.execute(query).fetchall(), (int, int))
-    return sum(rows[0]) if rows else 0
+def _size(connection: sqlite3.Connection, key_ids: bytes = b"") -> int:
+    """Return how many entries there are, having seen that keys live.
+
+    Both by one statement, for each gives up the interpreter lock.
+
+    Args:
+        connection: in a transaction, if it is about keys.
+        key_ids: of the keys, one after the other.
+
+    Raises:
+        KeyErasedError: a key is not registered, or not any more.
+    """
+    rows = connection.execute(_SIZE_AND_UNREGISTERED, (key_ids,)).fetchall()
+    erased = [row[1] for row in rows if row[0] == 0]
+    if erased:
+        raise KeyErasedError(erased)
+    found = checked([row[1:] for row in rows], (int, int))
+    return sum(found[0]) if found else 0
+
+
+_UNREGISTERED = (
+    "WITH RECURSIVE named (at) AS (SELECT 1 WHERE length(?1) > 0 "  # noqa: S608 (our own words only)
+    f"UNION ALL SELECT at + {_KEY_ID} FROM named WHERE at + {_KEY_ID} <= length(?1)) "
+    f"SELECT substr(?1, at, {_KEY_ID}) AS id FROM named WHERE NOT EXISTS "
+    f"(SELECT 1 FROM keys WHERE key_id = substr(?1, at, {_KEY_ID}))"
+)
+"""Ids of keys that are not registered, out of the bytes of many."""
+_SIZE_AND_UNREGISTERED = (
+    "SELECT 1, first, count FROM spool WHERE first = (SELECT max(first) FROM spool) "  # noqa: S608 (our own words only)
+    f"UNION ALL SELECT 0, id, 0 FROM ({_UNREGISTERED})"
+)
 
 
 def _bundles(entries: Sequence[bytes]) -> list[tuple[int, bytes]]:

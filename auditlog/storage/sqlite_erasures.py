@@ -1,9 +1,8 @@
-"""Keys that were erased, and copies of the keyring that may still hold them, in SQLite.
+"""Keys that were erased, in SQLite.
 
 ::
 
-    erasures         the slot of each key that was destroyed or is being destroyed
-    keyring_backups  when each was made, and until when it is kept
+    erasures  the slot of each key that was destroyed or is being destroyed
 
 A row of `erasures` names no person: only a key that no label leads to any more. It
 stays, so that a keyring from a backup can be made to forget again. Its `state`:
@@ -38,9 +37,7 @@ __all__ = ["ERASURES_SCHEMA", "ErasureRow", "ErasureState", "ErasureTables"]
 ERASURES_SCHEMA = """
 CREATE TABLE erasures (
     id BLOB PRIMARY KEY, key_id BLOB NOT NULL UNIQUE, slot INTEGER NOT NULL UNIQUE,
-    state TEXT NOT NULL, time INTEGER NOT NULL, pending BLOB);
-CREATE TABLE keyring_backups (
-    id BLOB PRIMARY KEY, made INTEGER NOT NULL, expires INTEGER NOT NULL)"""
+    state TEXT NOT NULL, time INTEGER NOT NULL, pending BLOB)"""
 
 ErasureState = Literal["pending", "shredded", "final"]
 
@@ -68,7 +65,7 @@ class ErasureRow(NamedTuple):
 
 
 class ErasureTables:
-    """Erased keys, and backups of the keyring."""
+    """Erased keys."""
 
     _database: Database
 

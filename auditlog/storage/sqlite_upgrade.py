@@ -11,13 +11,18 @@ from collections.abc import Callable
 from auditlog.core.errors import AuditLogError
 from auditlog.core.record import parse_entry, parse_id
 from auditlog.storage.database import Database
+from auditlog.storage.sqlite_backups import BACKUPS_SCHEMA
 from auditlog.storage.sqlite_entries import ABOUT_SCHEMA, VAULT_KEY_SCHEMA
 from auditlog.storage.sqlite_erasures import ERASURES_SCHEMA
 from auditlog.storage.sqlite_publication import ATTESTATIONS_SCHEMA
 
 __all__ = ["add_missing"]
 
-_TABLES = {"attestations": ATTESTATIONS_SCHEMA, "erasures": ERASURES_SCHEMA}
+_TABLES = {
+    "attestations": ATTESTATIONS_SCHEMA,
+    "erasures": ERASURES_SCHEMA,
+    "keyring_backups": BACKUPS_SCHEMA,
+}
 _HAS = "SELECT 1 FROM sqlite_schema WHERE name = ?"
 _HAS_COLUMN = "SELECT 1 FROM pragma_table_info('entry_index') WHERE name = 'about'"
 _HAS_EXPIRY = "SELECT 1 FROM pragma_table_info('tokens') WHERE name = 'scope'"

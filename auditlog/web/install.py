@@ -7,6 +7,7 @@ from auditlog.models.identity import Model
 from auditlog.options import Options
 from auditlog.web.middleware import AuditMiddleware
 from auditlog.web.models import ModelSource
+from auditlog.web.subjects import SubjectSource
 
 __all__ = ["install"]
 
@@ -15,6 +16,7 @@ def install(
     app: Any,
     *,
     model: str | Model | ModelSource | None = None,
+    subject: SubjectSource | None = None,
     **options: Unpack[Options],
 ) -> None:
     """Put `AuditMiddleware` into an application of FastAPI, Starlette or Quart.
@@ -25,6 +27,7 @@ def install(
     Args:
         app: the application, which is changed in place.
         model: as for `AuditMiddleware`.
+        subject: likewise.
         options: fields of `auditlog.config.Config`, by name.
 
     Raises:
@@ -32,16 +35,17 @@ def install(
             is of another kind and has to be wrapped.
     """
     # Starlette would say it when it starts; and what is refused changes nothing.
-    AuditMiddleware(_nothing, model=model, **options)
+    AuditMiddleware(_nothing, model=model, subject=subject, **options)
     if hasattr(app, "add_middleware") and hasattr(app, "middleware_stack"):
         if app.middleware_stack is not None:
             raise ConfigurationError(
                 "expected to be installed before the application starts, but it has "
                 "started: call auditlog.install(app) where the application is made"
             )
-        app.add_middleware(AuditMiddleware, model=model, **options)
+        app.add_middleware(AuditMiddleware, model=model, subject=subject, **options)
     elif hasattr(app, "asgi_app"):
-        app.asgi_app = AuditMiddleware(app.asgi_app, model=model, **options)
+        inner = app.asgi_app
+        app.asgi_app = AuditMiddleware(inner, model=model, subject=subject, **options)
     else:
         raise ConfigurationError(
             "expected an application of FastAPI, Starlette or Quart, got "

@@ -27,8 +27,9 @@ from typing import Unpack
 
 from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.reading import ModelProtocol
+from auditlog.capture.redaction.configured import Redactor, choke_point
 from auditlog.capture.routers import Route
-from auditlog.capture.routes import NOT_DECISIONS, Routes
+from auditlog.capture.routes import NOT_DECISIONS, Routes, globs
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
@@ -45,8 +46,9 @@ from auditlog.web.request import open_request
 from auditlog.web.responder import Responder
 from auditlog.web.rules import Faults, Rules
 from auditlog.web.session import open_session
+from auditlog.web.subjects import SubjectSource, subject_sources
 
-__all__ = ["AuditMiddleware", "ModelSource"]
+__all__ = ["AuditMiddleware", "ModelSource", "SubjectSource"]
 
 _CALLS = frozenset({"http", "websocket"})
 
@@ -65,7 +67,14 @@ class AuditMiddleware:
             the scope when an answer ends. What a handler said by `Decision.set_model`
             wins; where a callable returns None, the next source stands in: the option
             `model_header`, then `route_models`, then ``AUDITLOG_MODEL``.
+        subject: a callable that is given the scope when an answer ends and returns whom
+            the decision is about: an identifier, a `Subject`, or None. What a handler
+            said by `Decision.set_subject` wins; where a callable returns None, the
+            option `route_subjects` stands in.
         protocols: of your own, asked before those that are built in.
+        redact: callables that are given every text and return what may be stored of
+            it, or objects with a method `body` that are given whole bodies; besides
+            what the options named ``redact_…`` take out (`auditlog/docs/redaction.md`).
         options: fields of `auditlog.config.Config`, by name.
 
     Raises:
@@ -78,11 +87,15 @@ class AuditMiddleware:
         *,
         runtime: Recording | None = None,
         model: str | Model | ModelSource | None = None,
+        subject: SubjectSource | None = None,
         protocols: Sequence[ModelProtocol] = (),
+        redact: Sequence[Redactor] = (),
         **options: Unpack[Options],
     ) -> None:
         text = model if isinstance(model, str) else None
         self.app = app
+        self.asks_for_subjects = subject is not None
+        """Whether a callable names whom decisions are about."""
         self.config = config = load_config({**options, "model": text})
         self._faults = Faults()
         self._process = Process(config, runtime)
@@ -94,6 +107,8 @@ class AuditMiddleware:
             process=self._process,
             faults=self._faults,
             models=ModelSources(model, config, self._faults.say),
+            subjects=subject_sources(subject, config, self._faults.say),
+            own_keys=globs(config.record_keys),
             header=header_name("header", config.header),
             protocols=Protocols(config.protocol, config.route_protocols, protocols),
             limit=config.max_stored_bytes,
@@ -102,6 +117,7 @@ class AuditMiddleware:
             sync=config.durability == "sync",
             closed=self._closed,
             keep_rejected=config.keep_rejected,
+            redaction=choke_point(config, redact),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

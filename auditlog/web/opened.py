@@ -17,12 +17,14 @@ from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
 from auditlog.log.decision import Decision, Said
 from auditlog.log.identity import new_id
+from auditlog.log.subjects import take
 from auditlog.log.telling import Named, fill
 from auditlog.log.together import submit_all
 from auditlog.web.asgi import Message, Scope, Send, target
 from auditlog.web.models import value_of
 from auditlog.web.process import Recording
 from auditlog.web.rules import Rules
+from auditlog.web.subjects import SubjectSources
 from auditlog.web.tracing import OPENTELEMETRY, active_span, trace_leaf, traceparent
 from auditlog.web.waiting import Waiter
 
@@ -230,6 +232,8 @@ class Opened(msgspec.Struct, eq=False):
                 self._tell(said)
             else:
                 exchange.model = named.model
+            if rules.subjects is not None:
+                self._look_for_subjects(rules.subjects)
         except Exception as error:  # noqa: BLE001 - ours; the answer goes on
             rules.faults.say("what was said about a decision is lost", error)
 
@@ -242,6 +246,21 @@ class Opened(msgspec.Struct, eq=False):
             named = models.name(self.scope, self.said_model, exchange.route)
         exchange.model = named.model
         self.others = fill(exchange, said, named)
+
+    def _look_for_subjects(self, sources: SubjectSources) -> None:
+        """Add whom the decisions are about of which no handler said it."""
+        exchange = self.exchange
+        without = [
+            one for one in (exchange, *(self.others or ())) if one.subject is None
+        ]
+        if not without:
+            return
+        sought, finder = sources.look(self.scope, exchange.route)
+        for one in without:
+            take(one, sought)
+            if one.subject is None and finder is not None:
+                one.subjects = finder
+                one.whole = None if one is exchange else exchange
 
     def _submit(
         self,
@@ -315,7 +334,14 @@ def open_exchange(
         sequence=call.runtime.open(id_, call.now),
         # Those that there are read requests, and not messages.
         protocols=None if request.framed else call.rules.protocols,
+        own_key=_has_own_key(call),
+        redaction=call.rules.redaction,
     )
     if trace is not None:
         exchange.context["trace"] = trace
     return exchange
+
+
+def _has_own_key(call: Arrival) -> bool:
+    globs = call.rules.own_keys
+    return globs is not None and bool(globs.match(call.route or call.scope["path"]))

@@ -161,6 +161,6 @@ def _check_parameters(request: Request, known: set[str]) -> None:
             shown = repr(name[:_MAX_SHOWN])
             msg = f"unknown query parameter {shown}; this resource takes {takes}"
             raise bad_request(msg)
-        if name in seen and name != "disclose":
+        if name in seen:
             raise bad_request(f"query parameter {name!r} is given twice")
         seen.add(name)

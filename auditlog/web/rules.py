@@ -1,16 +1,19 @@
 """What is the same for every request and session of one middleware."""
 
 import logging
+import re
 import traceback
 
 import msgspec
 
 from auditlog.capture.kept import Spills
 from auditlog.capture.protocols.registry import Protocols
+from auditlog.capture.redaction.redaction import Redaction
 from auditlog.core.errors import AuditLogError
 from auditlog.web.asgi import App
 from auditlog.web.models import ModelSources
 from auditlog.web.process import Process
+from auditlog.web.subjects import SubjectSources
 
 __all__ = ["Faults", "Rules"]
 
@@ -50,6 +53,10 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     faults: Faults
     models: ModelSources
     """Name the model of a request that ends and did not name it."""
+    subjects: SubjectSources | None
+    """Name whom a request is about that ends and did not say it; None if none is to."""
+    own_keys: re.Pattern[str] | None
+    """Routes of which each decision about nobody has a key of its own."""
     header: bytes
     """Name of the response header with the id; empty sends none."""
     protocols: Protocols
@@ -66,3 +73,5 @@ class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):
     """Release nothing unlogged."""
     keep_rejected: bool = False
     """Keep bodies of answers such as 401."""
+    redaction: Redaction | None = None
+    """What everything passes before it is stored; None where nothing has to go."""

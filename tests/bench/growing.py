@@ -81,6 +81,9 @@ def grow_to(
 ) -> Iterator[tuple[int, Cost]]:
     """Append until each of `sizes`; yield size and cost of one append, by batch."""
     sequencer, size = sequencer_of(log), log.store.size()
+    if content and log.store.slot_of(pattern.key_id) is None:
+        slot = log.store.last_slot() + 1
+        log.store.add_keys([(pattern.key_id, slot, "record", "repeated")])
     for target in sizes:
         while size < target:
             count = min(BATCH, target - size)

@@ -193,8 +193,9 @@ def _proved(log: Path, answer: Answer) -> dict[str, Any]:
 def _disclosed(log: Path, id_: str, paths: list[str]) -> list[bytes]:
     """Return what a receipt with these parts discloses; it verifies."""
     receipt = log.parent / f"{id_}.receipt.json"
-    disclose = [word for path in paths for word in ("--disclose", path)]
-    _auditlog("receipt", "--dir", log, "--json", id_, "-o", receipt, *disclose)
+    fields = [word for path in paths for word in ("--field", path)]
+    verb = ["disclose", *fields, "--recipient", "a test"] if paths else ["receipt"]
+    _auditlog(*verb, "--dir", log, "--json", id_, "-o", receipt)
     verified = _auditlog("verify", "--policy", log / "policy", "--json", receipt)
     return [base64.b64decode(one["value"]) for one in verified["disclosed"]]
 

@@ -996,6 +996,25 @@ def test_a_decoded_body_is_not_decoded_again_and_the_verdict_says_so() -> None:
     )
 
 
+def test_a_stored_copy_is_not_what_crossed_the_wire_and_the_verdict_says_so() -> None:
+    copies = {"stored.request": b'{"age": 0}', "stored.response": b"{}"}
+    decision = make_decision(context=copies)
+    log = log_of(decision)
+    paths = [f"context/{name}" for name in copies]
+    points = [
+        f"that {path} crossed the wire: it is the operator's redacted copy"
+        for path in paths
+    ]
+    verdict = verify_receipt(log.receipt(decision, *paths), log.policy())
+    assert dict(verdict.disclosed) == dict(zip(paths, copies.values(), strict=True))
+    assert verdict.not_proven[-2:] == tuple(points)
+    # Beside the member that was committed to as it was, and each by itself.
+    data = log.receipt(decision, "request/age", "context/stored.request")
+    assert verify_receipt(data, log.policy()).not_proven[-1] == points[0]
+    other = verify_receipt(log.receipt(decision, "context/target"), log.policy())
+    assert not set(points) & set(other.not_proven)
+
+
 def test_a_decoded_body_must_hold_the_members() -> None:
     liar = compressed(("request/age", b"40"))
     match = "expected 'request/age' as it stands in the request, got another"

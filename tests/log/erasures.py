@@ -17,7 +17,6 @@ from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.preparation import sealed_item
 from auditlog.storage import SpoolItem
-from auditlog.storage.keys import RECORD
 from auditlog.storage.sealing import seal, unseal
 from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
@@ -76,8 +75,7 @@ def give_to(log: LogDirectory, person: str, *indices: int) -> None:
 def give_record_key(log: LogDirectory, index: int) -> None:
     """Seal stored content again, under a key of its own."""
     row = log.store.index_rows(index, index + 1)[0]
-    key_id = log.keys._find_or_make(RECORD, format_id(row.id))
-    _seal_again(log, key_id, log.keys.key(key_id), [index])
+    _seal_again(log, *log.keys.record_keys([row.id])[0], [index])
 
 
 def _seal_again(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zstandard import ZstdCompressor
 
 import auditlog
 from auditlog.cli import main
@@ -23,19 +24,18 @@ from auditlog.core.errors import (
     NotFoundError,
     VerificationError,
 )
-from auditlog.core.merkle import leaf_hash
 from auditlog.core.receipt import parse_receipt
-from auditlog.core.record import format_id, parse_entry, parse_id
+from auditlog.core.record import format_entry, format_id, parse_entry, parse_id
 from auditlog.core.verify import verify_receipt
-from auditlog.log.amending import amendment_item
+from auditlog.log.amending import amendment_entry
 from auditlog.log.amendment import AMENDMENT, Aftermath, AmendmentKind, amendment
 from auditlog.log.check import check_log
-from auditlog.log.content import unpack, verify_content
+from auditlog.log.content import pack, unpack, verify_content
 from auditlog.log.directory import create_log, open_log
+from auditlog.log.preparation import index_row
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import runtime_for, stop_all
 from auditlog.storage import Query
-from auditlog.storage.sealing import unseal
 from tests.log.builders import ORIGIN, config_of, now_us
 
 KINDS = get_args(AmendmentKind)
@@ -145,12 +145,10 @@ def test_nothing_but_the_kind_need_be_said(
 def test_whatever_is_said_is_committed_to_and_kept(
     kind: AmendmentKind, said: dict[str, Any]
 ) -> None:
-    item = amendment_item(amendment(UNKNOWN, kind, **said), ORIGIN, Keys(), now_us())
-    entry = parse_entry(item.entry)
-    assert entry.data["kind"] == kind
-    assert item.row.about == parse_id(UNKNOWN)
-    assert item.sealed is not None
-    plaintext = unseal(bytes(32), bytes(16), leaf_hash(item.entry), item.sealed)
+    entry, content = amendment_entry(amendment(UNKNOWN, kind, **said), ORIGIN, now_us())
+    assert parse_entry(format_entry(entry)).data["kind"] == kind
+    assert index_row(entry).about == parse_id(UNKNOWN)
+    plaintext = pack(content, ZstdCompressor())
     leaves = {leaf.path for leaf in verify_content(entry, unpack(plaintext))}
     wanted = {
         *("request", "response"),
@@ -160,19 +158,6 @@ def test_whatever_is_said_is_committed_to_and_kept(
         *(["context/annotations"] if said.get("attributes") else []),
     }
     assert leaves == wanted
-
-
-class Keys:
-    """One key for every epoch."""
-
-    def epoch_key(self, label: str) -> tuple[bytes, bytes]:
-        return bytes(16), bytes(32)
-
-    def key(self, key_id: bytes) -> bytes:
-        return bytes(32)
-
-    def kind(self, key_id: bytes) -> str | None:
-        return "epoch"
 
 
 # --- how it is found ------------------------------------------------------------------

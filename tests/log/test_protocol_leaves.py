@@ -16,6 +16,7 @@ from auditlog.log.description import Describer
 from auditlog.log.preparation import index_row
 from auditlog.log.protocol_leaves import read_content
 from tests.log.builders import ORIGIN, exchange
+from tests.log.redactions import WordRedaction
 
 ASKED = b'{"model":"m-1","stream":true,"temperature":0.7,"messages":[]}'
 HEAD = (
@@ -77,6 +78,37 @@ def test_what_a_stream_says_is_under_the_commitment() -> None:
     assert protocol["gen_ai.operation.name"] == "chat"
     assert protocol["gen_ai.request.temperature"] == "0.7"
     assert protocol["streamed"] is True
+
+
+def test_what_was_redacted_is_read_from_the_copy_which_is_said() -> None:
+    one = streamed(HEAD, REST, DONE, redaction=WordRedaction(b"fused", b"m-1"))
+    described = Describer(ORIGIN, bytes(16), depth=1).describe(one)
+    entry, content = parse_entry(described.entry), described.content
+    assert content.redaction == dict.fromkeys(
+        ("model", "request", "response"), "redacted"
+    )
+    assert b"m-1" not in content.context["stored.model"]
+    reading = read_content(entry, content)
+    assert reading is not None
+    assert (reading.redacted, reading.completeness) == (True, "complete")
+    assert [answer.text for answer in reading.answers] == ["Re[redacted]"]
+    one.redaction = WordRedaction(b"not there")
+    plain = Describer(ORIGIN, bytes(16), depth=1).describe(one)
+    again = read_content(parse_entry(plain.entry), plain.content)
+    assert again is not None
+    assert (again.redacted, again.answers[0].text) == (False, "Refused")
+
+
+def test_of_a_withheld_answer_nothing_is_read_but_how_it_ended() -> None:
+    one = streamed(HEAD, redaction=WordRedaction(withhold=["response", "protocol"]))
+    described = Describer(ORIGIN, bytes(16), depth=1).describe(one)
+    assert read_content(parse_entry(described.entry), described.content) is None
+    one.redaction = WordRedaction(withhold=["response"])
+    described = Describer(ORIGIN, bytes(16), depth=1).describe(one)
+    reading = read_content(parse_entry(described.entry), described.content)
+    assert reading is not None
+    assert (reading.answers, reading.completeness) == ([], "no_terminator")
+    assert reading.redacted
 
 
 def test_nothing_of_it_stands_in_clear() -> None:

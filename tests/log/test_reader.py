@@ -29,12 +29,13 @@ from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime
-from auditlog.storage import Query
+from auditlog.storage import ERASED, Query
 from auditlog.storage.journal import Journal
 from auditlog.storage.spill import SpillDirectory
 from tests.filled import fill_log
 from tests.harness import check_whole_log, read_log
 from tests.log.builders import config_of, exchange, gap_items, now_us
+from tests.log.redactions import WordRedaction
 
 
 @pytest.fixture
@@ -276,6 +277,121 @@ def test_streams_and_sessions_are_opened_as_far_as_they_are_kept(
         for path in ("response#1999", "response"):
             with pytest.raises(NotFoundError, match=f"first bytes of '{path}' were"):
                 reader.receipt(id_, disclose=[path])
+
+
+REDACTED = WordRedaction(b"493817", withhold=["response"])
+
+
+@pytest.fixture
+def redacted(tmp_path: Path) -> Iterator[tuple[Reader, str, str]]:
+    """A log with one decision of which the PIN was redacted, and the answer withheld.
+
+    Its reader, its policy, and the id of the decision.
+    """
+    said = {"request": b'{"pin": "493817", "n": 7}', "target": b"/s?pin=493817"}
+    fill_log(tmp_path / "audit", 1)
+    (id_,) = fill_log(tmp_path / "audit", 1, redaction=REDACTED, **said)
+    with open_log(tmp_path / "audit") as log:
+        yield Reader(log), log.paths.policy.read_text(), id_
+
+
+def test_what_was_not_redacted_can_be_disclosed(
+    redacted: tuple[Reader, str, str],
+) -> None:
+    reader, policy, id_ = redacted
+    paths = ["request/n", "context/stored.request"]
+    verdict = verify_receipt(reader.receipt(id_, disclose=paths), policy)
+    assert verdict.disclosed == (
+        ("request/n", b"7"),
+        ("context/stored.request", b'{"pin": "[redacted]", "n": 7}'),
+    )
+    assert any("operator's redacted copy" in text for text in verdict.not_proven)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "request/pin",
+            "'request/pin' was redacted .* or it was never there: .* stored instead is",
+        ),
+        ("request/other", "'request/other' was redacted .* or it was never there"),
+        ("request", r"'request' was redacted when it was recorded: it can never be "),
+        ("response", r"'response' was withheld when it was recorded: .* opened$"),
+        ("context/target", r"'context/target' was redacted .* context/stored\.target$"),
+        ("context/user", "nothing was captured at 'context/user'; there is: request,"),
+    ],
+)
+def test_what_was_redacted_is_refused_and_said_to_be(
+    redacted: tuple[Reader, str, str], path: str, message: str
+) -> None:
+    reader, _, id_ = redacted
+    with pytest.raises(NotFoundError, match=message):
+        reader.receipt(id_, disclose=["request/n", path])
+
+
+def test_a_full_opening_of_what_was_redacted_has_no_secret(
+    redacted: tuple[Reader, str, str],
+) -> None:
+    reader, policy, id_ = redacted
+    receipt = reader.receipt(id_, open_all=True)
+    assert parse_receipt(receipt).secret is None
+    verdict = verify_receipt(receipt, policy)
+    assert [path for path, _ in verdict.disclosed] == [
+        *("request/n", "context/redaction", "context/stored.request"),
+        "context/stored.target",
+    ]
+    assert "anything about the 6 undisclosed leaves" in verdict.not_proven
+    report = check_log(reader._log)
+    assert (report.problems, report.unchecked) == ((), ())
+
+
+def test_of_a_capped_body_a_redactor_saw_no_more_than_was_kept(tmp_path: Path) -> None:
+    plain = WordRedaction(b"not there")
+    (id_,) = fill_log(tmp_path / "audit", 1, request=LARGE, redaction=plain)
+    with open_log(tmp_path / "audit") as log:
+        reader = Reader(log)
+        assert reader.content(id_).body("request").capped
+        for path in ("request#16", "request"):
+            with pytest.raises(NotFoundError, match=f"first bytes of '{path}' were"):
+                reader.receipt(id_, disclose=[path])
+        data = reader.receipt(id_, disclose=["request#15"])
+        assert verify_receipt(data, log.policy()).disclosed[0][0] == "request#15"
+
+
+@pytest.mark.parametrize(
+    ("step", "vault"),
+    [("destroyed", "sealed"), ("forgotten", "erased"), ("erased", "erased")],
+)
+def test_erased_content_is_said_to_be_erased(
+    filled: Path, step: str, vault: str
+) -> None:
+    """As it is in the middle of an erasure, and after it."""
+    with open_log(filled) as log:
+        reader = Reader(log)
+        id_ = format_id(reader.find(Query(type="auditlog.decision.v1"))[0].id)
+        row = log.store.by_id(parse_id(id_))
+        assert row is not None
+        assert row.index is not None
+        sealed = log.store.sealed(row.index)
+        assert sealed is not None
+        assert reader.decision(id_).vault == "sealed"
+        before = reader.receipt(id_)
+        reader.content(id_)  # from now on the key is in memory
+        if step == "destroyed":
+            log.keys.destroy(sealed[0])
+        else:
+            with log.store._database.writing() as database:
+                database.execute("DELETE FROM keys WHERE key_id = ?", (sealed[0],))
+                if step == "erased":
+                    query = "UPDATE vault SET key_id = ?, sealed = ? WHERE idx = ?"
+                    database.execute(query, (ERASED, b"", row.index))
+        assert reader.decision(id_).vault == vault
+        for ask in (reader.content, lambda id_: reader.receipt(id_, open_all=True)):
+            with pytest.raises(NotFoundError, match=f"content of {id_} was erased"):
+                ask(id_)
+        assert verify_receipt(reader.receipt(id_), log.policy()).id == id_
+        assert verify_receipt(before, log.policy()).id == id_
 
 
 def test_a_path_that_was_not_captured_is_named(reader: Reader, ids: list[str]) -> None:

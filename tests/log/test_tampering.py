@@ -34,7 +34,7 @@ UNIQUE = {
     *("attestations.size", "attestations.anchor"),
     *("checkpoints.size", "cosignatures.size", "cosignatures.key", "entry_index.id"),
     *("entry_index.idx", "entry_index.sequence", "keys.key_id", "keys.label"),
-    *("erasures.id", "erasures.key_id", "erasures.slot"),
+    *("erasures.id", "erasures.key_id", "erasures.slot", "keyring_backups.id"),
     *("keys.slot", "meta.key", "objects.path", "spool.first", "tokens.hash"),
     "vault.idx",
 }
@@ -188,7 +188,7 @@ FILES: dict[str, list[tuple[Callable[[bytes], bytes] | None, str]]] = {
         (None, "refused: .*keys/vault.key missing"),
         (_other_letter(5), "unchecked: 6 x content not opened: slot 0 .*does not open"),
         (_flip(43), "refused: .*does not hold 32 bytes|unchecked: 6 x content"),
-        (lambda data: data + data, "refused: .*does not hold 32 bytes in base64"),
+        (lambda data: data + data, "refused: .*two with the newest first, got 2"),
     ],
     "keys/keyring": [
         (None, "unchecked: 12 x content not opened: the keyring .* is missing"),

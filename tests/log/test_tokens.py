@@ -1,4 +1,4 @@
-"""Tokens: made once, kept as a hash, holding the rights of one of two roles."""
+"""Tokens: made once, kept as a hash, holding the rights of a role until they end."""
 
 from hashlib import sha256
 
@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditlog.core.errors import ConflictError, MalformedError, NotFoundError
+from auditlog.log.token_scope import EVERYTHING, Scope, make_scope
 from auditlog.log.tokens import (
     ROLES,
+    Grant,
     allows,
     create_token,
+    grant_of,
     list_tokens,
     revoke_token,
-    role_of,
     token_id,
 )
+from auditlog.storage import TokenRow
 
 NOW = 1_800_000_000.9
 
@@ -24,32 +27,49 @@ class Tokens:
     """A store in memory that enforces the contract: 32-byte hashes, unique."""
 
     def __init__(self) -> None:
-        self.rows: dict[bytes, tuple[bytes, str, str, int]] = {}
+        self.rows: dict[bytes, TokenRow] = {}
 
-    def create_token(self, hash_: bytes, role: str, label: str, created: int) -> None:
+    def create_token(
+        self,
+        hash_: bytes,
+        role: str,
+        label: str,
+        created: int,
+        expires: int | None = None,
+        scope: str | None = None,
+    ) -> None:
         assert len(hash_) == 32
         if hash_ in self.rows:
             raise ConflictError("there already")
-        self.rows[hash_] = (hash_, role, label, created)
+        self.rows[hash_] = TokenRow(hash_, role, label, created, expires, scope)
 
-    def token_role(self, hash_: bytes) -> str | None:
+    def token(self, hash_: bytes) -> TokenRow | None:
         assert len(hash_) == 32
-        return self.rows[hash_][1] if hash_ in self.rows else None
+        return self.rows.get(hash_)
 
-    def tokens(self) -> list[tuple[bytes, str, str, int]]:
-        return sorted(self.rows.values(), key=lambda row: row[3])
+    def tokens(self) -> list[TokenRow]:
+        return sorted(self.rows.values(), key=lambda row: row.created)
 
     def revoke_token(self, hash_: bytes) -> bool:
         return self.rows.pop(hash_, None) is not None
+
+
+def refused(store: Tokens, token: str, because: str, now: float = NOW) -> None:
+    """Assert that a token is refused, by words that do not hold it."""
+    with pytest.raises(NotFoundError) as caught:
+        grant_of(store, token, now)
+    assert str(caught.value) == because
 
 
 def test_only_the_hash_of_a_token_is_stored() -> None:
     store = Tokens()
     token = create_token(store, "auditor", label="Ada", now=NOW)
     digest = sha256(token.encode()).digest()
-    assert store.rows == {digest: (digest, "auditor", "Ada", 1_800_000_000)}
-    assert role_of(store, token) == "auditor"
-    assert token_id(token) == digest.hex()[:12]
+    row = TokenRow(digest, "auditor", "Ada", 1_800_000_000, None, None)
+    assert store.rows == {digest: row}
+    name = digest.hex()[:12]
+    assert grant_of(store, token, NOW) == Grant(name, "Ada", "auditor", EVERYTHING)
+    assert token_id(token) == token_id(digest) == name
 
 
 def test_tokens_differ_and_come_from_32_random_bytes() -> None:
@@ -69,7 +89,9 @@ def test_tokens_differ_and_come_from_32_random_bytes() -> None:
 
 @pytest.mark.parametrize("role", ["", "admin", "Auditor"])
 def test_other_roles_are_refused(role: str) -> None:
-    with pytest.raises(MalformedError, match="role is one of auditor, content; got"):
+    with pytest.raises(
+        MalformedError, match="one of auditor, reviewer, content, privacy; got"
+    ):
         create_token(Tokens(), role, now=NOW)
 
 
@@ -80,30 +102,60 @@ def test_labels_that_cannot_be_listed_are_refused(label: str) -> None:
 
 
 @given(st.text())
-def test_any_other_text_has_no_role(text: str) -> None:
+def test_any_other_text_is_no_token(text: str) -> None:
     store = Tokens()
     create_token(store, "content", now=NOW)
-    assert role_of(store, text) is None
-    assert role_of(store, f"alt_{text}") is None
+    refused(store, text, "no such token")
+    refused(store, f"alt_{text}", "no such token")
 
 
 def test_a_role_that_we_never_gave_holds_nothing() -> None:
     store = Tokens()
     token = create_token(store, "auditor", now=NOW)
     digest = sha256(token.encode()).digest()
-    store.rows[digest] = (digest, "root", "", 0)
-    assert role_of(store, token) is None
+    store.rows[digest] = store.rows[digest]._replace(role="root")
+    refused(store, token, "no such token")
 
 
-def test_each_role_holds_the_rights_of_those_before_it() -> None:
-    rights = {
-        (role, needed): allows(role, needed) for role in ROLES for needed in ROLES
-    }
+def test_a_token_is_refused_from_its_expiry_on() -> None:
+    store = Tokens()
+    token = create_token(store, "auditor", now=NOW, expires=1_800_000_060)
+    assert grant_of(store, token, 1_800_000_059.9).role == "auditor"
+    refused(store, token, "the token has expired", 1_800_000_060.0)
+    refused(store, token, "the token has expired", 1_900_000_000.0)
+
+
+def test_a_token_from_before_there_was_an_expiry_keeps_working() -> None:
+    store = Tokens()
+    token = "alt_" + "B" * 43
+    store.create_token(sha256(token.encode()).digest(), "content", "", 0)
+    assert grant_of(store, token, 4e9).scope == EVERYTHING
+
+
+def test_a_scope_comes_back_as_it_was_given() -> None:
+    store, scope = Tokens(), make_scope(routes=["/score*"], since="2026-01-01")
+    token = create_token(store, "auditor", now=NOW, scope=scope)
+    assert grant_of(store, token, NOW).scope == scope != Scope()
+
+
+@pytest.mark.parametrize(
+    "stored", ["", "{}", "null", '{"routes":[]}', '{"route":["*"]}']
+)
+def test_a_scope_that_cannot_be_read_refuses_everything(stored: str) -> None:
+    store = Tokens()
+    token = create_token(store, "privacy", now=NOW)
+    digest = sha256(token.encode()).digest()
+    store.rows[digest] = store.rows[digest]._replace(scope=stored)
+    refused(store, token, "the token's scope cannot be read: ask for another")
+
+
+def test_what_each_role_may_do() -> None:
+    rights = {role: {one for one in ROLES if allows(role, one)} for role in ROLES}
     assert rights == {
-        ("auditor", "auditor"): True,
-        ("auditor", "content"): False,
-        ("content", "auditor"): True,
-        ("content", "content"): True,
+        "auditor": {"auditor"},
+        "reviewer": {"auditor", "reviewer"},
+        "content": {"auditor", "content"},
+        "privacy": {"auditor", "reviewer", "content", "privacy"},
     }
 
 
@@ -113,7 +165,7 @@ def test_revoking_by_id_and_by_text() -> None:
     second = create_token(store, "content", label="b", now=NOW + 1)
     assert [token.label for token in list_tokens(store)] == ["a", "b"]
     assert revoke_token(store, token_id(first)).label == "a"
-    assert role_of(store, first) is None
+    refused(store, first, "no such token")
     assert revoke_token(store, second).label == "b"
     assert list_tokens(store) == []
     with pytest.raises(NotFoundError, match="no such token"):

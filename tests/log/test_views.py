@@ -103,6 +103,7 @@ def test_an_opened_decision_has_no_entry_yet() -> None:
         "leaf": None,
         "data": None,
         "entry": None,
+        "vault": None,
         "amendments": [],
         "ranOn": None,
     }

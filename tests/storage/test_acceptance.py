@@ -19,6 +19,7 @@ from auditlog.storage.acceptance import (
     _format_frame,
     _parse,
     accepted_items,
+    accepted_under,
     has_forgotten,
     remove_accepted,
 )
@@ -300,3 +301,19 @@ def test_a_frame_that_holds_no_items_is_refused(
     assert file.append(ITEMS[:1])
     with pytest.raises(StorageError, match="holds no items at byte 29"):
         accepted_items(tmp_path, ID)
+
+
+def test_what_a_key_seals_is_found_in_the_files_of_all_oldest_first(
+    tmp_path: Path,
+) -> None:
+    keyed = [
+        one._replace(key_id=key * 16, sealed=b"s")
+        for one, key in zip(ITEMS[:4], (b"k", b"l", b"k", b"k"), strict=True)
+    ]
+    for emitter, items in ((bytes(16), keyed[2:]), (b"e" * 16, keyed[:2])):
+        file = AcceptanceFile.create(tmp_path, emitter)
+        assert file.append(items)
+    (tmp_path / "stray.accepted").write_bytes(b"k" * 16)
+    expected = sorted((keyed[0], keyed[2], keyed[3]), key=lambda one: one.row.id)
+    assert accepted_under(tmp_path, b"k" * 16) == expected
+    assert accepted_under(tmp_path, b"m" * 16) == []

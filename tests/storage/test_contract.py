@@ -10,6 +10,7 @@ import pytest
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.storage import (
+    ERASED,
     AttestationRow,
     Attestations,
     Cosignature,
@@ -17,6 +18,7 @@ from auditlog.storage import (
     HeadState,
     Index,
     IndexRow,
+    KeyErasedError,
     Objects,
     Publication,
     Query,
@@ -166,13 +168,37 @@ def test_threads_append_without_loss(store: Store) -> None:
 
 
 def test_sealed_content_is_found_by_index(store: Store) -> None:
+    store.add_keys([(b"k" * 16, 0, "epoch", "a")])
     with_content = item(1)._replace(key_id=b"k" * 16, sealed=b"sealed")
     store.append([item(0), with_content, item(2)])
     assert store.sealed(0) is None
     assert store.sealed(1) == (b"k" * 16, b"sealed")
     assert store.sealed(9) is None
+    assert [store.sealed_by(at) for at in (0, 1, 9)] == [None, b"k" * 16, None]
     assert store.vault_rows(0, 3) == [(1, b"k" * 16, b"sealed")]
     assert store.vault_rows(2, 3) == []
+
+
+def test_what_is_sealed_under_a_key_that_is_not_registered_is_refused(
+    store: Store,
+) -> None:
+    store.add_keys([(b"k" * 16, 0, "subject", "a")])
+    living = item(0)._replace(key_id=b"k" * 16, sealed=b"sealed")
+    dead = item(1)._replace(key_id=b"d" * 16, sealed=b"sealed")
+    with pytest.raises(KeyErasedError, match="keys that live, got 1 erased") as caught:
+        store.append([living, dead, item(2)])
+    assert caught.value.key_ids == (b"d" * 16,)
+    assert store.size() == 0
+    store.append([living])
+    # Before anything else: an item that is there already is refused for its key, too.
+    with pytest.raises(KeyErasedError):
+        store.append([living, dead])
+
+
+def test_what_was_erased_on_its_way_is_stored_without_content(store: Store) -> None:
+    store.append([item(0)._replace(key_id=ERASED, sealed=b"")])
+    assert store.sealed(0) == (ERASED, b"")
+    assert store.sealed_under(ERASED) == [0]
 
 
 def test_a_row_is_found_by_id_with_its_position(store: Store) -> None:
@@ -202,6 +228,23 @@ def test_the_first_row_of_another_type(store: Store) -> None:
         assert (None if row is None else row.index) == index
 
 
+def test_what_a_key_seals_is_found_among_all_that_matches(store: Store) -> None:
+    sealed = [
+        item(n, route=route)._replace(key_id=key * 16, sealed=b"x")
+        for n, (route, key) in enumerate(
+            [("/a", b"k"), ("/b", b"k"), ("/a", b"l"), ("/a", b"k")]
+        )
+    ]
+    store.append([*sealed, item(4, route="/a")])
+    for query, expected in (
+        (Query(sealed_under=b"k" * 16), [3, 1, 0]),
+        (Query(sealed_under=b"k" * 16, route="/a"), [3, 0]),
+        (Query(sealed_under=b"k" * 16, before=3, limit=1), [1]),
+        (Query(sealed_under=b"m" * 16), []),
+    ):
+        assert [row.index for row in store.find(query)] == expected
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -223,6 +266,15 @@ def test_the_first_row_of_another_type(store: Store) -> None:
         (Query(about=b"d" * 16), [4, 0]),
         (Query(about=b"d" * 16, type="auditlog.gap.v1"), [0]),
         (Query(about=b"e" * 16), []),
+        (Query(routes=("/batch",)), [5]),
+        (Query(routes=("/b*", "/nowhere")), [5]),
+        (Query(routes=("*",), before=2), [1, 0]),
+        (Query(routes=("/p*c*",), model="m"), [3, 1, 0]),
+        (Query(routes=("/PREDICT", "/batc?", "/b[a]tch", "*' OR 1=1 --")), []),
+        (Query(routes=()), []),
+        (Query(ids=(an_id(3), an_id(1), an_id(9))), [3, 1]),
+        (Query(ids=(an_id(3), an_id(5)), routes=("/batch",)), [5]),
+        (Query(ids=()), []),
         (Query(model="nobody"), []),
         (Query(model="' OR 1=1 --"), []),
     ],

@@ -30,6 +30,7 @@ from auditlog.storage import (
     IndexRow,
     Query,
     SpoolItem,
+    TokenRow,
 )
 from auditlog.storage import database as database_module
 from auditlog.storage.database import Database
@@ -565,7 +566,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("image") / "log.sqlite3"
     with SqliteStore.create(path, ORIGIN) as store:
         store.append([item(number, b"%d" % number) for number in range(50)])
-        store.append([item(50)._replace(key_id=b"k", sealed=b"s" * 9000)])
+        store.add_keys([(b"k" * 16, 1, "epoch", "b")])
+        store.append([item(50)._replace(key_id=b"k" * 16, sealed=b"s" * 9000)])
         store.put([("a", b"1" * 9000)])
         store.publish(3, b"note")
         store.add_cosignatures([Cosignature(3, "w+00", 1, b"line\n")])
@@ -610,24 +612,23 @@ def test_damage_is_called_damage(image: bytes, path: Path) -> None:
 
 
 def test_tokens_are_kept_until_they_are_revoked(store: SqliteStore) -> None:
-    store.create_token(b"2" * 32, "content", "second", 20)
+    store.create_token(b"2" * 32, "content", "second", 20, 90, '{"since":1}')
     store.create_token(b"1" * 32, "auditor", "first", 10)
-    assert store.token_role(b"1" * 32) == "auditor"
-    assert store.token_role(b"3" * 32) is None
-    assert store.tokens() == [
-        (b"1" * 32, "auditor", "first", 10),
-        (b"2" * 32, "content", "second", 20),
-    ]
+    first = TokenRow(b"1" * 32, "auditor", "first", 10, None, None)
+    second = TokenRow(b"2" * 32, "content", "second", 20, 90, '{"since":1}')
+    assert store.token(b"1" * 32) == first
+    assert store.token(b"3" * 32) is None
+    assert store.tokens() == [first, second]
     assert store.revoke_token(b"1" * 32) is True
     assert store.revoke_token(b"1" * 32) is False
-    assert store.token_role(b"1" * 32) is None
+    assert store.token(b"1" * 32) is None
 
 
 def test_a_token_is_created_once(store: SqliteStore) -> None:
     store.create_token(b"1", "auditor", "", 1)
     with pytest.raises(ConflictError, match=r"tokens\.hash"):
         store.create_token(b"1", "content", "", 1)
-    assert store.token_role(b"1") == "auditor"
+    assert store.token(b"1") == TokenRow(b"1", "auditor", "", 1)
 
 
 # --- what durability rests on ---------------------------------------------------------

@@ -7,13 +7,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI
-from httpx import Client, Response
 
 import auditlog
 from auditlog.core.checkpoint import parse_checkpoint
@@ -28,55 +26,27 @@ from auditlog.core.note import (
 from auditlog.core.proof import parse_tlog_proof
 from auditlog.core.tiles import parse_bundle
 from auditlog.core.verify import verify_receipt
-from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.directory import open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.runtime import stop_all
-from auditlog.log.tokens import create_token, revoke_token
+from auditlog.log.tokens import revoke_token
 from auditlog.storage import Cosignature
 from auditlog.web.api import create_app, router
 from auditlog.web.middleware import AuditMiddleware
 from tests.filled import ORIGIN, fill_log, record_unsigned
 from tests.harness import check_whole_log, read_log
-from tests.witnesses import running
+from tests.web.served import (
+    NOW,
+    UNKNOWN,
+    Served,
+    client_of,
+    headers_of,
+    problem,
+    serving,
+)
 
-UNKNOWN = "01995e6c-0000-7000-8000-000000000000"
-NOW = 1_800_000_000
-Headers = dict[str, str]
-
-
-class Served(NamedTuple):
-    """A log with six decisions, served."""
-
-    client: Client
-    directory: Path
-    ids: list[str]
-    auditor: Headers
-    content: Headers
-
-    def get(self, path: str, headers: Headers | None = None) -> Response:
-        """Ask; never raises for a status."""
-        return self.client.get(path, headers=headers)
-
-
-def headers_of(log: LogDirectory, role: str) -> Headers:
-    token = create_token(log.store, role, now=NOW)
-    return {"Authorization": f"Bearer {token}"}
-
-
-@contextmanager
-def client_of(app: object) -> Iterator[Client]:
-    """Serve an app over a real socket."""
-    with running(app) as url, Client(base_url=url) as client:
-        yield client
-
-
-@contextmanager
-def serving(directory: Path) -> Iterator[Served]:
-    ids = fill_log(directory)
-    with open_log(directory) as log:
-        auditor, content = headers_of(log, "auditor"), headers_of(log, "content")
-    with client_of(create_app(directory)) as client:
-        yield Served(client, directory, ids, auditor, content)
+if TYPE_CHECKING:
+    from httpx import Response
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +61,6 @@ def own(tmp_path: Path) -> Iterator[Served]:
     """A log that a test may change."""
     with serving(tmp_path / "audit") as it:
         yield it
-
-
-def problem(response: Response, status: int, kind: str) -> dict[str, Any]:
-    """Assert that a response is a problem of RFC 9457 and return it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["cache-control"] == "no-store"
-    body: dict[str, Any] = response.json()
-    assert set(body) == {"type", "title", "status", "detail"}
-    assert body["type"] == f"tag:auditlog.invalid,2026:{kind}"
-    assert body["status"] == status
-    return body
 
 
 # --- what everybody may read ----------------------------------------------------------
@@ -277,7 +235,9 @@ PRIVATE = [
     "/api/v1/decisions",
     f"/api/v1/decisions/{UNKNOWN}",
     f"/api/v1/decisions/{UNKNOWN}/receipt",
-    f"/api/v1/decisions/{UNKNOWN}/receipt?disclose=request",
+    f"/api/v1/decisions/{UNKNOWN}/accesses",
+    f"/api/v1/decisions/{UNKNOWN}/content",
+    "/api/v1/erasures",
     "/tile/entries/000",
 ]
 
@@ -313,7 +273,7 @@ def test_a_revoked_token_is_refused_at_once(own: Served) -> None:
 
 
 def test_an_auditor_gets_no_content(served: Served) -> None:
-    path = f"/api/v1/decisions/{served.ids[0]}/receipt?disclose=request/age"
+    path = f"/api/v1/decisions/{served.ids[0]}/content"
     response = served.get(path, served.auditor)
     body = problem(response, 403, "forbidden")
     assert body["detail"] == "the token's role is auditor; this needs content"
@@ -406,7 +366,7 @@ def test_a_decision_and_its_exact_entry(served: Served) -> None:
     assert (body["level"], body["version"]) == ("included", "4")
 
 
-@pytest.mark.parametrize("path", ["", "/receipt", "/receipt?disclose=request"])
+@pytest.mark.parametrize("path", ["", "/receipt", "/accesses", "/content"])
 def test_an_unknown_decision(served: Served, path: str) -> None:
     response = served.get(f"/api/v1/decisions/{UNKNOWN}{path}", served.content)
     body = problem(response, 404, "not-found")
@@ -423,7 +383,7 @@ def test_a_malformed_id(served: Served, id_: str, path: str) -> None:
 # --- receipts -------------------------------------------------------------------------
 
 
-def test_a_receipt_discloses_nothing_by_default(served: Served) -> None:
+def test_a_receipt_discloses_nothing(served: Served) -> None:
     id_ = served.ids[0]
     response = served.get(f"/api/v1/decisions/{id_}/receipt", served.auditor)
     assert response.status_code == 200
@@ -435,32 +395,6 @@ def test_a_receipt_discloses_nothing_by_default(served: Served) -> None:
     assert verify_receipt(response.content, policy).disclosed == ()
     assert b"disclosures" not in response.content
     assert b'"salt"' not in response.content
-
-
-def test_a_receipt_discloses_what_is_asked_for_and_that_is_logged(
-    own: Served,
-) -> None:
-    before = len(read_log(own.directory).entries)
-    query = "disclose=request/age&disclose=response/decision"
-    path = f"/api/v1/decisions/{own.ids[0]}/receipt?{query}"
-    response = own.get(path, own.content)
-    assert response.status_code == 200
-    assert response.headers["cache-control"] == "no-store"
-    policy = (own.directory / "policy").read_text()
-    disclosed = dict(verify_receipt(response.content, policy).disclosed)
-    assert disclosed == {"request/age": b"41", "response/decision": b'"approve"'}
-    logged = [json.loads(one) for one in read_log(own.directory).entries[before:]]
-    assert [one["type"] for one in logged] == ["auditlog.access.v1"]
-    data = {"channel": "api", "decision": own.ids[0], "what": "disclosure"}
-    assert logged[0]["data"] == data
-
-
-def test_an_unknown_path_is_not_found_and_not_logged(served: Served) -> None:
-    before = len(read_log(served.directory).entries)
-    path = f"/api/v1/decisions/{served.ids[0]}/receipt?disclose=request/iban"
-    body = problem(served.get(path, served.content), 404, "not-found")
-    assert "nothing was captured at 'request/iban'" in body["detail"]
-    assert len(read_log(served.directory).entries) == before
 
 
 def test_a_receipt_is_pending_until_it_is_included(own: Served) -> None:
@@ -476,23 +410,6 @@ def test_a_receipt_is_pending_until_it_is_included(own: Served) -> None:
     ready = own.get(path, own.auditor)
     assert ready.status_code == 200
     verify_receipt(ready.content, (own.directory / "policy").read_text())
-
-
-def test_damaged_content_is_refused_and_said_to_be_so(
-    own: Served, caplog: pytest.LogCaptureFixture
-) -> None:
-    damage_vault(own.directory)
-    path = f"/api/v1/decisions/{own.ids[0]}/receipt?disclose=request"
-    with caplog.at_level(logging.ERROR, "auditlog.web"):
-        body = problem(own.get(path, own.content), 500, "damaged")
-    assert "`auditlog check` says where" in body["detail"]
-    assert "what is stored does not hold" in caplog.text
-
-
-def damage_vault(directory: Path) -> None:
-    with sqlite3.connect(directory / "log.sqlite3") as database:
-        database.execute("UPDATE vault SET sealed = zeroblob(length(sealed))")
-    database.close()
 
 
 # --- life -----------------------------------------------------------------------------
@@ -590,7 +507,7 @@ def test_a_second_search_by_leaf_is_told_to_come_again(
         inner.append(served.get(path))
         raise NotFoundError("nothing")
 
-    monkeypatch.setattr("auditlog.web.api.find_leaf", search)
+    monkeypatch.setattr("auditlog.web.api_public.find_leaf", search)
     problem(served.get(path), 404, "not-found")
     body = problem(inner[0], 503, "busy")
     assert inner[0].headers["retry-after"] == "2"
@@ -614,7 +531,13 @@ def test_the_description_names_every_resource(served: Served) -> None:
         "/tile/{path}",
         "/api/v1/decisions",
         "/api/v1/decisions/{id}",
+        "/api/v1/decisions/{id}/accesses",
+        "/api/v1/decisions/{id}/amendments",
+        "/api/v1/decisions/{id}/content",
+        "/api/v1/decisions/{id}/disclosures",
         "/api/v1/decisions/{id}/receipt",
+        "/api/v1/erasures",
+        "/api/v1/exports",
         "/api/v1/proofs/inclusion",
         "/api/v1/proofs/consistency",
         "/livez",
@@ -640,9 +563,13 @@ def test_one_app_that_decides_and_answers_for_it(tmp_path: Path) -> None:
         id_ = answer.headers["decision-id"]
         with open_log(directory) as log:
             headers = headers_of(log, "content")
-        path = f"/api/v1/decisions/{id_}/receipt?disclose=response/approved"
+        path = f"/api/v1/decisions/{id_}/disclosures"
+        asked = {"fields": ["response/approved"], "recipient": "a court"}
         deadline = time.monotonic() + 20
-        while (receipt := client.get(path, headers=headers)).status_code != 200:
+        while True:
+            receipt = client.post(path, headers=headers, json=asked)
+            if receipt.status_code == 200:
+                break
             assert receipt.status_code == 202, receipt.text
             assert receipt.json()["level"] in {"opened", "accepted"}
             assert time.monotonic() < deadline
@@ -670,16 +597,11 @@ def test_amendments_are_shown_and_opened_part_by_part(own: Served) -> None:
     assert "Kim O." not in json.dumps(shown)
     itself = own.get(f"/api/v1/decisions/{new}", own.auditor).json()
     assert itself["data"]["decision"] == own.ids[0]
-    path = f"/api/v1/decisions/{new}/receipt?disclose=context/outcome"
-    problem(own.get(path, own.auditor), 403, "forbidden")
-    receipt = own.get(path, own.content).content
+    path = f"/api/v1/decisions/{new}/disclosures"
+    asked = {"fields": ["context/outcome"], "recipient": "a court"}
+    problem(own.post(path, asked, own.auditor), 403, "forbidden")
+    receipt = own.post(path, asked, own.content).content
     policy = (own.directory / "policy").read_text("utf-8")
     disclosed = verify_receipt(receipt, policy).disclosed
     assert disclosed == (("context/outcome", b'{"result":{"label":"paid"}}'),)
     assert b"Kim O." not in receipt
-
-
-def test_nothing_can_be_amended_through_what_only_reads(own: Served) -> None:
-    path = f"/api/v1/decisions/{own.ids[0]}/amendments"
-    response = own.client.post(path, headers=own.content, json={"kind": "appeal"})
-    problem(response, 404, "not-found")

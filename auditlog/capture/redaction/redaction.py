@@ -16,7 +16,13 @@ class Redaction(Protocol):
     """
 
     def body(
-        self, side: Side, value: bytes, media_type: str | None, *, framed: bool
+        self,
+        side: Side,
+        value: bytes,
+        media_type: str | None,
+        *,
+        framed: bool,
+        cut: bool = False,
     ) -> bytes | None:
         """Return what may be stored of a body, decoded if it was encoded.
 
@@ -26,6 +32,9 @@ class Redaction(Protocol):
             media_type: Content-Type as sent; None without one.
             framed: whether these are messages of a WebSocket, framed as
                 `auditlog.core.pieces.frame` does; what comes back has as many.
+            cut: whether it is known that more followed, or was about to. What stands at
+                the end is then a part of something that no rule can tell any more, and
+                goes.
         """
 
     def leaf(self, name: str, value: bytes) -> bytes | None:

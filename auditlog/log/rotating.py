@@ -1,0 +1,174 @@
+"""Rotation of the key-encryption key: all keys under a new one, the old one gone.
+
+::
+
+    1. every key that is registered opens, or nothing is begun
+    2. ``keys/vault.key`` holds the new generation and the old one
+    3. every slot of the keyring is wrapped again, in place, and synced
+    4. ``keys/vault.key`` holds the new generation alone
+    5. the entry about it is in the log
+
+All of it happens under the lock of the keyring: no key is made, destroyed or restored
+meanwhile, and nobody else rotates. Whoever dies leaves a log in which every
+key still opens; the next to rotate, or to start, goes on from there: `finish`.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from auditlog.core.errors import AuditLogError, ConfigurationError, ConflictError
+from auditlog.log.directory import LogDirectory
+from auditlog.log.key_entry import rotation_entry
+from auditlog.log.preparation import plain_item
+from auditlog.storage.keyring import KeyringWriter
+from auditlog.storage.vault_key import KEK_BYTES, Generation, VaultKey
+
+__all__ = [
+    "Rotated",
+    "finish",
+    "finish_under",
+    "registered",
+    "resume",
+    "rotate",
+    "vault_key_of",
+]
+
+_log = logging.getLogger("auditlog")
+
+_PAGE = 4096
+"""Keys that are in memory at once: there may be one for each of many people."""
+
+
+class Rotated(NamedTuple):
+    """What a rotation came to."""
+
+    generation: int
+    """Number of the newest key-encryption key."""
+    begun_before: bool
+    """Whether somebody else had begun it, and died."""
+
+
+def rotate(log: LogDirectory, now: int) -> Rotated:
+    """Rotate the key-encryption key; or finish a rotation that was begun before.
+
+    Args:
+        log: the opened log, not read-only.
+        now: microseconds since the epoch.
+
+    Raises:
+        ConfigurationError: the keyring is missing, or the key is not in a file.
+        StorageError: a slot does not open, or it is unknown how far it came; what
+            could be read before can still be read.
+    """
+    if (found := finish(log)) is not None:
+        return Rotated(found, begun_before=True)
+    keys = vault_key_of(log)
+    with log.keys.keyring.writing(create=log.store.last_slot() < 0) as writer:
+        if len(keys.known()) == 1:
+            # Somebody who rotated while we waited for the lock may have died untold.
+            _tell(log, keys.known()[0])
+            _check_all_open(log, writer)
+            keys.begin(os.urandom(KEK_BYTES), now)
+        finish_under(log, writer)
+        newest = keys.known()[0]
+        _tell(log, newest)
+    return Rotated(newest.number, begun_before=False)
+
+
+def finish(log: LogDirectory) -> int | None:
+    """Finish a rotation that somebody began who died; return its generation, or None.
+
+    Cheap where there is none.
+
+    Args:
+        log: the opened log, not read-only.
+
+    Raises:
+        ConfigurationError: the keyring is missing.
+        StorageError: a slot does not open, or it is unknown how far it came.
+    """
+    keys = log.vault_key
+    if keys is None:
+        return None
+    before = keys.reload()
+    if len(before) > 1:
+        with log.keys.keyring.writing(create=log.store.last_slot() < 0) as writer:
+            finish_under(log, writer)
+    elif keys.has_left_overs():
+        with log.keys.keyring.writing(create=log.store.last_slot() < 0):
+            keys.tidy()
+    told = _tell(log, keys.known()[0])
+    return before[0].number if len(before) > 1 or told else None
+
+
+def resume(log: LogDirectory) -> None:
+    """Finish what was begun, or say why not: every key opens nevertheless."""
+    try:
+        generation = finish(log)
+    except AuditLogError as error:
+        _log.warning("auditlog: a rotation of keys could not be finished: %s", error)
+    else:
+        if generation is not None:
+            _log.warning("auditlog: finished the rotation to key %d", generation)
+
+
+def finish_under(log: LogDirectory, writer: KeyringWriter) -> None:
+    """Do what is left of a rotation; for whoever holds the lock of the keyring.
+
+    Raises:
+        StorageError: as `finish`.
+    """
+    keys = vault_key_of(log)
+    if len(keys.known()) < 2:
+        return
+    writer.use(keys.known())
+    free = bytearray(b"\1") * writer.slots()
+    for key_id, slot, *_ in registered(log):
+        writer.rewrap([(key_id, slot)])
+        free[slot] = 0
+    # In the others are keys that were never registered, or are being erased.
+    writer.destroy([slot for slot, one in enumerate(free) if one])
+    writer.sync()
+    keys.retire()
+    writer.use(keys.known())
+
+
+def registered(log: LogDirectory) -> Iterator[tuple[bytes, int, str, str]]:
+    """Yield id, slot, kind and label of every key, by slot, a page in memory each."""
+    slot = 0
+    while page := log.store.keys_from(slot, _PAGE):
+        yield from page
+        slot = page[-1][1] + 1
+
+
+def vault_key_of(log: LogDirectory) -> VaultKey:
+    """Return the file of the key-encryption key.
+
+    Raises:
+        ConfigurationError: it is in none.
+    """
+    if log.vault_key is None:
+        raise ConfigurationError("the key-encryption key of this log is in no file")
+    return log.vault_key
+
+
+def _check_all_open(log: LogDirectory, writer: KeyringWriter) -> None:
+    for key_id, slot, *_ in registered(log):
+        writer.key(key_id, slot)
+
+
+def _tell(log: LogDirectory, newest: Generation) -> bool:
+    """Append the entry about a generation if it is not there; return whether it was."""
+    if newest.number == 1:
+        return False
+    entry = rotation_entry(log.origin, newest.number, newest.made)
+    if log.store.by_id(entry.id) is not None:
+        return False
+    try:
+        log.store.append([plain_item(entry)])
+    except ConflictError:
+        # Somebody else told of it just now.
+        return False
+    return True
