@@ -32,6 +32,7 @@ from auditlog.log.content import Part, pack, unpack
 from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.identity import new_id
 from auditlog.log.sequencer import Sequencer
+from auditlog.storage import ERASED
 from auditlog.storage.keys import SUBJECT, subject_tag
 from auditlog.storage.sealing import seal, unseal
 
@@ -224,8 +225,8 @@ def _sealed_again(
     """Return `one` with other bytes for its entry, its content sealed to match."""
     parsed = parse_entry(entry)
     row = _row(one.row, parsed)
-    if one.vault is None:
-        return Stored(entry, row, None)
+    if one.vault is None or one.vault[0] == ERASED:
+        return Stored(entry, row, one.vault)
     key_id, sealed = one.vault
     key = log.keys.key(key_id)
     packed = edit(unseal(key, key_id, leaf_hash(one.entry), sealed))
@@ -262,9 +263,11 @@ def _invented(
         if (entry := parse_entry(one.entry)).type == DECISION
         and entry.data["emitter"] == emitter
     ]
+    # How many were erased is told in the log, so none of these is told again.
+    kept = [two for two in decided if two[1].vault and two[1].vault[0] != ERASED]
     following = 1 + max(entry.data["sequence"] for entry, _ in decided)
     invented = []
-    for number, (entry, one) in enumerate(islice(cycle(decided), count)):
+    for number, (entry, one) in enumerate(islice(cycle(kept), count)):
         time = decided[-1][0].time + 1 + number
         data = {**entry.data, "sequence": following + number}
         made = _about_the_same(

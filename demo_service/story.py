@@ -1,6 +1,7 @@
 """The demo, act by act: set up, decide, audit, cheat."""
 
 import base64
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from auditlog.core.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44
 from auditlog.core.proof import parse_tlog_proof
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.tiles import TILE_WIDTH, parse_bundle, tile_path
+from auditlog.log.directory import open_log
 from demo_service.auditor import compare_batches, compare_proof
 from demo_service.client import Reply, http
 from demo_service.deployment import (
@@ -33,6 +35,7 @@ from demo_service.outside import (
     start_authority,
     start_outside,
 )
+from demo_service.persons import Archive, export, forget, nothing_opens, proof_of
 from demo_service.processes import DemoError, Processes, run
 from demo_service.screen import Screen
 from demo_service.traffic import KINDS, Decision, make_calls, send
@@ -65,6 +68,10 @@ class Story:
         self._receipts = output / "receipts"
         self._patient: Decision | None = None
         """Whose decision the operator wants to be another, or never to have been."""
+        self._forgotten: Decision | None = None
+        """Decision about a patient who asks to be forgotten."""
+        self._archive: Archive | None = None
+        """What the patient is given."""
         self._letter: Letter | None = None
         """What the text model wrote, of which one word will be shown."""
 
@@ -83,6 +90,7 @@ class Story:
         newest = self._wait_for_witnesses(made, last["index"] + 1)
         self._wait_for_anchors(made, outside, last["id"])
         self._hand_out_receipts(made, decisions)
+        self._answer_persons(made, outside)
         entries, batches = _fetch_log(made, newest)
         # The chain goes on: nobody can stop it.
         self._stop(("service", "service-without-log", *_witnesses(made), "authority"))
@@ -195,10 +203,11 @@ class Story:
         for name, one in chosen.items():
             receipt = made.get(f"/api/v1/decisions/{one.id}/receipt").body
             (self._receipts / f"{name}{_SUFFIX}").write_bytes(receipt)
-        self._patient = _someone(decisions)
+        self._patient, self._forgotten = _two_persons(decisions)
         self._disclose(made, "patient", self.patient, _LABEL)
+        self._disclose(made, "forgotten", self._forgotten.id, _LABEL)
         self._disclose(made, "letter", self.letter.id, self.letter.path)
-        self._screen.row("receipts", f"{2 + len(chosen)}; the patient's opens {_LABEL}")
+        self._screen.row("receipts", f"{3 + len(chosen)}; the patient's opens {_LABEL}")
 
     def _disclose(self, made: Deployment, name: str, id_: str, path: str) -> None:
         """Write a receipt that opens one part of a decision."""
@@ -206,11 +215,42 @@ class Story:
         told = ["--dir", str(made.log), "--field", path, "--output", output]
         run(["-m", "auditlog", "disclose", id_, "--recipient", name, *told])
 
+    # --- 3: the persons ---------------------------------------------------------------
+
+    def _answer_persons(self, made: Deployment, outside: Outside) -> None:
+        self._screen.act(
+            "One patient asks what is held on them, another asks to be forgotten"
+        )
+        assert self._patient is not None
+        assert self._forgotten is not None
+        self._wait_until_all_is_witnessed(made)
+        path = self._output / "patient.zip"
+        self._archive = export(made, self._patient.patient, path)
+        name = self._patient.call.body["patient"]["name"].encode()
+        if name in self._archive.every_byte():
+            raise DemoError("a name that a rule takes out is in the archive")
+        done = self._archive.done
+        text = f"{done.decisions} decisions with {done.receipts} receipts"
+        text = f"{text}, and no name: a rule keeps names out of the log"
+        self._screen.row("exported", text)
+        erased = forget(made, self._forgotten.patient)
+        receipt = proof_of(made, outside, self._processes, erased)
+        (self._receipts / f"erasure{_SUFFIX}").write_bytes(receipt)
+        text = f"{erased.records} entries lost their content with one key"
+        self._screen.row("erased", f"{text}; the log says so, not of whom")
+
+    def _wait_until_all_is_witnessed(self, made: Deployment) -> None:
+        with open_log(made.log) as log:
+            size = log.store.size()
+        self._processes.wait_until(
+            "the cosignatures", lambda: made.witnessed(size), _WITNESSED_SECONDS
+        )
+
     def _stop(self, names: Sequence[str]) -> None:
         for name in names:
             self._processes.stop(name)
 
-    # --- 3: the auditor ---------------------------------------------------------------
+    # --- 4: the auditor ---------------------------------------------------------------
 
     def _audit(
         self, made: Deployment, outside: Outside, entries: list[bytes], batches: bytes
@@ -243,6 +283,10 @@ class Story:
         text = f"{len(said)} of {len(said)} receipts hold, by {verifier.name} alone"
         self._screen.row("verified", text)
         self._screen.row("the patient", _told(patient))
+        closed = patient["not_proven"][-1].removeprefix("anything about the ")
+        text = f"{closed}: the request, the score, and whom it is about"
+        self._screen.row("not shown", text)
+        self._verify_persons(made, believed, said)
         word = self.letter.opened(said[f"letter{_SUFFIX}"])
         text = f'{self.letter.path} of the letter is "{word}"; no other event is opened'
         self._screen.row("one event", text)
@@ -259,7 +303,29 @@ class Story:
             "damaged", f"{refused} of {_DAMAGED} copies with one bit turned refused"
         )
 
-    # --- 4: the dishonest operator ----------------------------------------------------
+    def _verify_persons(
+        self,
+        made: Deployment,
+        believed: tuple[Path, Path, Path, int],
+        said: dict[str, Any],
+    ) -> None:
+        """Look at what the two persons hold: the receipts, and nothing of the log."""
+        assert self._archive is not None
+        assert self._forgotten is not None
+        mine = verify(*believed[:3], 0, self._archive.receipts())
+        if not mine or not all(one["ok"] for one in mine.values()):
+            raise DemoError(f"receipts of an export are refused: {mine}")
+        nothing_opens(made, self._forgotten.id)
+        old = _opened(said[f"forgotten{_SUFFIX}"])[_LABEL]
+        about = json.loads(_opened(said[f"erasure{_SUFFIX}"])["context/subject"])
+        if about["id"] != self._forgotten.patient:
+            raise DemoError("the receipt of an erasure is about somebody else")
+        text = f"{len(mine)} of {len(mine)} receipts in the archive hold"
+        self._screen.row("exported", text)
+        text = f"the log opens nothing; an old receipt still shows {old}, and holds"
+        self._screen.row("erased", text)
+
+    # --- 5: the dishonest operator ----------------------------------------------------
 
     def _cheat(self, made: Deployment, outside: Outside, bypassed: Reply) -> None:
         self._screen.act(
@@ -306,14 +372,16 @@ def _existed(said: dict[str, Any], outside: Outside) -> str:
     return f"before {said['existedBefore'][:19]}Z, by {_and(outside)}, offline"
 
 
-def _someone(decisions: list[Decision]) -> Decision:
-    """Return a decision from the middle that a person would want to question."""
+def _two_persons(decisions: list[Decision]) -> tuple[Decision, Decision]:
+    """Return decisions from the middle that two persons would want to question."""
     bad = [
         one
         for one in decisions
         if one.call.kind == "json" and b"malignant" in one.answer
     ]
-    return bad[len(bad) // 2]
+    first = bad[len(bad) // 2]
+    other = next(one for one in reversed(bad) if one.patient != first.patient)
+    return first, other
 
 
 def _fetch_log(made: Deployment, newest: Checkpoint) -> tuple[list[bytes], bytes]:
@@ -327,9 +395,16 @@ def _fetch_log(made: Deployment, newest: Checkpoint) -> tuple[list[bytes], bytes
     return entries, made.get(f"/{tile_path(1, 0, full)}").body
 
 
+def _opened(said: dict[str, Any]) -> dict[str, str]:
+    """Return what a receipt opens, by path."""
+    return {
+        one["path"]: base64.b64decode(one["value"]).decode()
+        for one in said["disclosed"]
+    }
+
+
 def _told(said: dict[str, Any]) -> str:
     """Return the patient's verdict in a few words."""
-    ((path, value),) = ((one["path"], one["value"]) for one in said["disclosed"])
-    value = base64.b64decode(value).decode()
+    ((path, value),) = _opened(said).items()
     who = f"{len(said['signers'])} log keys, {len(said['witnesses'])} witness keys"
     return f"{path} = {value} in entry {said['index']} of {said['size']}; {who}"

@@ -297,9 +297,6 @@ class MemoryStore:
         found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
         return sorted(found, key=lambda key: key[1])[:limit]
 
-    def erased_slots(self) -> list[tuple[bytes, int]]:
-        return []
-
     def keyring_backups(self) -> list[BackupRow]:
         return []
 

@@ -23,6 +23,7 @@ from auditlog.log.directory import create_log, open_log
 from auditlog.log.erasing import erase, finish, plan_erasure
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer
+from auditlog.log.token_scope import make_scope
 from auditlog.log.tokens import create_token
 from auditlog.models.identity import Model
 from auditlog.storage import AttestationRow, Cosignature, Query
@@ -100,6 +101,7 @@ class Change(NamedTuple):
 _SHOWN = {
     Change("erasures", "slot", "swapped"): "unseen",  # both are to hold zeros still
     Change("erasures", "time", "retyped"): "named",
+    Change("keys", "slot", "swapped"): "unchecked",
 }
 
 
@@ -166,6 +168,16 @@ def _record(directory: Path, count: int, time: int) -> None:
     runtime.stop()
 
 
+def _back_up(directory: Path) -> None:
+    """Make backups of the keyring, one of them forgotten."""
+    with open_log(directory) as log:
+        rows = [
+            back_up(log, directory.parent / f"copy-{n}", n * _DAY, now_us()).row
+            for n in (2, 3, 4)
+        ]
+        forget(log, rows[1].id, now_us())
+
+
 def _erase(directory: Path) -> None:
     """Erase four people of whom there is a decision each, two of them for good."""
     with open_log(directory) as log:
@@ -179,16 +191,6 @@ def _erase(directory: Path) -> None:
                 assert finish(log, now_us(), wait=5) == 2
         assert log.store.sweep()
         Sequencer(log.store, log.origin, log.signers).step()
-
-
-def _back_up(directory: Path) -> None:
-    """Make backups of the keyring, one of them forgotten."""
-    with open_log(directory) as log:
-        rows = [
-            back_up(log, directory.parent / f"copy-{n}", n * _DAY, now_us()).row
-            for n in (2, 3, 4)
-        ]
-        forget(log, rows[1].id, now_us())
 
 
 def _attest(directory: Path) -> None:
@@ -224,8 +226,15 @@ def _cosign(directory: Path) -> None:
                     for time, one in enumerate(_WITNESSES, 1_800_000_000)
                 ]
             )
-        for role in ("auditor", "content"):
-            create_token(log.store, role, label=role, now=1_800_000_000)
+        for number, role in enumerate(("auditor", "content")):
+            create_token(
+                log.store,
+                role,
+                label=role,
+                now=1_800_000_000,
+                expires=1_900_000_000 + number,
+                scope=make_scope(routes=[f"/score/{number}"]),
+            )
 
 
 def every_change(database: Path) -> list[Change]:

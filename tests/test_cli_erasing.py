@@ -86,7 +86,14 @@ def test_with_yes_it_is_erased_and_the_person_can_prove_it(
 
 
 def test_an_identifier_may_come_on_stdin(directory: Path) -> None:
-    command = [sys.executable, "-m", "auditlog", "erase", "--dir", str(directory)]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "auditlog",
+        "erase",
+        "--dir",
+        directory,
+    ]
     done = subprocess.run(
         [*command, "--subject", "-", "--json"],
         input=f"{BOB}\n",

@@ -4,12 +4,11 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.core.errors import ConfigurationError, PendingError
-from auditlog.core.record import format_id, format_time, parse_id
+from auditlog.core.record import format_time, parse_id
 from auditlog.log.directory import LogDirectory
 from auditlog.log.erasing import (
     Erased,
@@ -20,7 +19,12 @@ from auditlog.log.erasing import (
     forget_listed,
     plan_decision_erasure,
     plan_erasure,
-    waiting_for,
+)
+from auditlog.log.erasure_views import (
+    OUT_OF_REACH,
+    STAYS,
+    erasures_json,
+    plan_json,
 )
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.said import subject_of
@@ -31,14 +35,6 @@ __all__ = ["erase_content"]
 _MAX_SUBJECT = 1 << 16
 _MAX_LIST = 1 << 30
 _WAIT_SECONDS = 2.0
-_STAYS = (
-    "every entry with its times, route, model and outcome, the sizes in its "
-    "commitment, and every proof and receipt"
-)
-_OUT_OF_REACH = (
-    "what was disclosed or exported, copies of the keyring that are not recorded, "
-    "and what the service itself keeps"
-)
 
 
 def erase_content(options: argparse.Namespace, out: Output) -> int:
@@ -149,17 +145,7 @@ def _replay(log: LogDirectory, path: Path, out: Output) -> int:
 
 
 def _list(log: LogDirectory, out: Output) -> int:
-    now = _now()
-    rows = [
-        {
-            "id": format_id(row.id),
-            "state": row.state,
-            "since": format_time(row.time),
-            "key": row.key_id.hex(),
-            "waitsFor": waiting_for(log, row, now),
-        }
-        for row in log.store.erasures()
-    ]
+    rows = erasures_json(log, _now())
     if out.machine:
         out.document({"erasures": rows})
     else:
@@ -170,7 +156,7 @@ def _list(log: LogDirectory, out: Output) -> int:
 
 def _show(plan: Plan, out: Output) -> None:
     if out.machine:
-        out.document(_document(plan))
+        out.document(plan_json(plan))
         return
     out.fields(
         [
@@ -182,8 +168,8 @@ def _show(plan: Plan, out: Output) -> None:
             ("from", _time(plan.first)),
             ("to", _time(plan.last)),
             ("backups expire", _time(plan.backup_expiry) or "no backup is recorded"),
-            ("stays", _STAYS),
-            ("out of reach", _OUT_OF_REACH),
+            ("stays", STAYS),
+            ("out of reach", OUT_OF_REACH),
             ("elsewhere", _elsewhere(plan)),
         ]
     )
@@ -203,33 +189,6 @@ def _elsewhere(plan: Plan) -> str | None:
         f"{plan.elsewhere} decisions are items of batches: request and answer are "
         "stored with the first of each, under the key of whom that one is about"
     )
-
-
-def _document(plan: Plan) -> dict[str, Any]:
-    return {
-        "dryRun": True,
-        "decisions": plan.decisions,
-        "amendments": plan.amendments,
-        "accesses": plan.accesses,
-        "notOpened": plan.unread,
-        "routes": list(plan.routes),
-        "from": _time(plan.first),
-        "to": _time(plan.last),
-        "given": [
-            {
-                "time": _time(one.time),
-                "recipient": one.recipient,
-                "purpose": one.purpose,
-                "what": one.what,
-                "decision": one.decision,
-            }
-            for one in plan.given
-        ],
-        "backupsExpire": _time(plan.backup_expiry),
-        "elsewhere": plan.elsewhere,
-        "stays": _STAYS,
-        "outOfReach": _OUT_OF_REACH,
-    }
 
 
 def _time(us: int | None) -> str | None:

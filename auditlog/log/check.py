@@ -112,6 +112,7 @@ class _Check:
         self._completeness = Completeness()
         self._models = ModelCheck()
         self._keys = KeyCheck()
+        self._erasures = ErasureCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -119,7 +120,6 @@ class _Check:
                 "cannot be told from those which the next start would admit"
             )
         self._ids: set[bytes] = set()
-        self._erasures = ErasureCheck()
         self._vault = VaultCheck(log, self._erasures.note_content)
         self._ranges: dict[tuple[str, str], tuple[int, int, int]] = {}
         """First and last row, and position, of the newest problem of a kind."""
@@ -292,8 +292,8 @@ class _Check:
             self._completeness.note(index, entry)
             self._attested.note(index, entry)
             self._models.note(entry)
-            self._erasures.note(entry)
             self._keys.note(entry)
+            self._erasures.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")

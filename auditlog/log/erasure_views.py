@@ -1,4 +1,7 @@
-"""What erasing would do, and how far erasures have come, as JSON."""
+"""What erasing would do, and how far erasures have come, as JSON.
+
+One shape for command line and API.
+"""
 
 from typing import Any
 
@@ -7,7 +10,16 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.erasing import waiting_for
 from auditlog.log.erasure_plan import Plan
 
-__all__ = ["erasures_json", "plan_json"]
+__all__ = ["OUT_OF_REACH", "STAYS", "erasures_json", "plan_json"]
+
+STAYS = (
+    "every entry with its times, route, model and outcome, the sizes in its "
+    "commitment, and every proof and receipt"
+)
+OUT_OF_REACH = (
+    "what was disclosed or exported, copies of the keyring that are not recorded, "
+    "and what the service itself keeps"
+)
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -33,6 +45,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         ],
         "backupsExpire": _time(plan.backup_expiry),
         "elsewhere": plan.elsewhere,
+        "stays": STAYS,
+        "outOfReach": OUT_OF_REACH,
     }
 
 

@@ -1,6 +1,6 @@
 """One entry about a person as a document to read, with what proves each word of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,12 +63,14 @@ class _Opened(NamedTuple):
     missing: list[dict[str, str]]
 
 
-def document_of(reader: Reader, row: IndexRow) -> Document:
+def document_of(reader: Reader, row: IndexRow, *, firm: Collection[str]) -> Document:
     """Return what is told of an entry to whom it is about.
 
     Args:
         reader: of the log.
         row: of the entry.
+        firm: levels from which on a verifier who holds to the log's own policy is
+            convinced; below them there is no receipt yet.
 
     Raises:
         NotFoundError: its content was erased meanwhile.
@@ -80,14 +82,15 @@ def document_of(reader: Reader, row: IndexRow) -> Document:
     entry = parse_entry(view.entry)
     said = _in_clear(entry, view.level)
     if "commitment" not in entry.data:
-        return _proven(reader, id_, said, None)
+        return _proven(reader, firm, said, None)
     try:
         opened = _open(reader, entry)
     except (MalformedError, VerificationError) as error:
         said["missing"] = [_missing("everything", f"it cannot be opened: {error}")]
-        return _proven(reader, id_, said, None)._replace(state="unreadable")
+        return _proven(reader, firm, said, None)._replace(state="unreadable")
     said |= _content(reader, entry, opened)
-    return _with_own_part(reader, _proven(reader, id_, said, opened), opened)
+    made = _proven(reader, firm, said, opened)
+    return _with_own_part(reader, firm, made, opened)
 
 
 def _in_clear(entry: Entry, level: str) -> dict[str, Any]:
@@ -249,13 +252,13 @@ def _is_json(value: bytes) -> bool:
 
 
 def _proven(
-    reader: Reader, id_: str, said: dict[str, Any], opened: _Opened | None
+    reader: Reader, firm: Collection[str], said: dict[str, Any], opened: _Opened | None
 ) -> Document:
-    missing = said.get("missing")
+    missing, id_ = said.get("missing"), str(said["id"])
+    if said["level"] not in firm:
+        return Document(said, (), "pending")
     try:
         receipt = _receipt(reader, id_, opened)
-    except PendingError:
-        return Document(said, (), "pending")
     except MalformedError:
         # Larger than receipts are; what was kept stands in the document alone.
         said["missing"] = [
@@ -282,7 +285,9 @@ def _paths(opened: _Opened | None) -> list[str]:
     return [leaf.path for leaf in leaves if leaf.value is not None]
 
 
-def _with_own_part(reader: Reader, made: Document, opened: _Opened) -> Document:
+def _with_own_part(
+    reader: Reader, firm: Collection[str], made: Document, opened: _Opened
+) -> Document:
     """Add what stands at an item's own place in the body that is held by another."""
     place = _place(opened.content)
     if place is None:
@@ -291,7 +296,7 @@ def _with_own_part(reader: Reader, made: Document, opened: _Opened) -> Document:
         part = _values(_own(place, opened.content, opened.leaves))
         return made._replace(said=made.said | {"own": part})
     try:
-        part, receipt = _part_of(reader, place.holder, place)
+        part, receipt = _part_of(reader, firm, place.holder, place)
     except (NotFoundError, PendingError, VerificationError, MalformedError):
         why = "they are held by another decision of the batch, and cannot be opened"
         missing = [*made.said.get("missing", ()), _missing("the bodies", why)]
@@ -302,15 +307,18 @@ def _with_own_part(reader: Reader, made: Document, opened: _Opened) -> Document:
     )
 
 
-def _part_of(reader: Reader, holder: str, place: Place) -> tuple[dict[str, Any], bytes]:
+def _part_of(
+    reader: Reader, firm: Collection[str], holder: str, place: Place
+) -> tuple[dict[str, Any], bytes]:
     """Return the own part of an item, and a receipt that opens no more than that.
 
     Raises:
         NotFoundError: the body has no place for it, or is not there any more.
     """
-    encoded = reader.decision(holder).entry
-    if encoded is None:
-        raise PendingError("it is not in the log yet")
+    view = reader.decision(holder)
+    encoded = view.entry
+    if encoded is None or view.level not in firm:
+        raise PendingError("no receipt of it would convince anybody yet")
     content = reader.content(holder)
     own = _own(place, content, verify_content(parse_entry(encoded), content))
     if not own:

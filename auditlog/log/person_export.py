@@ -35,7 +35,7 @@ from auditlog.log.person import (
 )
 from auditlog.log.person_document import Document, document_of
 from auditlog.log.person_readme import readme
-from auditlog.log.reader import Reader
+from auditlog.log.reader import LEVELS, Reader
 from auditlog.log.zip_stream import ZipStream
 from auditlog.storage import IndexRow
 
@@ -105,6 +105,8 @@ class _Export:
         self._reader = Reader(log)
         self._person = person
         self._archive = archive
+        first = "included" if log.policy().quorum == "none" else "witnessed"
+        self._firm = LEVELS[LEVELS.index(first) :]
         self._states: dict[str, int] = {}
         self._receipts = 0
 
@@ -196,7 +198,7 @@ class _Export:
 
     def _document(self, row: IndexRow) -> Document:
         try:
-            return document_of(self._reader, row)
+            return document_of(self._reader, row, firm=self._firm)
         except NotFoundError:
             check_lives(self._log, self._person)
             raise

@@ -120,10 +120,12 @@ class ErasureTables:
             connection.execute(query, (ERASED, found[0]))
             insert_items(connection, [_item(found[2])])
             query = (
-                "UPDATE erasures SET state = 'shredded', time = ?, pending = ? "
-                "WHERE id = ?"
+                "UPDATE erasures SET state = 'shredded', pending = ?, time = max(?, "
+                "(SELECT coalesce(max(made), 0) FROM keyring_backups)) WHERE id = ?"
             )
-            connection.execute(query, (time, _SWEEPING, id_))
+            # A backup that is on record by now may hold the key, whatever the clocks
+            # say; one that comes later found its slot overwritten.
+            connection.execute(query, (_SWEEPING, time, id_))
 
     def finish_erasures(
         self, items: Sequence[tuple[bytes, SpoolItem]], time: int

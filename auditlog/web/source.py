@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, NamedTuple
 from fastapi import Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from auditlog.config import load_config
+from auditlog.config import Config, load_config
 from auditlog.core.errors import AuditLogError, NotFoundError
 from auditlog.core.record import DECISION, format_id, parse_id
 from auditlog.log.directory import LogDirectory, open_log
@@ -39,6 +38,8 @@ class OpenedLog(NamedTuple):
     log: LogDirectory
     reader: Reader
     public: PublicView
+    config: Config
+    """Names its directory, and the rules by which something is redacted."""
 
 
 class Authorized(NamedTuple):
@@ -107,18 +108,17 @@ class LogSource:
 
     def _open(self) -> OpenedLog:
         try:
-            config = load_config()
-            log = open_log(self._directory or config.dir, policy=config.policy)
+            config = load_config({"dir": self._directory})
+            log = open_log(config.dir, policy=config.policy)
             with ExitStack() as opened:
                 opened.callback(log.close)
                 # What was begun or restored is forgotten before anything is served.
-                now = time.time_ns() // 1000  # noqa: TID251 - the log is opened here
-                catch_up(log, now)
+                catch_up(log, int(self._clock() * 1_000_000))
                 opened.pop_all()
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error
-        return OpenedLog(os.getpid(), log, Reader(log), PublicView(log))
+        return OpenedLog(os.getpid(), log, Reader(log), PublicView(log), config)
 
     def close(self) -> None:
         """Close what this process opened; the next request opens it again."""

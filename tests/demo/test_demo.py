@@ -5,13 +5,18 @@ import signal
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from auditlog.core.record import DECISION, Entry, parse_entry
+from auditlog.core.errors import NotFoundError
+from auditlog.core.record import DECISION, Entry, format_id, parse_entry
+from auditlog.core.verify import verify_receipt
 from auditlog.log.check import check_log
-from auditlog.log.directory import open_log
+from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.reader import Reader
+from auditlog.storage import ERASED, IndexRow, Query
 from demo_service.__main__ import main
 from demo_service.models import NAME, train_models
 from demo_service.processes import ROOT, wait_until
@@ -42,7 +47,7 @@ def test_the_demo_plays_to_its_end_on_one_screen(demo: Run) -> None:
     assert (demo.status, demo.complaints) == (0, "")
     lines = demo.screen.splitlines()
     # The paths in the commands at the end are as long as somebody's directory.
-    assert len(lines) <= 50
+    assert len(lines) <= 56
     assert [line for line in lines[:-7] if len(line) > WIDTH] == []
     (checked,) = (line for line in lines if line.startswith("   check "))
     assert checked.endswith(" attestations: all hold")
@@ -90,6 +95,8 @@ def test_the_demo_leaves_what_the_reader_needs(demo: Run) -> None:
     assert sorted(demo.receipts) == [
         "batch-v1.receipt.json",
         "batch-v2.receipt.json",
+        "erasure.receipt.json",
+        "forgotten.receipt.json",
         "json-v1.receipt.json",
         "json-v2.receipt.json",
         "letter.receipt.json",
@@ -128,7 +135,7 @@ def commands(demo: Run) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "status", "words"),
     [
-        (0, 0, "8 of 8 files verified"),
+        (0, 0, "10 of 10 files verified"),
         (1, 0, '"label":"malignant"'),
         (2, 0, "final     checkpoint"),
         (3, 0, "all hold"),
@@ -208,6 +215,46 @@ def test_the_log_holds_and_the_last_checkpoint_is_witnessed(demo: Run) -> None:
     assert newest[0] >= 603  # 600 decisions, the emitter's two, and one reading
     keys = {witness.verifier.key for witness in demo.policy.witnesses}
     assert {one.key for one in cosigned} == keys
+
+
+def test_the_name_of_no_patient_is_even_in_what_is_sealed(demo: Run) -> None:
+    with open_log(demo.output / "log", read_only=True) as log:
+        reader = Reader(log)
+        rows = log.store.find(Query(route="/predict", limit=1 << 20))
+        found = [reader.content(format_id(row.id)) for row in rows if _opens(log, row)]
+    assert len(found) > 500
+    for content in found:
+        asked = json.loads(content.body("request").value)
+        assert asked["patient"]["name"] == "[redacted]"
+        assert asked["patient"]["number"].startswith("P-")
+
+
+def _opens(log: LogDirectory, row: IndexRow) -> bool:
+    assert row.index is not None
+    stored = log.store.sealed(row.index)
+    assert stored is not None
+    return stored[0] != ERASED
+
+
+def test_who_was_forgotten_left_entries_and_nothing_else(demo: Run) -> None:
+    with open_log(demo.output / "log", read_only=True) as log:
+        rows = log.store.find(Query(route="/predict", limit=1 << 20))
+        closed = [row for row in rows if not _opens(log, row)]
+        assert 5 <= len(closed) <= 7
+        receipt = verify_receipt(demo.receipts["forgotten.receipt.json"], demo.policy)
+        assert receipt.entry.id in {row.id for row in closed}
+        with pytest.raises(NotFoundError, match="was erased: nothing can open it"):
+            Reader(log).content(format_id(receipt.entry.id))
+
+
+def test_the_archive_of_the_patient_is_whole(demo: Run) -> None:
+    with zipfile.ZipFile(demo.output / "patient.zip") as archive:
+        assert archive.testzip() is None
+        index = json.loads(archive.read("index.json"))
+    assert index["counts"]["unreadable"] == 0
+    assert 5 <= len(index["decisions"]) <= 6
+    for one in index["decisions"]:
+        assert [part["what"] for part in one["missing"]] == ["request"]
 
 
 def test_the_service_without_the_log_logged_nothing(demo: Run) -> None:

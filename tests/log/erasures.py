@@ -75,7 +75,8 @@ def give_to(log: LogDirectory, person: str, *indices: int) -> None:
 def give_record_key(log: LogDirectory, index: int) -> None:
     """Seal stored content again, under a key of its own."""
     row = log.store.index_rows(index, index + 1)[0]
-    _seal_again(log, *log.keys.record_keys([row.id])[0], [index])
+    ((key_id, key),) = log.keys.record_keys([row.id])
+    _seal_again(log, key_id, key, [index])
 
 
 def _seal_again(

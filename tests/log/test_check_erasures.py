@@ -89,7 +89,7 @@ def test_the_count_of_an_erasure_cannot_be_hidden(log: LogDirectory) -> None:
         f"UPDATE vault SET key_id = zeroblob(16), sealed = x'' WHERE idx = {index}",
     )
     assert _said(log) == [
-        f"vault row {index}: how much was erased has been erased itself",
+        f"vault row {index}: is marked as erased, which an erasure is not",
         "1 x erasure that does not open, of how many entries",
     ]
 

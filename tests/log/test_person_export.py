@@ -14,6 +14,7 @@ import pytest
 from auditlog.capture.body import Body
 from auditlog.core.checkpoint import parse_policy
 from auditlog.core.errors import NotFoundError, StorageError
+from auditlog.core.note import COSIGNATURE_ED25519, Signer, make_signer
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import format_id
 from auditlog.core.verify import verify_receipt
@@ -260,6 +261,28 @@ def test_a_decision_under_no_checkpoint_is_told_as_pending(people: People) -> No
     assert (
         "2 decisions no signed state covers" in archive.zip.read("README.txt").decode()
     )
+
+
+def test_what_no_witness_has_seen_is_pending_where_the_policy_asks_for_one(
+    people: People,
+) -> None:
+    """A receipt of it would be refused by the very policy that is in the archive."""
+    people.record(ADA)
+    people.checkpoint()
+    (vkey,) = (s.verifier.vkey for s in _witness_keys())
+    policy = people.log.policy_path
+    policy.write_text(
+        policy.read_text().replace(
+            "quorum none", f"witness w {vkey} https://w.example\nquorum w"
+        )
+    )
+    archive = Archive(people)
+    assert archive.done == Exported(1, 1, 0, 0, 0)
+    assert archive.index["decisions"][0]["state"] == "pending"
+
+
+def _witness_keys() -> list[Signer]:
+    return [make_signer("w.example/w", COSIGNATURE_ED25519, bytes(32))]
 
 
 def test_a_damaged_decision_is_told_and_hides_no_other(people: People) -> None:

@@ -319,7 +319,7 @@ def test_what_was_not_redacted_can_be_disclosed(
         ("request", r"'request' was redacted when it was recorded: it can never be "),
         ("response", r"'response' was withheld when it was recorded: .* opened$"),
         ("context/target", r"'context/target' was redacted .* context/stored\.target$"),
-        ("context/user", "nothing was captured at 'context/user'; there is: request,"),
+        ("context/user", "nothing was captured at 'context/user'; a field is named"),
     ],
 )
 def test_what_was_redacted_is_refused_and_said_to_be(

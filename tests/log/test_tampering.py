@@ -34,7 +34,8 @@ UNIQUE = {
     *("attestations.size", "attestations.anchor"),
     *("checkpoints.size", "cosignatures.size", "cosignatures.key", "entry_index.id"),
     *("entry_index.idx", "entry_index.sequence", "keys.key_id", "keys.label"),
-    *("erasures.id", "erasures.key_id", "erasures.slot", "keyring_backups.id"),
+    "keyring_backups.id",
+    *("erasures.id", "erasures.key_id", "erasures.slot"),
     *("keys.slot", "meta.key", "objects.path", "spool.first", "tokens.hash"),
     "vault.idx",
 }

@@ -74,7 +74,20 @@ def test_a_key_that_was_erased_is_not_registered_again(
         connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)", row)
     store.register_again(KEY)
     assert store.registered_keys() == []
-    assert store.erased_slots() == [erased]
+    assert [row[1:3] for row in store.erasures()] == [erased]
+
+
+def test_an_erasure_waits_for_every_backup_that_was_on_record_by_then(
+    store: SqliteStore,
+) -> None:
+    """Its caller may have read the clock before the backup was made."""
+    store.add_keys([KEY])
+    store.begin_erasure(b"i" * 16, KEY[0], 8, lambda _: _item())
+    store.add_backup(ONE, _item())
+    store.shred(b"i" * 16, 8)
+    (row,) = store.erasures()
+    assert (row.state, row.time) == ("shredded", ONE.made)
+    assert store.backup_expiry(row.time) == max(ONE.expires, 0)
 
 
 @pytest.mark.parametrize(

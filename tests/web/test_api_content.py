@@ -332,6 +332,19 @@ def test_a_reviewer_amends_and_the_token_is_kept_beside_the_name(own: Served) ->
     assert [one["id"] for one in shown["amendments"]] == [new]
 
 
+def test_an_amendment_is_redacted_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITLOG_REDACT_PATTERNS", "email")
+    with serving(tmp_path / "audit") as own:
+        body = {"kind": "appeal", "reason": "write to ada@example.org"}
+        response = own.post(of(own.ids[0], "amendments"), body, own.reviewer)
+        assert response.status_code == 201, response.text
+        said = json.dumps(own.opened(response.json()["id"]))
+    assert "ada@example.org" not in said
+    assert "write to" in said
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from auditlog.capture.redaction.spots import WAYS, Spot, strings
+from auditlog.capture.redaction.spots import WAYS, Reader, Spot
 from auditlog.core.errors import MalformedError
 
 __all__ = ["Fragment", "Item", "fragments_of", "groups"]
@@ -43,8 +43,9 @@ def fragments_of(items: Sequence[Item]) -> list[list[Fragment] | None]:
     """
     opened: list[list[Spot] | None] = []
     count = len(items)
+    reader = Reader()
     for item in items:
-        spots = _strings(item.text, _MAX_FRAGMENTS)
+        spots = _strings(reader, item.text)
         opened.append(spots)
         count += len(spots or ())
         if count > _MAX_FRAGMENTS:
@@ -68,11 +69,11 @@ def fragments_of(items: Sequence[Item]) -> list[list[Fragment] | None]:
     ]
 
 
-def _strings(text: str, limit: int) -> list[Spot] | None:
+def _strings(reader: Reader, text: str) -> list[Spot] | None:
     begins = text.lstrip()[:1]
     if not begins or begins not in '{["' or '"' not in text:
         return None
-    return strings(text, limit)
+    return reader.strings(text, _MAX_FRAGMENTS)
 
 
 def groups(

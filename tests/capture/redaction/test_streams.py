@@ -226,7 +226,7 @@ def test_wherever_it_is_cut_no_value_survives(media: str, known: bool) -> None:
     start = "data: " if media == EVENTS else ""
     body = "".join(start + one + end for one in data).encode()
     point = choke("email", keys=["ssn"])
-    for size in range(len(body)):
+    for size in range(known, len(body), 2):
         after = redacted(point, body[:size], media, cut=known)
         assert b"111-2" not in after
         whole = "".join(re.findall('"content": "(.*?)"}', after.decode()))
