@@ -261,6 +261,11 @@ def expected(change: Change) -> str:
         return _SHOWN[change]
     if {(table, "*"), (table, column or how)} & UNSEEN.keys():
         return "unseen"
+    if table == "keys" and how != "retyped":
+        # A slot that a key was led away from belongs to none.
+        away = column == "slot" and how == "changed"
+        unopened = column == "slot" or how == "duplicated"
+        return "unchecked" if unopened and not away else "named"
     return "named"
 
 

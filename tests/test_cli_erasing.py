@@ -165,7 +165,7 @@ def test_a_copied_list_of_erased_keys_is_applied(
     [
         ((), "one of the arguments --subject --decision --list --finish --replay"),
         (("--subject", "a", "--finish"), "not allowed with argument"),
-        (("--subject", ""), "--subject: expected an identifier, got nothing"),
+        (("--subject", ""), "expected a subject of 1 to 1024 characters, got 0"),
         (("--decision", "x"), "--decision: expected"),
         (("--yes", "--receipt", "r", "--decision"), "expected one argument"),
     ],

@@ -27,6 +27,7 @@ from auditlog.log.erasure_views import (
     plan_json,
 )
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.said import subject_of
 from auditlog.storage.files import storage_errors, write_durably
 
 __all__ = ["erase_content"]
@@ -64,9 +65,8 @@ def _plan(log: LogDirectory, options: argparse.Namespace) -> Plan:
     if subject == "-":
         # So that it stands in no list of processes and no history of a shell.
         subject = sys.stdin.readline(_MAX_SUBJECT).rstrip("\n")
-    if not subject:
-        raise ConfigurationError("--subject: expected an identifier, got nothing")
-    return plan_erasure(log, options.kind, subject, _now())
+    named = subject_of(subject, options.kind)
+    return plan_erasure(log, named.kind, named.identifier, _now())
 
 
 # --- doing it -------------------------------------------------------------------------

@@ -150,9 +150,8 @@ class _Check:
         emitters = tuple(self._emitters_checked())
         with self._naming("attestations"):
             self._take(*self._attested.finish())
-        self._erasures.erased = self._vault.erased
         with self._naming("erasures"):
-            self._take(*self._erasures.finish(self._log, size))
+            self._take(*self._erasures.finish(self._log, size, self._vault.erased))
         with self._naming("keys and files"):
             self._take(*check_files(self._log))
         with self._naming("keys of the vault"):

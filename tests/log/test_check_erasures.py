@@ -89,7 +89,7 @@ def test_the_count_of_an_erasure_cannot_be_hidden(log: LogDirectory) -> None:
         f"UPDATE vault SET key_id = zeroblob(16), sealed = x'' WHERE idx = {index}",
     )
     assert _said(log) == [
-        f"vault row {index}: was not erased as we do it",
+        f"vault row {index}: is marked as erased, which an erasure is not",
         "1 x erasure that does not open, of how many entries",
     ]
 
@@ -132,6 +132,6 @@ def test_an_erasure_under_way_is_no_problem(log: LogDirectory) -> None:
     key_id = plan_erasure(log, "person", ADA, now_us()).key_id
     entry = ErasureEntry(key_id, log.keys, log.origin, now_us())
     log.store.begin_erasure(entry.id, key_id, now_us(), entry.item)
-    assert _said(log) == ["3 x content that is being erased"]
+    assert _said(log) == ["3 x content that is just being erased"]
     assert replay(log, now_us()) == 1
     assert _said(log) == []

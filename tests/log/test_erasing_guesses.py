@@ -17,10 +17,11 @@ from auditlog.core.commitment import disclosure_hash, leaf_salt
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import canonical_json, parse_entry
-from auditlog.log.content import unpack
+from auditlog.log.content import Content, unpack
 from auditlog.log.directory import LogDirectory
 from auditlog.log.erasing import Erased, erase, erasure_receipt, finish, plan_erasure
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.parts import Hashed, Salted
 from auditlog.storage import ERASED
 from auditlog.storage.sealing import unseal
 from tests.log.builders import now_us
@@ -67,16 +68,30 @@ def _by_commitment(log: LogDirectory) -> Iterator[str]:
             continue
         key = log.keys.key(stored[0])
         content = unpack(unseal(key, stored[0], leaf_hash(entry), stored[1]))
-        assert content.secret is not None
-        hashes = {part.leaf_hash for part in content.parts}
+        kept, hashes = _salts(content), _hashes(content)
         for name in NAMES:
             value = canonical_json({"id": name, "kind": "person"})
-            for number in range(8):
-                salt = leaf_salt(content.secret, number)
-                if disclosure_hash(salt, "context/subject", value) in hashes:
-                    yield name
-                if name.encode() in entry:
-                    yield name
+            guesses = {disclosure_hash(one, "context/subject", value) for one in kept}
+            if guesses & hashes or name.encode() in entry:
+                yield name
+
+
+def _salts(content: Content) -> list[bytes]:
+    """Return every salt that kept content leads to."""
+    if content.secret is not None:
+        return [leaf_salt(content.secret, number) for number in range(8)]
+    assert content.salts is not None
+    leaves = content.salts.leaves
+    salted = [one.salt for one in leaves if isinstance(one, Salted)]
+    assert len(salted) == len(leaves) - 1, "but for that of the subject"
+    return [content.salts.first, *salted]
+
+
+def _hashes(content: Content) -> set[bytes]:
+    """Return the hashes that are kept of leaves whose values are not."""
+    leaves = () if content.salts is None else content.salts.leaves
+    capped = {part.leaf_hash for part in content.parts if part.leaf_hash is not None}
+    return capped | {one.hash for one in leaves if isinstance(one, Hashed)}
 
 
 def _by_hash(log: LogDirectory) -> Iterator[str]:

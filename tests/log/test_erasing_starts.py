@@ -190,7 +190,7 @@ def test_a_token_opens_nothing_that_was_erased(directory: Path) -> None:
         [row] = log.store.index_rows(index, index + 1)
         token = create_token(log.store, "content", now=0)
         headers = {"Authorization": f"Bearer {token}"}
-        path = f"/api/v1/decisions/{format_id(row.id)}/receipt?disclose=request"
+        path = f"/api/v1/decisions/{format_id(row.id)}/content"
         with TestClient(create_app(directory), headers=headers) as client:
             assert client.get(path).status_code == 200
             erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
