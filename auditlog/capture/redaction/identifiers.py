@@ -80,7 +80,7 @@ _REST = re.compile(r"(?:[ \u00a0-]?[A-Z\d]){11,30}", re.IGNORECASE | re.ASCII)
 _COUNTRIES = {
     15: "NO",
     16: "BE",
-    18: "DK FI FK FO GL NL SD",
+    18: "DK FI FK FO GL NL SD",  # codespell:ignore fo
     19: "MK SI",
     20: "AT BA EE KZ LT LU MN XK",
     21: "CH HR LI LV",

@@ -263,7 +263,7 @@ def test_a_callable_that_fails_says_nothing_of_the_text(
         b'{"a":"\\u12g4"',
         b'{"a":"\\x',
         b'{"a":1]',
-        b'{"a":tru ',
+        b'{"a":t ',
         b'{"a":nul1',
         b'{"a":1.e',
         b'\xef\xbb\xbf{"a":1}',

@@ -87,7 +87,7 @@ def test_a_wildcard_is_any_one_step() -> None:
 
 @pytest.mark.parametrize("pattern", ["", "a*", r"\b", "(?=a)", "x?", r"\s*", "^", "$"])
 def test_a_pattern_that_matches_the_empty_text_is_refused(pattern: str) -> None:
-    with pytest.raises(ConfigurationError, match="redact_patterns: expected an expres"):
+    with pytest.raises(ConfigurationError, match="redact_patterns: expected an"):
         parse_rules(patterns=[pattern])
 
 
