@@ -78,14 +78,14 @@ class MemoryStore:
         with self._writing("append"):
             first = len(self.entries)
             rows = list(self.rows)
+            named = {item.key_id for item in items if item.key_id is not None}
+            if erased := named - self.keys.keys() - {ERASED}:
+                raise KeyErasedError(sorted(erased))
             for index, item in enumerate(items, first):
                 if not 1 <= len(item.entry) <= 65_535:
                     raise StorageError(f"an entry of {len(item.entry)} bytes")
                 assert item.row.index is None
                 assert (item.key_id is None) == (item.sealed is None)
-                key_id = item.key_id or ERASED
-                if key_id != ERASED and key_id not in self.keys:
-                    raise KeyErasedError([key_id])
                 _check_new(rows, item.row)
                 rows.append(item.row._replace(index=index))
             for index, item in enumerate(items, first):
@@ -296,9 +296,6 @@ class MemoryStore:
     def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
         found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
         return sorted(found, key=lambda key: key[1])[:limit]
-
-    def erased_slots(self) -> list[tuple[bytes, int]]:
-        return []
 
     def keyring_backups(self) -> list[BackupRow]:
         return []

@@ -14,17 +14,21 @@ from typing import Any, NamedTuple
 
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import COSIGNATURE_ED25519, make_signer, split_unverified_note
+from auditlog.core.record import DECISION
 from auditlog.core.tiles import parse_tile_path
 from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.backing import back_up, forget
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
+from auditlog.log.erasing import erase, finish, plan_erasure
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer
+from auditlog.log.token_scope import make_scope
 from auditlog.log.tokens import create_token
 from auditlog.models.identity import Model
-from auditlog.storage import AttestationRow, Cosignature
+from auditlog.storage import AttestationRow, Cosignature, Query
 from tests.log.builders import config_of, exchange, gap_items, now_us
+from tests.log.erasures import give_to
 
 __all__ = [
     "TABLES",
@@ -53,6 +57,7 @@ TABLES = {
     "checkpoints": "size",
     "cosignatures": "size, key",
     "entry_index": "idx",
+    "erasures": "id",
     "head": "id",
     "keyring_backups": "id",
     "keys": "slot",
@@ -67,6 +72,7 @@ UNSEEN = {
     ("tokens", "*"): "who may ask is configuration, about which no entry speaks",
     ("head", "generation"): "it only counts how often the head moved",
     ("meta", "duplicated"): "a row that nobody asks for",
+    ("erasures", "time"): "when a slot was overwritten, of which no entry speaks",
     ("cosignatures", "deleted"): "whoever has a copy of it, or the witness, knows",
 }
 """What no check can find, or need find, by table and column or row change; and why."""
@@ -92,6 +98,13 @@ class Change(NamedTuple):
     swapped with it; a row is deleted, or duplicated under keys that are free."""
 
 
+_SHOWN = {
+    Change("erasures", "slot", "swapped"): "unseen",  # both are to hold zeros still
+    Change("erasures", "time", "retyped"): "named",
+    Change("keys", "slot", "swapped"): "unchecked",
+}
+
+
 def build(directory: Path, decisions: int, others: int) -> None:
     """Make a log of two emitters, two epochs and many cosigned checkpoints.
 
@@ -112,6 +125,7 @@ def build(directory: Path, decisions: int, others: int) -> None:
             log.store.append(items[at : at + step])
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
+    _erase(directory)
     _back_up(directory)
     _attest(directory)
     _cosign(directory)
@@ -164,6 +178,21 @@ def _back_up(directory: Path) -> None:
         forget(log, rows[1].id, now_us())
 
 
+def _erase(directory: Path) -> None:
+    """Erase four people of whom there is a decision each, two of them for good."""
+    with open_log(directory) as log:
+        rows = log.store.find(Query(type=DECISION, limit=4))
+        for number, row in enumerate(rows):
+            assert row.index is not None
+            give_to(log, f"{number}", row.index)
+            now = now_us()
+            erase(log, plan_erasure(log, "person", f"{number}", now), now=now)
+            if number == 1:
+                assert finish(log, now_us(), wait=5) == 2
+        assert log.store.sweep()
+        Sequencer(log.store, log.origin, log.signers).step()
+
+
 def _attest(directory: Path) -> None:
     """Have two anchors attest every checkpoint, the last one still pending.
 
@@ -197,8 +226,15 @@ def _cosign(directory: Path) -> None:
                     for time, one in enumerate(_WITNESSES, 1_800_000_000)
                 ]
             )
-        for role in ("auditor", "content"):
-            create_token(log.store, role, label=role, now=1_800_000_000)
+        for number, role in enumerate(("auditor", "content")):
+            create_token(
+                log.store,
+                role,
+                label=role,
+                now=1_800_000_000,
+                expires=1_900_000_000 + number,
+                scope=make_scope(routes=[f"/score/{number}"]),
+            )
 
 
 def every_change(database: Path) -> list[Change]:
@@ -221,6 +257,8 @@ def expected(change: Change) -> str:
         return "unseen"
     if table == "meta" or (table, how) in {("head", "deleted"), ("head", "retyped")}:
         return "refused"
+    if change in _SHOWN:
+        return _SHOWN[change]
     if {(table, "*"), (table, column or how)} & UNSEEN.keys():
         return "unseen"
     if table == "keys" and how != "retyped":
@@ -308,6 +346,10 @@ def _names(table: str, key: Any, where: str) -> bool:
         "attestations": (f"attestation {key}", "attestations"),
         "checkpoints": (f"checkpoint {key}", f"cosignature {key}"),
         "cosignatures": (f"cosignature {key}", f"checkpoint {key}", "cosignatures"),
+        "erasures": (
+            f"erasure {key.hex() if isinstance(key, bytes) else key}",
+            *("erasures", "keys"),
+        ),
         "head": ("head",),
         "keyring_backups": (f"keyring backup {_hex(key)}", "keys of the vault"),
         "objects": (f"{key}", f"object {key!r}", "objects"),

@@ -112,6 +112,7 @@ def test_as_json(log: Path) -> None:
         "recipient": "r",
         "shown": ["request"],
         "lost": [],
+        "nameless": 0,
         "secret": False,
     }
 

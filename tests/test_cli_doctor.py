@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ from auditlog.log.diagnosis import Finding, look_at_directory
 from auditlog.log.directory import open_log
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
+from auditlog.log.token_scope import make_scope
+from auditlog.log.tokens import create_token
 from auditlog.storage.files import FileLock
 from auditlog.storage.journal import Journal
 from tests.command import Done, auditlog, environment
@@ -118,6 +121,18 @@ def _append(log: Path, time: int) -> None:
         opened.store.append([plain_item(entry)])
 
 
+def _token(log: Path, **more: Any) -> None:
+    with open_log(log) as opened:
+        create_token(opened.store, "content", now=1_700_000_000, **more)
+
+
+def _unreadable_scope(log: Path) -> None:
+    _token(log, expires=4_000_000_000, scope=make_scope(routes=["*"]))
+    with sqlite3.connect(log / "log.sqlite3") as database:
+        database.execute("UPDATE tokens SET scope = 'x'")
+    database.close()
+
+
 def _abandon(log: Path) -> None:
     Journal.create(log / "journal", bytes(16)).abandon()
 
@@ -134,6 +149,18 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a keyring of another key": (
         lambda log: (log / "keys" / "keyring").write_bytes(b"\x01" * 64),
         "problem keyring: .* -> restore keys/keyring",
+    ),
+    "a token for ever": (
+        _token,
+        r"warning tokens: \w+ \(content\) never expires -> make one with --expires",
+    ),
+    "a token that expired": (
+        lambda log: _token(log, expires=1_700_000_001),
+        r"warning tokens: \w+ \(content\) has expired -> `auditlog token revoke",
+    ),
+    "a scope that cannot be read": (
+        _unreadable_scope,
+        "warning tokens: the scope of .* cannot be read, so it opens nothing -> ",
     ),
     "a policy that is none": (
         lambda log: (log / "policy").write_text("trust me\n"),
@@ -208,6 +235,15 @@ def test_options_that_stop_the_start_are_a_problem(log: Path) -> None:
     assert "AUDITLOG_DEPHT is not known; did you mean 'depth'?" in done.out
     off = _doctor(log, AUDITLOG_ENABLED="false")
     assert "warning  options: `enabled` is false" in off.out
+
+
+def test_rules_of_redaction_are_counted_and_checked(log: Path) -> None:
+    done = _doctor(log, AUDITLOG_REDACT_KEYS="ssn,name", AUDITLOG_REDACT_PATTERNS="ip")
+    said = "2 redact_keys, 0 redact_fields, 1 redact_patterns from the environment"
+    assert f"ok       redaction: {said}" in done.out
+    bad = _doctor(log, AUDITLOG_REDACT_PATTERNS="(")
+    assert bad.status == 1
+    assert "problem  redaction: redact_patterns: expected a regular" in bad.out
 
 
 # --- witnesses ------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """What `auditlog show` says of what was redacted, withheld or erased."""
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from auditlog.core.receipt import parse_receipt
 from tests.command import auditlog
 from tests.filled import fill_log
 from tests.log.redactions import WordRedaction
@@ -32,9 +34,29 @@ def test_copies_are_named_as_such_and_what_was_withheld_is_said_to_be(
 
 
 def test_what_was_redacted_cannot_be_disclosed(log: tuple[Path, str]) -> None:
-    done = auditlog(*("receipt", log[1], "--disclose", "request/name", "--dir", log[0]))
+    told = ("--field", "request/name", "--recipient", "a court", "--dir", log[0])
+    done = auditlog("disclose", log[1], *told)
     assert done.status == 11
     assert "'request/name' was redacted when it was recorded" in done.err
+
+
+def test_all_that_is_kept_is_disclosed_without_a_secret(log: tuple[Path, str]) -> None:
+    file = log[0].parent / "all.receipt.json"
+    told = ("--all", "--recipient", "a court", "-o", file, "--dir", log[0])
+    done = auditlog("disclose", log[1], *told)
+    assert done.status == 0
+    assert "It holds the secret" not in done.err
+    assert re.search(
+        "Of [2-9] parts, in which something was redacted, only hashes are kept: nobody "
+        "can open them, or confirm a guess.",
+        done.err,
+    )
+    receipt = parse_receipt(file.read_bytes())
+    assert receipt.secret is None
+    assert "request/age" in [one.path for one in receipt.disclosures]
+    assert b"Ada" not in b"".join(one.value for one in receipt.disclosures)
+    verified = auditlog("verify", file, "--policy", log[0] / "policy")
+    assert verified.status == 0
 
 
 def test_erased_content_is_said_to_be(tmp_path: Path) -> None:

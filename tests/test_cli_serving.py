@@ -40,10 +40,10 @@ def test_serve_answers_beside_the_log_and_stops(tmp_path: Path) -> None:
         checkpoint = httpx.get(f"{running.url}/checkpoint")
         assert checkpoint.content.startswith(b"log.example/tests\n")
         assert "server" not in checkpoint.headers
-        query = "disclose=request/age&disclose=response"
-        url = f"{running.url}/api/v1/decisions/{ids[0]}/receipt?{query}"
-        assert httpx.get(url).status_code == 401
-        receipt = httpx.get(url, headers=headers)
+        body = {"fields": ["request/age", "response"], "recipient": "a court"}
+        url = f"{running.url}/api/v1/decisions/{ids[0]}/disclosures"
+        assert httpx.post(url, json=body).status_code == 401
+        receipt = httpx.post(url, json=body, headers=headers)
         missing = httpx.get(f"{running.url}/nowhere")
         assert missing.headers["content-type"] == "application/problem+json"
         status, err = stopped_by(running, signal.SIGINT)

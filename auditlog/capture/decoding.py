@@ -5,11 +5,12 @@ data or larger than the limits has no decoded form, and that is no error: the ra
 is committed to in any case. Nothing here raises, whatever the bytes are.
 """
 
+import re
 import zlib
 
 import zstandard
 
-__all__ = ["decode"]
+__all__ = ["decode", "says_more"]
 
 # Stored content is decoded again when it is read: these limits may grow, never shrink.
 _MAX_DECODED = 8 << 20
@@ -21,6 +22,13 @@ _MAX_FRAMES = 64
 _ZSTD_WINDOW = 8 << 20
 """The largest window that a zstd content-coding may ask for (RFC 9659)."""
 _GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15
+_MORE = {
+    # A member with a name, comment or extra field (RFC 1952 §2.3.1).
+    "gzip": re.compile(rb"\x1f\x8b\x08[^\x00\x01]", re.DOTALL),
+    # A frame that is skipped (RFC 8878 §3.1.2).
+    "zstd": re.compile(rb"[\x50-\x5f]\x2a\x4d\x18"),
+}
+_MORE["x-gzip"] = _MORE["gzip"]
 
 
 def decode(body: bytes, header: str) -> bytes | None:
@@ -29,8 +37,7 @@ def decode(body: bytes, header: str) -> bytes | None:
     A decoded body has at most 8 MiB, and at most 64 KiB more than 100 times what was
     sent; so has each step on the way to it.
     """
-    names = [name.strip(" \t").lower() for name in header.split(",")]
-    names = [name for name in names if name not in {"", "identity"}]
+    names = _names(header)
     if not body or not 0 < len(names) <= _MAX_CODINGS:
         return None
     limit = min(_MAX_DECODED, _FLOOR + _RATIO * len(body))
@@ -38,6 +45,22 @@ def decode(body: bytes, header: str) -> bytes | None:
     for name in reversed(names):  # the last one was applied last
         decoded = None if decoded is None else _undo(name, decoded, limit)
     return decoded
+
+
+def says_more(body: bytes, header: str) -> bool:
+    """Return whether an encoded body may say more than `decode` gives of it.
+
+    Such as the name of a file in the header of gzip. It may be true by chance, and is
+    of codings over each other, of which only the outer one can be seen.
+    """
+    names = _names(header)
+    more = _MORE.get(names[0]) if len(names) == 1 else None
+    return len(names) > 1 or (more is not None and more.search(body) is not None)
+
+
+def _names(header: str) -> list[str]:
+    names = [name.strip(" \t").lower() for name in header.split(",")]
+    return [name for name in names if name not in {"", "identity"}]
 
 
 def _undo(name: str, data: bytes, limit: int) -> bytes | None:

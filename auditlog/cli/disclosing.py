@@ -62,13 +62,14 @@ def _document(options: argparse.Namespace, given: Disclosed) -> dict[str, object
         "shown": list(given.shown),
         "hidden": list(given.hidden),
         "lost": list(given.lost),
+        "nameless": given.nameless,
         "secret": given.secret,
         "access": given.access,
     }
 
 
 def _say(given: Disclosed, recipient: str, out: Output) -> None:
-    count = len(given.shown) + len(given.hidden) + len(given.lost)
+    count = len(given.shown) + len(given.hidden) + len(given.lost) + given.nameless
     out.say(f"It shows to {recipient} {len(given.shown)} of {count} parts:")
     _list(given.shown, out, most=count)
     if given.secret:
@@ -79,6 +80,11 @@ def _say(given: Disclosed, recipient: str, out: Output) -> None:
     if given.lost:
         out.say("Nobody can open any more what is not kept whole:")
         _list(given.lost, out)
+    if given.nameless:
+        out.say(
+            f"Of {given.nameless} parts, in which something was redacted, only hashes "
+            "are kept: nobody can open them, or confirm a guess."
+        )
     out.say(
         "Whoever has it also learns how many parts there are, and the size of both "
         f"bodies. That it was handed out is in the log, as {given.access}."

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import auditlog
+from auditlog.capture.redaction.configured import choke_point_beyond_http
 from auditlog.cli.opening import config_of
 from auditlog.cli.output import Output
 from auditlog.config import Config
@@ -22,6 +23,7 @@ from auditlog.log.diagnosis import (
     look_at_anchors,
     look_at_directory,
     look_at_log,
+    look_at_tokens,
     look_at_witnesses,
 )
 from auditlog.log.directory import open_log
@@ -64,6 +66,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
         yield Finding("problem", "options", str(error), "the service would not start")
         return
     yield _options(config)
+    yield _redaction(config)
     yield from look_at_directory(config.dir)
     try:
         log = open_log(config.dir, policy=config.policy, read_only=True)
@@ -75,6 +78,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     with log:
         try:
             yield from look_at_log(log, time.time())
+            yield from look_at_tokens(log, time.time())
             yield look_at_backups(log, time.time())
             yield from look_at_witnesses(log, online=options.online)
             yield from look_at_anchors(log, time.time())
@@ -159,6 +163,18 @@ def _descriptors() -> Finding:
         said = f"a process may open {soft} files and sockets"
         return Finding("warning", "limits", said, todo)
     return Finding("ok", "limits", f"a process may open {soft} files and sockets")
+
+
+def _redaction(config: Config) -> Finding:
+    """Say which rules the environment names; code may add to them."""
+    try:
+        choke_point_beyond_http(config)
+    except AuditLogError as error:
+        todo = "the service would not start"
+        return Finding("problem", "redaction", str(error), todo)
+    names = ("redact_keys", "redact_fields", "redact_patterns")
+    rules = [f"{len(getattr(config, one))} {one}" for one in names]
+    return Finding("ok", "redaction", f"{', '.join(rules)} from the environment")
 
 
 def _options(config: Config) -> Finding:

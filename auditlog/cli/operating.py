@@ -4,7 +4,7 @@ import argparse
 import base64
 import time
 
-from auditlog.cli.opening import config_of, open_chosen
+from auditlog.cli.opening import config_of, open_chosen, ready
 from auditlog.cli.output import Output
 from auditlog.core.checkpoint import parse_checkpoint
 from auditlog.core.errors import PendingError
@@ -64,7 +64,7 @@ def init(options: argparse.Namespace, out: Output) -> int:
 def checkpoint(options: argparse.Namespace, out: Output) -> int:
     """Admit what dead processes left open, sign what waits, print the newest."""
     config = config_of(options)
-    with open_log(config.dir, policy=config.policy) as log:
+    with ready(open_log(config.dir, policy=config.policy)) as log:
         log.claim()
         witnessing = Witnessing(log, config, time.time)
         if options.witness:

@@ -124,6 +124,7 @@ def _parser(machine: bool) -> _Parser:
     _add_operation(verbs)
     _add_reading(verbs)
     _add_amending(verbs)
+    _add_erasing(verbs)
     _add_inspection(verbs)
     _add_monitor(verbs)
     for name, add in (
@@ -323,6 +324,36 @@ def _add_amending(verbs: _Verbs) -> None:
         action="append",
         default=[],
         help="anything else; may be repeated",
+    )
+
+
+def _add_erasing(verbs: _Verbs) -> None:
+    verb = verbs.add(
+        "erase",
+        "erasing:erase_content",
+        "erase all content about somebody, for ever; without --yes only say what goes",
+    )
+    which = verb.add_mutually_exclusive_group(required=True)
+    which.add_argument("--subject", metavar="S", help="identifier; - reads it on stdin")
+    which.add_argument(
+        "--decision", metavar="ID", help="one decision whose content has its own key"
+    )
+    which.add_argument(
+        "--list", action="store_true", help="erasures, and what each waits for"
+    )
+    which.add_argument(
+        "--finish", action="store_true", help="make them final, where they can be"
+    )
+    which.add_argument(
+        "--replay", type=Path, metavar="FILE", help="apply a copy of keys/erased"
+    )
+    verb.add_argument(
+        "--kind", default="person", metavar="K", help="of the subject; default person"
+    )
+    verb.add_argument("--yes", action="store_true", help="erase it")
+    verb.add_argument("--reason", metavar="TEXT", help="why; sealed")
+    verb.add_argument(
+        "--receipt", type=Path, metavar="FILE", help="proof for the person (new file)"
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
-from auditlog.cli.opening import config_of
+from auditlog.cli.opening import config_of, ready
 from auditlog.cli.output import Output
 from auditlog.core.errors import AuditLogError
 from auditlog.core.proof import parse_add_checkpoint
@@ -36,8 +36,8 @@ def serve(options: argparse.Namespace, out: Output) -> int:
     except ModuleNotFoundError as error:
         raise AuditLogError(_NEEDS_WEB.format(missing=error.name)) from None
     directory = config_of(options).dir
-    # Say now, not at the first request, that there is no log.
-    with open_log(directory) as log:
+    # Say now, not at the first request, that there is no log, or forget what it must.
+    with ready(open_log(directory)) as log:
         origin = log.origin
     with contextlib.closing(_listen(options.host, options.port)) as listening:
         if not options.host.startswith(_LOOPBACK):

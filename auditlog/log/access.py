@@ -104,7 +104,7 @@ def make_recipient(name: str, purpose: str | None = None) -> Recipient:
 
 def kept_paths(content: Content) -> list[str]:
     """Return what is opened where somebody reads all that is kept of a decision."""
-    return [part.path for part in content.parts]
+    return [part.path for part in content.kept]
 
 
 def record_access(log: LogDirectory, id_: str, access: Access, *, now: float) -> str:
@@ -156,7 +156,7 @@ def record_person_access(
     seal = partial(sealed_item, entry, content, log.keys, compressor, under=key_id)
     try:
         return format_id(append_once(log, seal, "an access"))
-    except KeyErasedError:
+    except (KeyErasedError, NotFoundError):
         raise NotFoundError("what was held was erased meanwhile") from None
 
 

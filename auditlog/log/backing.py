@@ -10,7 +10,6 @@ alone. Whoever dies in the middle begins again.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +22,12 @@ from auditlog.core.errors import (
     StorageError,
 )
 from auditlog.log.directory import LogDirectory
+from auditlog.log.erasing import replay
 from auditlog.log.key_entry import BackupWord, backup_entry
 from auditlog.log.preparation import plain_item
 from auditlog.log.rotating import finish, finish_under, registered, vault_key_of
 from auditlog.storage import SpoolItem
+from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.files import (
     storage_errors,
     sync_directory,
@@ -46,7 +47,6 @@ from auditlog.storage.sqlite_backups import BackupRow
 __all__ = ["MadeBackup", "Restored", "back_up", "forget", "restore"]
 
 _ID_BYTES = 16
-_ERASED = re.compile(rb"(?:[0-9a-f]{32}\n)*")
 
 
 class MadeBackup(NamedTuple):
@@ -164,7 +164,7 @@ def restore(log: LogDirectory, path: Path, now: int) -> Restored:
     Raises:
         ConfigurationError: it is of another log, or under another key-encryption key,
             or slots in it are other keys' than they are here.
-        MalformedError: it is no backup.
+        MalformedError: it is no backup; or the list of erased keys is none.
         VerificationError: it was changed, or cut.
         StorageError: it is unknown how much was restored; to be done again.
     """
@@ -173,9 +173,11 @@ def restore(log: LogDirectory, path: Path, now: int) -> Restored:
         done = _Restoring(log, writer, backup)
         done.run()
         finish_under(log, writer)
-        missing = sum(1 for key in registered(log) if not _is_there(writer, *key[:2]))
     log.store.append([_said(log, now, BackupWord("restored", backup.head.id))])
-    replay(log)
+    # Also of a keyring that somebody has copied back by hand before.
+    replay(log, now)
+    with log.keys.keyring.writing() as writer:
+        missing = sum(1 for key in registered(log) if not _is_there(writer, *key[:2]))
     return Restored(backup.head.id, done.restored, done.kept, done.erased, missing)
 
 
@@ -187,7 +189,9 @@ class _Restoring:
     ) -> None:
         self._log, self._writer, self._backup = log, writer, backup
         # Under the lock: what is erased from now on is destroyed after us.
-        self._erased = erased_key_ids(log)
+        listed = ErasedKeys(log.paths.erased).read()
+        rows = log.store.erasures()
+        self._erased = frozenset([*listed, *(row.key_id for row in rows)])
         self._here = {slot: key_id for key_id, slot, *_ in registered(log)}
         self.restored = self.kept = self.erased = 0
 
@@ -238,28 +242,6 @@ def _is_there(writer: KeyringWriter, key_id: bytes, slot: int) -> bool:
         return writer.key(key_id, slot) is not None
     except StorageError:
         return False
-
-
-def erased_key_ids(log: LogDirectory) -> frozenset[bytes]:
-    """Return the ids of keys that must not come back, as the store and a file say."""
-    listed = log.paths.keyring.with_name("erased")
-    data = listed.read_bytes() if listed.exists() else b""
-    whole = data[: data.rfind(b"\n") + 1]
-    if not _ERASED.fullmatch(whole):
-        raise ConfigurationError(f"{listed} does not hold ids of keys, one a line")
-    named = [bytes.fromhex(line) for line in whole.decode().splitlines()]
-    erased = (key_id for key_id, _ in log.store.erased_slots())
-    return frozenset([*named, *erased])
-
-
-def replay(log: LogDirectory) -> None:
-    """Let the keyring forget again what was erased since it was written.
-
-    The seam to `auditlog.log.erasing.replay`, which also completes erasures.
-    """
-    with log.keys.keyring.writing() as writer:
-        slots = (slot for _, slot in log.store.erased_slots())
-        writer.destroy([slot for slot in slots if any(writer.stored(slot))])
 
 
 def _check_place(log: LogDirectory, path: Path) -> None:

@@ -21,6 +21,7 @@ from auditlog.core.note import Verifier, open_note
 from auditlog.core.record import DECISION, parse_entry
 from auditlog.core.tiles import TILE_WIDTH, Tile, parse_tile_path, tile_path
 from auditlog.log.check_attestations import AttestationCheck
+from auditlog.log.check_erasures import ErasureCheck
 from auditlog.log.check_files import Problem, check_files, key_of
 from auditlog.log.check_keys import KeyCheck
 from auditlog.log.check_vault import VaultCheck
@@ -111,6 +112,7 @@ class _Check:
         self._completeness = Completeness()
         self._models = ModelCheck()
         self._keys = KeyCheck()
+        self._erasures = ErasureCheck()
         self._unknown: list[str] = []
         if self._alive is None:
             self._unknown.append(
@@ -118,7 +120,7 @@ class _Check:
                 "cannot be told from those which the next start would admit"
             )
         self._ids: set[bytes] = set()
-        self._vault = VaultCheck(log)
+        self._vault = VaultCheck(log, self._erasures.note_content)
         self._ranges: dict[tuple[str, str], tuple[int, int, int]] = {}
         """First and last row, and position, of the newest problem of a kind."""
         self._departed = 0
@@ -148,6 +150,8 @@ class _Check:
         emitters = tuple(self._emitters_checked())
         with self._naming("attestations"):
             self._take(*self._attested.finish())
+        with self._naming("erasures"):
+            self._take(*self._erasures.finish(self._log, size, self._vault.erased))
         with self._naming("keys and files"):
             self._take(*check_files(self._log))
         with self._naming("keys of the vault"):
@@ -289,6 +293,7 @@ class _Check:
             self._attested.note(index, entry)
             self._models.note(entry)
             self._keys.note(entry)
+            self._erasures.note(entry)
             expected = index_row(entry)._replace(index=index)
         except (MalformedError, KeyError) as error:
             self._problem_at("entry", index, f"does not say what it must: {error}")

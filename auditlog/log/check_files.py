@@ -40,9 +40,10 @@ def check_files(log: LogDirectory) -> tuple[list[Problem], Counter[str]]:
         Problem(f"database {name}", "is not as this auditlog makes it")
         for name in log.store.schema_changes()
     ]
-    for key_id, *_ in log.store.registered_keys():
+    for key_id, slot, *_ in log.store.registered_keys():
         try:
-            log.keys.key(key_id)
+            # Not by `Keys`, which would ask the store about each of a million.
+            log.keys.keyring.read(key_id, slot)
         except NotFoundError:
             pass  # destroyed, which is what erasure does
         except AuditLogError as error:

@@ -125,7 +125,7 @@ def _check_slots(log: LogDirectory) -> list[Problem]:
     # it is not ours to judge, and what it erases meanwhile is empty.
     last = log.store.last_slot()
     taken = {slot for _, slot, *_ in log.store.registered_keys()}
-    taken.update(slot for _, slot in log.store.erased_slots())
+    taken.update(row.slot for row in log.store.erasures())
     raw = log.keys.keyring.raw()
     free = set(range(min(last + 1, len(raw) // SLOT_SIZE))) - taken
     return [

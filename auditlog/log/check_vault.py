@@ -15,7 +15,7 @@ decision it counts as unchecked.
 
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from auditlog.core.errors import AuditLogError, NotFoundError
@@ -25,7 +25,7 @@ from auditlog.log.access import ACCESS
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.content import Content, unpack, verify_content
 from auditlog.log.directory import LogDirectory
-from auditlog.log.late_erasure import ERASURE
+from auditlog.log.erasure_entry import ERASURE
 from auditlog.log.model_entry import MODEL
 from auditlog.log.preparation import epoch_of
 from auditlog.log.said import subject_of
@@ -39,6 +39,9 @@ _WITH_CONTENT = frozenset({ACCESS, AMENDMENT, DECISION, ERASURE, MODEL})
 _LATER = frozenset({ACCESS, AMENDMENT})
 """Types of entries that may be about somebody because their decision is."""
 _MAX_HELD = 4096
+_BEGINNING = 60_000_000
+"""Microseconds that may pass from the time of an erasure until its key seals no more:
+it waits for other writers."""
 _TAG = "sealed under a key that does not give the tag of its entry"
 
 
@@ -55,9 +58,12 @@ class _Row(NamedTuple):
 class VaultCheck:
     """Holds vault rows against entries and keys, in the order of the log."""
 
-    def __init__(self, log: LogDirectory) -> None:
-        """Take the opened log."""
+    def __init__(
+        self, log: LogDirectory, opened: Callable[[Entry, Content], None]
+    ) -> None:
+        """Take the opened log, and who is to be given content that holds."""
         self._log = log
+        self._opened = opened
         self._store = log.store
         self.erased = 0
         """Entries whose content was erased."""
@@ -103,7 +109,7 @@ class VaultCheck:
     def finish(self) -> Iterator[tuple[int, str]]:
         """Yield index and problem of decisions whose keys do not give their tags."""
         for index, time in self._untagged:
-            if time < self._newest_erasure:
+            if time < self._newest_erasure + _BEGINNING:
                 what = "tag of a decision older than an erasure: it was sealed again"
                 self.unchecked[what] += 1
             else:
@@ -114,6 +120,8 @@ class VaultCheck:
             self.erased += 1
             if row.sealed:
                 yield "is marked as erased, but holds content"
+            elif row.entry.type == ERASURE:
+                yield "is marked as erased, which an erasure is not"
             return
         wrong = list(self._key_problems(row))
         if wrong and self._has_changed(row):
@@ -173,6 +181,7 @@ class VaultCheck:
             plaintext = unseal(key, row.key_id, leaf_hash(row.encoded), row.sealed)
             content = unpack(plaintext)
             verify_content(row.entry, content)
+            self._opened(row.entry, content)
         except AuditLogError as error:
             yield str(error)
             return

@@ -17,12 +17,14 @@ from typing import Literal, NamedTuple
 
 from auditlog.anchors.http import parse_endpoint, post
 from auditlog.core.checkpoint import Policy
-from auditlog.core.errors import AuditLogError, ConfigurationError
+from auditlog.core.errors import AuditLogError, ConfigurationError, MalformedError
 from auditlog.core.record import format_time
 from auditlog.log.anchor_file import KINDS, AnchorFile, Configure
 from auditlog.log.anchor_status import status_of
 from auditlog.log.directory import LogDirectory, Paths
-from auditlog.storage import Query
+from auditlog.log.token_scope import parse_scope
+from auditlog.log.tokens import list_tokens, token_id
+from auditlog.storage import Query, TokenRow
 from auditlog.storage.files import (
     FileLock,
     read_secret,
@@ -37,6 +39,7 @@ __all__ = [
     "look_at_anchors",
     "look_at_directory",
     "look_at_log",
+    "look_at_tokens",
     "look_at_witnesses",
 ]
 
@@ -170,7 +173,12 @@ def look_at_log(log: LogDirectory, now: float) -> Iterator[Finding]:
     yield _signed(log, now, leads="nobody" not in leader.said)
 
 
-_PLURALS = {"entry": "entries", "process": "processes", "witness": "witnesses"}
+_PLURALS = {
+    "entry": "entries",
+    "process": "processes",
+    "token": "tokens",
+    "witness": "witnesses",
+}
 
 
 def _many(count: int, noun: str) -> str:
@@ -288,6 +296,35 @@ def _signed(log: LogDirectory, now: float, *, leads: bool) -> Finding:
         return Finding("problem", "checkpoint", said, todo)
     todo = "start the service, or run `auditlog checkpoint`"
     return Finding("warning", "checkpoint", said, todo)
+
+
+def look_at_tokens(log: LogDirectory, now: float) -> Iterator[Finding]:
+    """Look at who may ask over HTTP: for ever, or not any more, or unreadably."""
+    tokens = list_tokens(log.store)
+    for row in tokens:
+        if (found := _token(row, now)) is not None:
+            yield found
+    if tokens:
+        said = f"{_many(len(tokens), 'token')} for the reading interface"
+        yield Finding("ok", "tokens", said)
+
+
+def _token(row: TokenRow, now: float) -> Finding | None:
+    """Return what is wrong with a token; None if nothing is."""
+    id_ = token_id(row.hash)
+    revoke = f"`auditlog token revoke {id_}`"
+    try:
+        parse_scope(row.scope)
+    except MalformedError:
+        said = f"the scope of {id_} cannot be read, so it opens nothing"
+        return Finding("warning", "tokens", said, f"{revoke}, and make another")
+    if row.expires is None:
+        said = f"{id_} ({row.role}) never expires"
+        todo = f"make one with --expires in its place, then {revoke}"
+        return Finding("warning", "tokens", said, todo)
+    if row.expires <= now:
+        return Finding("warning", "tokens", f"{id_} ({row.role}) has expired", revoke)
+    return None
 
 
 def look_at_witnesses(log: LogDirectory, *, online: bool) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
 from auditlog.capture.redaction.configured import Redactor, choke_point_beyond_http
+from auditlog.capture.subjects import Subject
 from auditlog.core.errors import ConfigurationError
 from auditlog.core.record import format_id
 from auditlog.log.amendment import AmendmentKind, amendment
@@ -46,7 +47,7 @@ def decision(
     *,
     input: Any = ABSENT,  # noqa: A002 - what it is
     model: str | Model | None = None,
-    subject: str | None = None,
+    subject: str | Subject | None = None,
     wait: bool = True,
     redact: Sequence[Redactor] = (),
     **about: Unpack[About],
@@ -64,7 +65,7 @@ def decision(
         input: what the model is given: bytes, text, or JSON, where NumPy's scalars and
             arrays are welcome. It may be said later, by `Operation.set_input`.
         model: ``name``, ``name@version`` or an identity; else the option ``model``.
-        subject: whom it is about, as `Decision.set_subject`.
+        subject: whom it is about: the identifier of a person, or an `auditlog.Subject`.
         wait: leave the block only when the decision is durable.
         redact: as for the middleware; besides what that of this process adds to the
             rules of the same log.
@@ -97,7 +98,7 @@ def record(
     outcome: Outcome = "completed",
     output_type: str | None = None,
     model: str | Model | None = None,
-    subject: str | None = None,
+    subject: str | Subject | None = None,
     wait: bool = True,
     redact: Sequence[Redactor] = (),
     **about: Unpack[About],
@@ -211,12 +212,14 @@ _SAID = ("input_type", "user", "session", "annotations", "caused_by")
 def _say(
     made: Operation,
     model: str | Model | None,
-    subject: str | None,
+    subject: str | Subject | None,
     said: dict[str, Any],
 ) -> None:
     if model is not None:
         made.set_model(_named(model))
-    if subject is not None:
+    if isinstance(subject, Subject):
+        made.set_subject(subject.identifier, kind=subject.kind)
+    elif subject is not None:
         made.set_subject(subject)
     if said["user"] is not None:
         made.set_user(said["user"])

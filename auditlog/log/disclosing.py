@@ -9,10 +9,9 @@ sizes of both bodies: see ``auditlog/docs/disclosure.md``.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from auditlog.core.errors import ConfigurationError, NotFoundError
+from auditlog.core.errors import ConfigurationError
 from auditlog.core.receipt import parse_receipt
 from auditlog.log.access import SECRET, Access, Channel, Recipient, record_access
-from auditlog.log.content import Leaf
 from auditlog.log.directory import LogDirectory
 from auditlog.log.reader import Reader
 
@@ -31,7 +30,10 @@ class Disclosed(NamedTuple):
     hidden: tuple[str, ...]
     """Paths of what is kept and not in it."""
     lost: tuple[str, ...]
-    """Paths of what nobody can open any more: it is kept in part, or not at all."""
+    """Paths of what nobody can open any more: only its first bytes are kept."""
+    nameless: int
+    """How many parts more there are of which only a hash is kept: they hold what was
+    redacted, and nobody can open them, or say what they are called."""
     secret: bool
     """Whether the secret is in it, from which every salt follows: what is not shown
     can then be confirmed by guessing."""
@@ -76,7 +78,6 @@ def disclose(
         )
     reader = Reader(log)
     leaves = reader.leaves(id_)
-    _check_fields(fields or (), leaves)
     data = reader.receipt(
         id_, disclose=fields or (), open_all=fields is None, renew=renew
     )
@@ -86,18 +87,9 @@ def disclose(
     paths = [*shown, SECRET] if full else shown
     said = Access("disclosure", channel, by, paths, recipient)
     access = record_access(log, id_, said, now=now)
-    lost = tuple(leaf.path for leaf in leaves if leaf.value is None)
+    named = [leaf for leaf in leaves if leaf.path]
+    lost = tuple(leaf.path for leaf in named if leaf.value is None)
     known = {*shown, *lost}
-    hidden = tuple(leaf.path for leaf in leaves if leaf.path not in known)
-    return Disclosed(data, shown, hidden, lost, full, access)
-
-
-def _check_fields(fields: Sequence[str], leaves: Sequence[Leaf]) -> None:
-    """Refuse what was not captured, without saying what was: that is content, too."""
-    known = {leaf.path for leaf in leaves}
-    for path in fields:
-        if path not in known:
-            raise NotFoundError(
-                f"nothing was captured at {path[:80]!r}; a field is named as in "
-                "request/age, response or context/outcome"
-            )
+    hidden = tuple(leaf.path for leaf in named if leaf.path not in known)
+    nameless = len(leaves) - len(named)
+    return Disclosed(data, shown, hidden, lost, nameless, full, access)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from auditlog.core.errors import NotFoundError, StorageError
+from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
 from auditlog.core.receipt import format_receipt, parse_receipt
 from auditlog.core.record import format_id
 from auditlog.log.directory import LogDirectory
@@ -30,15 +30,19 @@ from auditlog.log.erasure_entry import ErasureEntry, Proof, final_entry
 from auditlog.log.erasure_plan import Plan, plan_decision_erasure, plan_erasure
 from auditlog.log.reader import Reader
 from auditlog.storage import KeyErasedError
-from auditlog.storage.erased_keys import ErasedKeys
+from auditlog.storage.acceptance import has_forgotten
+from auditlog.storage.erased_keys import ErasedKeys, parse_erased
+from auditlog.storage.keys import RECORD, SUBJECT
 from auditlog.storage.sqlite_erasures import ErasureRow
 
 __all__ = [
     "Erased",
     "Plan",
+    "catch_up",
     "erase",
     "erasure_receipt",
     "finish",
+    "forget_listed",
     "is_due",
     "plan_decision_erasure",
     "plan_erasure",
@@ -161,6 +165,21 @@ def is_due(log: LogDirectory) -> bool:
     )
 
 
+def catch_up(log: LogDirectory, now: int) -> int:
+    """Do what `replay` does, if something is due; to be called after opening a log.
+
+    Raises:
+        ConfigurationError: it is due, and this is a copy of a log that still stands;
+            or the keys cannot be used.
+        MalformedError: the list of erased keys was changed by somebody else.
+        StorageError: it could not be completed; to be tried again.
+    """
+    if not is_due(log):
+        return 0
+    log.claim()
+    return replay(log, now)
+
+
 def replay(log: LogDirectory, now: int) -> int:
     """Complete what was begun, and let what was restored forget again.
 
@@ -180,8 +199,6 @@ def replay(log: LogDirectory, now: int) -> int:
         MalformedError: the list of erased keys was changed by somebody else.
         StorageError: it could not be completed; to be tried again.
     """
-    if not is_due(log):
-        return 0
     listed = ErasedKeys(log.paths.erased)
     again = log.store.registered(listed.read())
     for key_id in again:
@@ -202,6 +219,34 @@ def replay(log: LogDirectory, now: int) -> int:
     return len(pending) + len(slots)
 
 
+def forget_listed(log: LogDirectory, data: bytes, now: int) -> int:
+    """Apply a copy of ``keys/erased``, such as one kept apart from the backups.
+
+    Args:
+        log: the opened log, as for `replay`.
+        data: what is in the copy.
+        now: microseconds since the epoch.
+
+    Returns:
+        How many keys were forgotten.
+
+    Raises:
+        MalformedError: it is no such list.
+        ConfigurationError: it names a key that no erasure can have been about.
+        StorageError: it could not be completed; to be tried again.
+    """
+    listed = parse_erased(data)
+    for key_id in listed:
+        if log.keys.kind(key_id) not in {None, SUBJECT, RECORD}:
+            raise ConfigurationError(
+                f"expected keys that can be erased alone, got {key_id.hex()}, which "
+                "seals content of others as well"
+            )
+    ErasedKeys(log.paths.erased).add(listed)
+    log.keys.bar(listed)
+    return replay(log, now) if is_due(log) else 0
+
+
 # --- for good -------------------------------------------------------------------------
 
 
@@ -220,7 +265,7 @@ def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
         StorageError: it could not be done; to be tried again.
     """
     deadline = time.monotonic() + wait
-    while not log.store.sweep():
+    while not _is_swept(log):
         if time.monotonic() > deadline:
             return 0
         time.sleep(_POLL_SECONDS)
@@ -228,6 +273,13 @@ def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
     items = [(row.id, final_entry(row.key_id, log.origin, now)) for row in ready]
     log.store.finish_erasures(items, now)
     return len(items)
+
+
+def _is_swept(log: LogDirectory) -> bool:
+    rows = log.store.erasures("shredded")
+    left = [row.key_id for row in rows if row.pending is not None]
+    forgotten = not left or has_forgotten(log.paths.journals, left)
+    return forgotten and log.store.sweep()
 
 
 def _is_ready(log: LogDirectory, row: ErasureRow, now: int) -> bool:

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from auditlog.core.commitment import commitment_digest, disclosure_hash, salts
+from auditlog.core.commitment import commit
 from auditlog.core.encoding import format_base64, parse_base64
 from auditlog.core.errors import MalformedError
 from auditlog.core.receipt import Disclosure, Opening
 from auditlog.core.record import Entry, canonical_json, parse_json
-from auditlog.log.content import Content, Part
+from auditlog.log.content import Content, context_only
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import (
     SealingKeys,
@@ -53,9 +53,8 @@ __all__ = [
 ERASURE = "auditlog.erasure.v1"
 
 _RECORDS, _SUBJECT = "context/records", "context/subject"
-_SALT_BYTES, _SECRET_BYTES, _KEY_ID_BYTES = 16, 32, 16
+_SECRET_BYTES, _KEY_ID_BYTES, _BODIES = 32, 16, 2
 _MAX_COUNT = 20
-_NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
 
 
 class Proof(NamedTuple):
@@ -131,27 +130,18 @@ def _committed(
 ) -> tuple[dict[str, Any], Content, Proof | None]:
     """Return members of an entry, what the vault keeps, and what it does not.
 
-    The salt of `context/subject` is drawn by itself: the secret that is kept must not
-    lead to it.
+    Of `context/subject` it keeps the hash alone, and so no secret, either.
     """
     secret = os.urandom(_SECRET_BYTES)
-    first, *known = salts(secret, 2 + len(leaves))
-    parts = [Part("request", b"", 0), Part("response", b"", 0)]
-    hashes = [disclosure_hash(known[n], part.path, b"") for n, part in enumerate(parts)]
-    hidden: Disclosure | None = None
-    for number, (path, value) in enumerate(leaves, len(parts)):
-        salt = os.urandom(_SALT_BYTES) if path == _SUBJECT else known[number]
-        hashes.append(disclosure_hash(salt, path, value))
-        part = Part(path, value, len(value))
-        if path == _SUBJECT:
-            hidden = Disclosure(number, path, salt, value)
-            part = Part(path, b"", 0, hashes[-1])
-        parts.append(part)
+    unopened = [path for path, _ in leaves if path == _SUBJECT]
+    data, content = context_only(secret, leaves, unopened=unopened)
+    _, (first, *salts), hashes = commit(secret, b"", b"", leaves)
     opening = Opening(first, 0, 0, tuple(hashes))
-    said = {"depth": 0, "digest": format_base64(commitment_digest(*opening)), "v": 1}
-    data = {"commitment": said, "request": _NO_BODY, "response": _NO_BODY}
-    proof = None if hidden is None else Proof(opening, hidden)
-    return data, Content(secret, tuple(parts)), proof
+    for number, (path, value) in enumerate(leaves, _BODIES):
+        if path == _SUBJECT:
+            hidden = Disclosure(number, path, salts[number], value)
+            return data, content, Proof(opening, hidden)
+    return data, content, None
 
 
 def erased_entry(

@@ -5,24 +5,14 @@ sealed, so nothing is kept of that. An erasure entry of its own says how much th
 in the same transaction, so that what is missing from the vault is always accounted for.
 """
 
-import base64
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-import zstandard
-
-from auditlog.core.record import Entry, canonical_json
-from auditlog.log.content import context_only
-from auditlog.log.identity import new_id
-from auditlog.log.preparation import SealingKeys, sealed_item
+from auditlog.log.erasure_entry import erased_entry
+from auditlog.log.preparation import SealingKeys
 from auditlog.storage import ERASED, SpoolItem
 
-__all__ = ["ERASURE", "erased_entry", "without_content"]
-
-ERASURE = "auditlog.erasure.v1"
-
-_SECRET_BYTES = 32
+__all__ = ["without_content"]
 
 
 def without_content(
@@ -55,25 +45,3 @@ def without_content(
         if key_id is not None
     ]
     return [*kept, *entries]
-
-
-def erased_entry(
-    key_id: bytes, records: int, keys: SealingKeys, origin: str, now: int
-) -> SpoolItem:
-    """Return an erasure entry about content that was erased on its way.
-
-    Args:
-        key_id: of the key that was erased before.
-        records: how many items it had sealed.
-        keys: of the log.
-        origin: the log's name.
-        now: microseconds since the epoch.
-
-    Raises:
-        StorageError: there is no key to seal under now.
-    """
-    leaves = [("context/records", canonical_json(records))]
-    said, content = context_only(os.urandom(_SECRET_BYTES), leaves)
-    said |= {"key": base64.b64encode(key_id).decode(), "state": "shredded"}
-    entry = Entry(new_id(now), ERASURE, origin, now, said)
-    return sealed_item(entry, content, keys, zstandard.ZstdCompressor())

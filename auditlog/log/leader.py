@@ -27,6 +27,7 @@ from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
+from auditlog.log.erasing import catch_up, finish
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.state import state_of
 from auditlog.log.witnessing import Witnessing
@@ -43,6 +44,7 @@ _ASK_SECONDS = 10.0
 _OBSERVE_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 3.0
 _HALT_SECONDS = 10.0
+_ERASE_SECONDS = 60.0
 _LAST_ANCHORS_SECONDS = 5.0
 """What a stop waits for anchors: one that hangs must not take all of its time."""
 _FIRST_ASK_SECONDS = 3.0
@@ -68,7 +70,7 @@ class Leader:
         """
         self._observer = observer
         self._clock = clock
-        self._look_at = 0.0
+        self._look_at = self._erase_at = 0.0
         self._log = log
         self._config = config
         self._witnessing = Witnessing(log, config, clock)
@@ -198,6 +200,20 @@ class Leader:
         while not self._stopping.wait(_LOOK_SECONDS / 5):
             if self._sequencer is not None and self._anchoring.due():
                 self._round("scheduled")
+            if self._sequencer is not None and time.monotonic() >= self._erase_at:
+                self._erase_at = time.monotonic() + _ERASE_SECONDS
+                self._finish_erasures()
+
+    def _finish_erasures(self) -> None:
+        """Complete what others began, and bring it to its end as far as it can be."""
+        what, now = "an erasure waits to be completed", int(self._clock() * 1_000_000)
+        try:
+            if catch_up(self._log, now) + finish(self._log, now):
+                self.wake()
+        except AuditLogError as error:
+            self._complain(what, error)
+        else:
+            self._mended(what)
 
     def _round(self, when: When) -> None:
         said, self._anchors_said = self._anchors_said, ""

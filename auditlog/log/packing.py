@@ -117,11 +117,11 @@ def _pack_leaves(
     out = [_BARE.pack(_WITHOUT, first, asked.size, answered.size, len(leaves))]
     further = iter(content.parts[2:])
     for place, leaf in enumerate(leaves):
-        if isinstance(leaf, Hashed):
+        if isinstance(leaf, Piece):
+            salt, side, number = leaf
+            out += (_IS_PIECE[side == "response"], salt, number.to_bytes(4))
+        elif isinstance(leaf, Hashed):
             out += (_IS_HASHED, leaf.hash)
-        elif isinstance(leaf, Piece):
-            kind = _IS_PIECE[SIDES.index(leaf.side)]
-            out += (kind, leaf.salt, leaf.number.to_bytes(4))
         else:
             out += (_IS_SALTED, leaf.salt)
             part = content.parts[place] if place < len(SIDES) else next(further)

@@ -159,6 +159,11 @@ class Content:
         }
 
     @property
+    def kept(self) -> tuple[Part, ...]:
+        """The parts of which there is at least one byte, or all of none."""
+        return tuple(one for one in self.parts if one.leaf_hash is None or one.value)
+
+    @property
     def redaction(self) -> Mapping[str, str]:
         """What became of sides and leaves that are not kept as they were, by name.
 
@@ -168,6 +173,8 @@ class Content:
         return {k: v for k, v in self._redaction().items() if isinstance(v, str)}
 
     def _redaction(self) -> Mapping[str, Any]:
+        if self.salts is None:
+            return {}
         said = self.context.get(REDACTION, b"{}")
         known = parse_json(said, limit=len(said))
         if not isinstance(known, dict):

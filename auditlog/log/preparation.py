@@ -32,6 +32,8 @@ from auditlog.storage.sealing import seal, unseal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from auditlog.capture.subjects import Subject
+
 __all__ = [
     "Preparation",
     "SealingKeys",
@@ -133,6 +135,8 @@ class Preparation:
         self._compress_from = compress_from
         self._compressor = ZstdCompressor(level=_ZSTD_LEVEL)
         self._drawn: Iterator[tuple[bytes, bytes]] = iter(())
+        self._batch: dict[Subject | bytes, tuple[bytes, bytes]] = {}
+        """Keys of the batch, by subject or by the id of a decision alone."""
 
     def begin(self, exchanges: Sequence[Exchange]) -> None:
         """Get ready for a batch: its randomness, its subjects, and their keys at once.
@@ -146,11 +150,14 @@ class Preparation:
             look_into_bodies(exchange)
         subjects = [one.subject for one in exchanges if one.subject is not None]
         alone = [one.id for one in exchanges if one.subject is None and one.own_key]
+        self._batch.clear()
         # One that was destroyed in its place stops its own decision, and no other.
         with suppress(NotFoundError):
-            self._keys.subject_keys(subjects)
+            found = self._keys.subject_keys(subjects)
+            self._batch.update(zip(subjects, found, strict=True))
         with suppress(NotFoundError):
-            self._keys.record_keys(alone)
+            found = self._keys.record_keys(alone)
+            self._batch.update(zip(alone, found, strict=True))
 
     def prepare(self, exchange: Exchange) -> SpoolItem:
         """Return the entry of an exchange with its sealed content.
@@ -162,18 +169,28 @@ class Preparation:
         # Taken before it is used: nothing of it is ever used twice.
         drawn = next(self._drawn, None)
         r, tag = drawn or (os.urandom(_R_BYTES), os.urandom(SUBJECT_BYTES))
-        if exchange.subject is not None:
-            ((key_id, key),) = self._keys.subject_keys([exchange.subject])
+        own = self._own_key(exchange)
+        key_id, key = own or self._keys.epoch_key(epoch_of(exchange.time))
+        if own is not None:
             tag = subject_tag(key, exchange.id)
-        elif exchange.own_key:
-            ((key_id, key),) = self._keys.record_keys([exchange.id])
-            tag = subject_tag(key, exchange.id)
-        else:
-            key_id, key = self._keys.epoch_key(epoch_of(exchange.time))
         entry, row, content = self._describer.describe(exchange, tag)
         plaintext = pack(content, self._compressor, self._compress_from)
         sealed = seal(key, key_id, leaf_hash(entry), r, plaintext)
         return SpoolItem(entry, row, key_id, sealed)
+
+    def _own_key(self, exchange: Exchange) -> tuple[bytes, bytes] | None:
+        """Return (key id, key) of whom it is about, or of it alone; None for neither.
+
+        Raises:
+            StorageError: there is no key to seal under now.
+        """
+        subject = exchange.subject
+        if subject is not None:
+            return self._batch.get(subject) or self._keys.subject_keys([subject])[0]
+        if exchange.own_key:
+            id_ = exchange.id
+            return self._batch.get(id_) or self._keys.record_keys([id_])[0]
+        return None
 
     def seal_again(self, item: SpoolItem) -> SpoolItem | None:
         """Return an item, whose key was erased, sealed under the one in its place.
@@ -201,6 +218,7 @@ class Preparation:
 
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys that were erased: nothing is sealed or opened under them again."""
+        self._batch.clear()
         self._keys.forget(key_ids)
 
     @property

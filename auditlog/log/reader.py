@@ -475,7 +475,11 @@ def _why_not(content: Content, by_path: Mapping[str, int], path: str) -> str:
     bare = content.salts is not None and name in SIDES
     if path in by_path or (bare and content.is_capped(name)):
         return f"only the first bytes of {path!r} were kept; it cannot be opened"
-    return f"nothing was captured at {path!r}; there is: {', '.join(by_path)}"
+    # What was captured is not told: names of members are content, too.
+    return (
+        f"nothing was captured at {path[:80]!r}; a field is named as in request/age, "
+        "response or context/outcome"
+    )
 
 
 def _disclosure(number: int, leaf: Leaf) -> Disclosure:

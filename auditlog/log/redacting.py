@@ -13,12 +13,12 @@ and ``context/redaction`` says of each side or leaf whether it was ``redacted``,
 would tell what was found.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from auditlog.capture.body import Body
 from auditlog.capture.cutting import whole
-from auditlog.capture.decoding import decode
+from auditlog.capture.decoding import decode, says_more
 from auditlog.capture.exchange import Exchange
 from auditlog.capture.redaction.redaction import Redaction
 from auditlog.capture.redaction.redaction import Side as Name
@@ -169,7 +169,8 @@ def _look(
         copy = redaction.body(name, value, body.media_type, framed=body.framed, cut=cut)
     if copy is None:
         return _Seen(untouched=False, became=_WITHHELD)
-    if copy != value:
+    hidden = side.decoded is not None and says_more(raw.value, body.coding or "")
+    if copy != value or hidden:
         return _Seen(untouched=False, copy=copy, became=_REDACTED)
     if raw.leaf_hash is None:
         return _Seen(untouched=True)
@@ -214,50 +215,52 @@ def without_secret(
         if side.decoded is not None
     ]
     for side, seen in sides:
-        leaves += _numbers(side, seen, depth)
+        name = side.raw.path
+        leaves += [
+            None if number is None else (name, number)
+            for number in _numbers(side, seen, depth)
+        ]
     leaves += [None if one.path in passed.gone else one for one in passed.context]
-    stream = committed.salts
-    known = tuple(
-        _known(leaf, stream[16 * at : 16 * at + 16], hash_)
-        for at, (leaf, hash_) in enumerate(
-            zip(leaves, committed.hashes, strict=True), 1
-        )
-    )
     raws = [
-        side.raw if seen.untouched else _closed(side.raw, hash_)
+        side.raw if seen.untouched else Part(side.raw.path, b"", side.raw.size, hash_)
         for (side, seen), hash_ in zip(sides, committed.hashes, strict=False)
     ]
     further = [leaf for leaf in leaves[2:] if isinstance(leaf, Part)]
-    return Content(None, (*raws, *further), Salts(stream[:16], known))
+    return Content(None, (*raws, *further), _salts(leaves, committed))
 
 
-def _known(leaf: _Leaf, salt: bytes, hash_: bytes) -> Hashed | Salted | Piece:
-    if leaf is None:
-        return Hashed(hash_)
-    if isinstance(leaf, Part):
-        return Salted(salt)
-    return Piece(salt, *leaf)
+def _salts(leaves: list[_Leaf], committed: Committed) -> Salts:
+    """Return the salts of what is kept of each leaf, and hashes of all others."""
+    stream, at = committed.salts, 0
+    known: list[Hashed | Salted | Piece] = []
+    for leaf, hash_ in zip(leaves, committed.hashes, strict=True):
+        at += 16
+        if leaf is None:
+            known.append(Hashed(hash_))
+        elif isinstance(leaf, Part):
+            known.append(Salted(stream[at : at + 16]))
+        else:
+            side, number = leaf
+            known.append(Piece(stream[at : at + 16], side, number))
+    return Salts(stream[:16], tuple(known))
 
 
-def _closed(raw: Part, hash_: bytes) -> Part:
-    """Return what is kept of a body that cannot be opened: its size."""
-    return Part(raw.path, b"", raw.size, hash_)
-
-
-def _numbers(side: Side, seen: _Seen, depth: int) -> Iterator[_Leaf]:
-    """Yield for each piece of a side which piece it is of what is stored of it."""
-    name, count = side.raw.path, len(side.leaves)
+def _numbers(side: Side, seen: _Seen, depth: int) -> Sequence[int | None]:
+    """Return for each piece of a side which piece it is of what is stored of it."""
+    count = len(side.leaves)
     if seen.untouched:
-        yield from ((name, number) for number in range(count))
-        return
-    stored = stored_pieces(side.split, name, seen.copy or b"", depth)
-    places = {path: at for at, (path, _) in enumerate(stored)}
+        return range(count)
     pieces = _pieces(side, depth)
-    for path, value in pieces:
-        at = places.get(path)
-        same = at is not None and stored[at][1] == value
-        yield (name, at) if at is not None and same else None
-    yield from [None] * (count - len(pieces))
+    stored = stored_pieces(side.split, side.raw.path, seen.copy or b"", depth)
+    found: list[int | None]
+    if [path for path, _ in stored] == [path for path, _ in pieces]:
+        paired = zip(pieces, stored, strict=True)
+        found = [at if was == now else None for at, (was, now) in enumerate(paired)]
+    else:
+        # A redactor may take members out, or add some.
+        places = {leaf: at for at, leaf in enumerate(stored)}
+        found = [places.get(leaf) for leaf in pieces]
+    return found + [None] * (count - len(found))
 
 
 def _pieces(side: Side, depth: int) -> list[tuple[str, bytes]]:

@@ -27,6 +27,7 @@ from auditlog.log.anchor_file import KINDS, Configure
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter
+from auditlog.log.erasing import catch_up
 from auditlog.log.leader import Leader, time_left
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import OnAccepted, Recorder
@@ -124,6 +125,8 @@ class Runtime:
         self._leader = Leader(
             self._log, self._config, self._clock, self._observer, kinds
         )
+        # Before anything is recovered, that what was erased stays so.
+        catch_up(self._log, self._now())
         recover(self._log, self._now(), self._observer)
         id_ = os.urandom(_EMITTER_BYTES)
         sync = self._config.on_failure == "closed"

@@ -17,6 +17,11 @@ its start again, in the next *round*: a frame of an earlier round than the newes
 is what was left there, and in the store already. So nothing is ever written to forget
 an item, and whoever reads compares with the store. A frame that is damaged costs no
 other: the next whole one is found by its CRC.
+
+Only where content was erased, and such left-over frames still hold it, is something
+written to forget them: whoever erases touches the file ``forget`` beside
+(`has_forgotten`), and the owner of each file, when it clears it next, overwrites what
+it has used of it.
 """
 
 import fcntl
@@ -49,6 +54,7 @@ __all__ = [
     "accepted_items",
     "accepted_under",
     "find_accepted",
+    "has_forgotten",
     "remove_accepted",
 ]
 
@@ -59,6 +65,7 @@ _CRC = struct.Struct(">I")
 _NAME = re.compile(r"([0-9a-f]{32})\.accepted", re.ASCII)
 _START = re.compile(rb"(?=\0{3}.{5}\0)", re.DOTALL)
 """How a frame begins: a round below 2^40, and a length below 2^24."""
+_FORGET = "forget"
 _CAPACITY = 1 << 20
 """Bytes; some 600 decisions of 1 KiB each way."""
 _PIECE = 1 << 18
@@ -135,9 +142,11 @@ class AcceptanceFile:
         # Guarded by _closing: a thread that hangs in a stop may still append.
         self._fd: int | None = fd
         self._round = 1
-        self._end = _HEADER.size
+        self._end = self._used = _HEADER.size
         self._failed = False
         self._look_at = 0.0
+        self._forget = path.with_name(_FORGET)
+        self._forgot = _touched(self._forget)
 
     def append(self, items: Sequence[SpoolItem]) -> bool:
         """See `Acceptance.append`."""
@@ -163,6 +172,7 @@ class AcceptanceFile:
                 raise StorageError(f"{self._path} was left to others meanwhile")
             self._failed = False
             self._end = end
+            self._used = max(self._used, end)
         return True
 
     def _is_inherited(self) -> bool:
@@ -185,6 +195,24 @@ class AcceptanceFile:
         """See `Acceptance.clear`."""
         self._round += 1
         self._end = _HEADER.size
+        told = _touched(self._forget)
+        if told != self._forgot and self._overwrite():
+            self._forgot = told
+
+    def _overwrite(self) -> bool:
+        """Overwrite frames of earlier rounds; return whether that is durable."""
+        with self._closing:
+            if self._fd is None or self._is_inherited():
+                return False
+            zeros = bytes(self._used - _HEADER.size)
+            try:
+                written = os.pwrite(self._fd, zeros, _HEADER.size)
+                sync_file(self._fd)
+            except OSError:
+                return False  # to be tried again when it is cleared next
+            if written == len(zeros):
+                self._used = _HEADER.size
+            return written == len(zeros)
 
     def close(self, *, clean: bool) -> None:
         """See `Acceptance.close`."""
@@ -247,6 +275,28 @@ def _items_with(directory: Path, named: bytes) -> Iterator[SpoolItem]:
             data = _read(path)
             if named in data and (found := _NAME.fullmatch(path.name)):
                 yield from _parse(data, bytes.fromhex(found[1]), path)
+
+
+def has_forgotten(directory: Path, needles: Sequence[bytes]) -> bool:
+    """Return whether no file holds any of these bytes; if one does, ask its owner.
+
+    Raises:
+        StorageError: a file cannot be read, or its owner cannot be asked.
+    """
+    with storage_errors(f"look through {directory}"):
+        files = [_read(path) for path in directory.glob("*.accepted")]
+        if not any(needle in data for data in files for needle in needles):
+            return True
+        marker = directory / _FORGET
+        marker.touch(mode=0o600)
+    return False
+
+
+def _touched(marker: Path) -> int:
+    try:
+        return marker.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def remove_accepted(directory: Path, emitter: bytes) -> None:

@@ -316,6 +316,12 @@ class Keys:
         for kind in sorted({use.kind for use in uses}):
             labels = [use.label for use in uses if use.kind == kind]
             for label, (key_id, slot) in self._registry.key_slots(kind, labels).items():
+                if key_id in self._erased:
+                    raise StorageError(
+                        f"expected no key that was erased, but {key_id.hex()} is "
+                        "registered again, as by a backup: its erasure is to be "
+                        "replayed before anything is sealed"
+                    )
                 try:
                     key = self.keyring.read(key_id, slot)
                 except NotFoundError:

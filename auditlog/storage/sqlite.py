@@ -136,6 +136,7 @@ class SqliteStore(
         if not path.is_file():
             raise StorageError(f"there is no store at {path}")
         self._database = Database(path, read_only=read_only, busy_timeout=busy_timeout)
+        self._labels = {}
         try:
             self.origin = self._read_origin()
             """The log's name, as given to `create`."""

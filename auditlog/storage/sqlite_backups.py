@@ -51,11 +51,6 @@ class BackupTables:
         row = first_of(self._database.fetch(query, (id_,), (bytes, int, int)))
         return None if row is None else BackupRow(*row)
 
-    def erased_slots(self) -> list[tuple[bytes, int]]:
-        """Return (key id, slot) of all keys that were erased, or are being erased."""
-        query = "SELECT key_id, slot FROM erasures ORDER BY slot"
-        return self._database.fetch(query, (), (bytes, int))
-
     def register_again(self, key: tuple[bytes, int, str, str]) -> None:
         """Record durably a key that a backup knows, as `add_keys` does.
 

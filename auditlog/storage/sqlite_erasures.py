@@ -68,6 +68,8 @@ class ErasureTables:
     """Erased keys."""
 
     _database: Database
+    _labels: dict[bytes, bytes]
+    """Of keys whose erasure this process began, by key id."""
 
     def begin_erasure(
         self, id_: bytes, key_id: bytes, time: int, prepare: Callable[[int], SpoolItem]
@@ -88,7 +90,7 @@ class ErasureTables:
             StorageError: it is unknown whether this was noted.
         """
         with self._database.writing() as connection:
-            query = "SELECT slot FROM keys WHERE key_id = ?"
+            query = "SELECT slot, label FROM keys WHERE key_id = ?"
             found = connection.execute(query, (key_id,)).fetchone()
             if found is None:
                 raise KeyErasedError([key_id])
@@ -98,6 +100,8 @@ class ErasureTables:
             query = "INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)"
             connection.execute(query, row)
             connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
+        # In memory alone, and until it was looked for.
+        self._labels[key_id] = str(found[1]).encode()
 
     def shred(self, id_: bytes, time: int) -> None:
         """Remove what the key of a pending erasure sealed, and append its entry.
@@ -120,10 +124,12 @@ class ErasureTables:
             connection.execute(query, (ERASED, found[0]))
             insert_items(connection, [_item(found[2])])
             query = (
-                "UPDATE erasures SET state = 'shredded', time = ?, pending = ? "
-                "WHERE id = ?"
+                "UPDATE erasures SET state = 'shredded', pending = ?, time = max(?, "
+                "(SELECT coalesce(max(made), 0) FROM keyring_backups)) WHERE id = ?"
             )
-            connection.execute(query, (time, _SWEEPING, id_))
+            # A backup that is on record by now may hold the key, whatever the clocks
+            # say; one that comes later found its slot overwritten.
+            connection.execute(query, (_SWEEPING, time, id_))
 
     def finish_erasures(
         self, items: Sequence[tuple[bytes, SpoolItem]], time: int
@@ -218,13 +224,18 @@ class ErasureTables:
             return True
         if not self._database.truncate():
             return False
-        # What a label was is not known any more, so it cannot be looked for.
-        self._rebuild("keys")
+        key_ids = [row.key_id for row in rows]
+        labels = [self._labels.get(key_id) for key_id in key_ids]
+        known = [label for label in labels if label is not None]
+        if len(known) < len(labels):
+            # What a label was that another process erased cannot be looked for.
+            self._rebuild("keys")
         for _ in range(_SWEEPS):
             if not self._database.truncate():
                 return False
-            if not self._has_stale_copy([row.key_id for row in rows]):
+            if not self._has_stale_copy([*key_ids, *known]):
                 return self._note_swept(rows)
+            self._rebuild("keys")
             self._rebuild("vault_key")
         return False
 
@@ -247,6 +258,8 @@ class ErasureTables:
         with self._database.writing() as connection:
             query = "UPDATE erasures SET pending = NULL WHERE id = ? AND state = ?"
             connection.executemany(query, [(row.id, "shredded") for row in rows])
+        for row in rows:
+            self._labels.pop(row.key_id, None)
         return True
 
 

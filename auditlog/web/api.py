@@ -15,6 +15,8 @@
     GET /api/v1/decisions/{id}/accesses                  content
     GET /api/v1/decisions/{id}/content                   content
     POST /api/v1/decisions/{id}/disclosures              content
+    GET /api/v1/erasures                                 privacy
+    POST /api/v1/erasures, /api/v1/exports               privacy
     GET /api/v1/proofs/inclusion, .../consistency        public
 
 The first three are C2SP tlog-tiles, which other people's tools read. A role comes with
@@ -45,6 +47,7 @@ from auditlog.metrics import exposition
 from auditlog.web.answers import NO_STORE
 from auditlog.web.api_content import AMENDMENT_BODY, DISCLOSURE_BODY, ContentApi
 from auditlog.web.api_decisions import DecisionsApi
+from auditlog.web.api_persons import ERASURE_BODY, EXPORT_BODY, PersonsApi
 from auditlog.web.api_public import PublicApi
 from auditlog.web.problems import ProblemError, ProblemRoute, as_problem
 from auditlog.web.source import LogSource
@@ -88,7 +91,7 @@ def _router(log: LogSource) -> APIRouter:
 
     routes = APIRouter(route_class=ProblemRoute, lifespan=lifespan, tags=["auditlog"])
     public, decisions = PublicApi(log), DecisionsApi(log)
-    content = ContentApi(log, _CLOCK)
+    content, persons = ContentApi(log, _CLOCK), PersonsApi(log, _CLOCK)
     for path, endpoint in (
         ("/checkpoint", public.checkpoint),
         ("/tile/{path:path}", public.tile),
@@ -97,16 +100,19 @@ def _router(log: LogSource) -> APIRouter:
         ("/api/v1/decisions/{id}/receipt", decisions.receipt),
         ("/api/v1/decisions/{id}/accesses", decisions.accesses),
         ("/api/v1/decisions/{id}/content", content.content),
+        ("/api/v1/erasures", persons.erasures),
         ("/api/v1/proofs/inclusion", public.inclusion),
         ("/api/v1/proofs/consistency", public.consistency),
     ):
         routes.add_api_route(path, endpoint, response_class=Response)
-    for name, changing, status, body in (
-        ("disclosures", content.disclosures, 200, DISCLOSURE_BODY),
-        ("amendments", content.amendments, 201, AMENDMENT_BODY),
+    for path, changing, status, body in (
+        ("decisions/{id}/disclosures", content.disclosures, 200, DISCLOSURE_BODY),
+        ("decisions/{id}/amendments", content.amendments, 201, AMENDMENT_BODY),
+        ("erasures", persons.erase, 200, ERASURE_BODY),
+        ("exports", persons.export, 200, EXPORT_BODY),
     ):
         routes.add_api_route(
-            f"/api/v1/decisions/{{id}}/{name}",
+            f"/api/v1/{path}",
             changing,
             methods=["POST"],
             status_code=status,

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from auditlog.capture.redaction.configured import choke_point_beyond_http
 from auditlog.core.errors import MalformedError, NotFoundError, PendingError
 from auditlog.core.record import format_id, parse_id
 from auditlog.log.access import Access, kept_paths, make_recipient, record_access
@@ -167,6 +168,9 @@ class ContentApi:
         said = read_fields(body, "an amendment", {"kind": str}, optional)
         amended = wanted(lambda: _amendment(id, said, allowed.grant))
         allowed.visible(id)
+        # By the rules of this moment: an application may add some when it starts.
+        redaction = choke_point_beyond_http(allowed.opened.config)
+        amended = amended._replace(redaction=redaction)
         allowed.log.claim()
         now = int(self._clock() * 1_000_000)
         new = format_id(append_amendment(allowed.log, amended, now))
@@ -176,10 +180,12 @@ class ContentApi:
 
 
 def _part_of(content: Content, path: str) -> Part:
-    for part in content.parts:
+    for part in content.kept:
         if part.path == path:
             return part
-    raise NotFoundError(f"nothing was kept at {path[:80]!r}")
+    became = content.became(path)[1]
+    why = "" if became is None else f": it was {became} when it was recorded"
+    raise NotFoundError(f"nothing was kept at {path[:80]!r}{why}")
 
 
 def _fields(said: Mapping[str, Any]) -> list[str] | None:

@@ -3,16 +3,18 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from fastapi import Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from auditlog.config import load_config
+from auditlog.config import Config, load_config
 from auditlog.core.errors import AuditLogError, NotFoundError
 from auditlog.core.record import DECISION, format_id, parse_id
 from auditlog.log.directory import LogDirectory, open_log
+from auditlog.log.erasing import catch_up
 from auditlog.log.publication import PublicView
 from auditlog.log.reader import DecisionView, Reader
 from auditlog.log.tokens import ROLES, Grant, allows, grant_of
@@ -36,6 +38,8 @@ class OpenedLog(NamedTuple):
     log: LogDirectory
     reader: Reader
     public: PublicView
+    config: Config
+    """Names its directory, and the rules by which something is redacted."""
 
 
 class Authorized(NamedTuple):
@@ -70,7 +74,11 @@ class Authorized(NamedTuple):
             return view
         seen, about = view, None if view.row is None else view.row.about
         if about is not None:
-            seen = self.reader.decision(format_id(about))
+            try:
+                seen = self.reader.decision(format_id(about))
+            except NotFoundError:
+                # Of a decision that the log does not hold; its id is not told either.
+                raise self.reader.unknown(id_) from None
         known = seen.row is None or seen.row.type == DECISION
         if not known or not scope.covers(parse_id(seen.id), seen.row):
             raise self.reader.unknown(id_)
@@ -104,12 +112,17 @@ class LogSource:
 
     def _open(self) -> OpenedLog:
         try:
-            config = load_config()
-            log = open_log(self._directory or config.dir, policy=config.policy)
+            config = load_config({"dir": self._directory})
+            log = open_log(config.dir, policy=config.policy)
+            with ExitStack() as opened:
+                opened.callback(log.close)
+                # What was begun or restored is forgotten before anything is served.
+                catch_up(log, int(self._clock() * 1_000_000))
+                opened.pop_all()
         except AuditLogError as error:
             # Not by its own kind: "no log here" is no answer to "no such decision".
             raise unavailable(error) from error
-        return OpenedLog(os.getpid(), log, Reader(log), PublicView(log))
+        return OpenedLog(os.getpid(), log, Reader(log), PublicView(log), config)
 
     def close(self) -> None:
         """Close what this process opened; the next request opens it again."""

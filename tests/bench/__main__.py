@@ -23,6 +23,7 @@ _GROUPS = {
     "e": ("sizes",),
     "f": ("startup",),
     "g": ("protocols",),
+    "h": ("privacy",),
 }
 _HOW_TO_GET_PEERS = """\
 {count} comparisons were skipped: peers are not installed. To install them:
@@ -35,7 +36,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a look, under a minute")
     size.add_argument("--long", action="store_true", help="up to a million entries")
-    parser.add_argument("--only", metavar="a,b", help="groups, of: a b c d e f g")
+    parser.add_argument("--only", metavar="a,b", help="groups, of: a b c d e f g h")
     parser.add_argument("--gate", action="store_true", help="fail if a goal is missed")
     parser.add_argument("--peers", type=Path, default=Path(sys.prefix) / "bench-peers")
     parser.add_argument("--scratch", type=Path, help="a directory on the disk to use")

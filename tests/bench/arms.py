@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from auditlog.config import Config
 from auditlog.log.directory import create_log
@@ -20,6 +20,7 @@ __all__ = [
     "Running",
     "name_of",
     "start_arm",
+    "start_configured",
     "wait_until_included",
 ]
 
@@ -75,12 +76,24 @@ def start_arm(name: str, app: App, directory: Path) -> Running:
 
 
 def _ours(mode: Mode, app: App, directory: Path) -> Running:
+    return start_configured(
+        app, directory, durability=mode.durability, depth=mode.depth
+    )
+
+
+def start_configured(app: App, directory: Path, **options: Any) -> Running:
+    """Put our middleware with these options around an application.
+
+    Args:
+        app: the application.
+        directory: where a log may be made.
+        options: fields of `Config`, by name.
+    """
     config = Config(
         dir=directory,
         origin="log.example/bench",
         checkpoint_interval=_CHECKPOINT_SECONDS,
-        durability=mode.durability,
-        depth=mode.depth,
+        **options,
     )
     create_log(config).close()
     runtime = Runtime(config)
@@ -96,13 +109,7 @@ def _ours(mode: Mode, app: App, directory: Path) -> Running:
         store.close()
         runtime.stop()
 
-    wrapped = AuditMiddleware(
-        app,
-        runtime=runtime,
-        dir=directory,
-        durability=mode.durability,
-        depth=mode.depth,
-    )
+    wrapped = AuditMiddleware(app, runtime=runtime, dir=directory, **options)
     return Running(wrapped, drain, stop)
 
 

@@ -27,7 +27,7 @@ from tests.bench.report import (
 from tests.bench.timing import Cost, interleave, measured, median
 from tests.bench.workload import ENDPOINTS, Endpoint
 
-__all__ = ["comparison", "contestants", "run"]
+__all__ = ["CALLERS", "comparison", "contestants", "drive", "one_round", "run"]
 
 CALLERS = 16
 _LOOP_GOAL = at_most(15)
@@ -61,30 +61,32 @@ def _measure(context: Context, endpoint: Endpoint) -> dict[str, list[Cost]]:
             running = start_arm(name, endpoint.make(), directory / str(number))
             stack.callback(running.stop)
             arms[name] = running
-            runner.run(_drive(running.app, endpoint, 2 * CALLERS))
+            runner.run(drive(running.app, endpoint, 2 * CALLERS))
         return interleave(
             {
-                name: lambda running=running: _round(runner, running, endpoint, count)  # type: ignore[misc]
+                name: lambda running=running: one_round(
+                    runner, running, endpoint, count
+                )  # type: ignore[misc]
                 for name, running in arms.items()
             },
             scale.rounds,
         )
 
 
-def _round(
+def one_round(
     runner: asyncio.Runner, running: Running, endpoint: Endpoint, count: int
 ) -> Cost:
     """Return the cost of one request, from `count` of them."""
     gc.collect()
     start = measured()
-    runner.run(_drive(running.app, endpoint, count))
+    runner.run(drive(running.app, endpoint, count))
     loop = (measured() - start).main
     running.drain()
     spent = measured() - start
     return Cost(spent.wall / count, spent.cpu / count, loop / count)
 
 
-async def _drive(app: App, endpoint: Endpoint, count: int) -> None:
+async def drive(app: App, endpoint: Endpoint, count: int) -> None:
     """Make `count` requests, `CALLERS` at a time."""
     numbers = iter(range(count))
 

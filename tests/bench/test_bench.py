@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import privacy
 from tests.bench.__main__ import main
-from tests.bench.peers import NOT_INSTALLED
+from tests.bench.arms import BARE
+from tests.bench.peers import MIDDLEWARE, NOT_INSTALLED
 from tests.bench.report import (
     Row,
     at_most,
@@ -17,6 +19,7 @@ from tests.bench.report import (
     show,
 )
 from tests.bench.requests import comparison, contestants
+from tests.bench.timing import Cost
 from tests.bench.workload import KIB, kib_of_json
 
 KEYS = ["name", "ours", "peer", "unit", "ratio", "target", "gate", "ok"]
@@ -74,6 +77,21 @@ def test_every_contestant_has_a_row_whether_or_not_peers_are_installed() -> None
     assert {row.gate for row in rows} >= {"goal", "info"}
     judged = next(row for row in rows if "added, sync, depth 1" in row.name)
     assert (judged.ours, judged.gate, judged.ok) == (0, "goal", True)
+
+
+def test_privacy_is_held_to_the_goals_of_every_decision() -> None:
+    spent = {BARE: [Cost(0, 100e-6, 50e-6)] * 2}
+    spent |= {arm.name: [Cost(0, 120e-6, 60e-6)] * 2 for arm in privacy.ARMS}
+    spent |= {one.name: [Cost(0, 400e-6, 90e-6)] * 2 for one in MIDDLEWARE}
+    rows = list(privacy.rows_of(spent))
+    loops = [row for row in rows if "loop CPU added" in row.name]
+    assert [row.ours for row in loops] == [pytest.approx(10)] * len(privacy.ARMS)
+    assert {(row.gate, row.target, row.ok) for row in loops} == {
+        ("goal", "<= 15", True)
+    }
+    judged = [row for row in rows if row.target == "ratio <= 0.2"]
+    assert len(judged) == len(privacy.ARMS)
+    assert {row.gate for row in judged} in ({"goal"}, {"skipped"})
 
 
 def test_a_decision_has_one_kib_of_json_each_way() -> None:

@@ -1,6 +1,7 @@
 """Content-codings undone: what is decoded, and what stays as it was sent."""
 
 import gzip
+import io
 import random
 import tracemalloc
 import zlib
@@ -11,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditlog.capture.decoding import decode
+from auditlog.capture.decoding import decode, says_more
 
 BODY = b'{"prompt": "a cat", "n": 1}' * 40
 
@@ -154,3 +155,33 @@ def test_a_body_of_very_many_pieces_is_refused(
     # Each copies what follows it, so that a million would take minutes.
     assert decode(empty * 64, name) == b""
     assert decode(empty * 65, name) is None
+
+
+def named_gzip(name: str) -> bytes:
+    out = io.BytesIO()
+    with gzip.GzipFile(name, "wb", fileobj=out) as file:
+        file.write(BODY)
+    return out.getvalue()
+
+
+@EACH
+def test_most_bodies_say_no_more_than_they_decode_to(
+    name: str, encode: Callable[[bytes], bytes]
+) -> None:
+    assert not says_more(encode(BODY), name)
+    assert not says_more(encode(BODY), f" {name.upper()}, identity")
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (named_gzip("ada.json"), "gzip"),
+        (named_gzip("ada.json"), "X-GZIP"),
+        (gzip.compress(BODY) + named_gzip("ada.json"), "gzip"),
+        (b"\x50\x2a\x4d\x18\x03\0\0\0Ada" + zstd(BODY), "zstd"),
+        (zstd(BODY) + b"\x5f\x2a\x4d\x18\x03\0\0\0Ada", "zstd"),
+        (gzip.compress(gzip.compress(BODY)), "gzip, gzip"),
+    ],
+)
+def test_some_say_more(body: bytes, name: str) -> None:
+    assert says_more(body, name)

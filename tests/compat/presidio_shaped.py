@@ -8,9 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-import spacy
-from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
-from presidio_analyzer.nlp_engine import NlpEngineProvider
+import spacy  # type: ignore[import-not-found]
+from presidio_analyzer import (  # type: ignore[import-not-found]
+    AnalyzerEngine,
+    RecognizerRegistry,
+)
+from presidio_analyzer.nlp_engine import (  # type: ignore[import-not-found]
+    NlpEngineProvider,
+)
 
 from auditlog.capture.redaction.choke import ChokePoint
 from auditlog.capture.redaction.presidio import PresidioRedactor

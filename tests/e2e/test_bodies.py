@@ -62,8 +62,9 @@ def shown(directory: Path, id_: str, tmp_path: Path, *paths: str) -> dict[str, A
     """Disclose paths in a receipt, verify it offline, and return the verdict."""
     recorded(directory, id_)
     file = tmp_path / "r.receipt.json"
-    chosen = [word for path in paths for word in ("--disclose", path)]
-    done = auditlog("receipt", id_, "--dir", directory, "-o", file, *chosen)
+    fields = [word for path in paths for word in ("--field", path)]
+    verb = ["disclose", *fields, "--recipient", "a test"] if paths else ["receipt"]
+    done = auditlog(*verb, id_, "--dir", directory, "-o", file)
     assert done.status == 0, done
     verified = auditlog("verify", file, "--policy", directory / "policy", "--json")
     assert verified.status == 0, verified
@@ -84,7 +85,8 @@ def test_one_chunk_of_a_large_upload_is_disclosed_and_verified_offline(
     assert entry.data["request"]["split"] == "chunks"
     assert content.request == LARGE
     file = tmp_path / "r.receipt.json"
-    auditlog("receipt", id_, "--dir", directory, "-o", file, "--disclose", "request#34")
+    told = ("--field", "request#34", "--recipient", "a test")
+    auditlog("disclose", id_, "--dir", directory, "-o", file, *told)
     assert len(file.read_bytes()) < 60_000, "the other chunks are not in it"
     verified = auditlog("verify", file, "--policy", directory / "policy")
     assert verified.status == 0, verified

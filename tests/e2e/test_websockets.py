@@ -294,10 +294,10 @@ def test_a_message_and_its_answer_are_disclosed_and_verified_offline(
     _see_what_was_said(directory, second)
     file = tmp_path / "second.receipt.json"
     paths = ("request#0", "response#0", "context/session", "context/websocket.turns")
-    chosen = [word for path in paths for word in ("--disclose", path)]
+    chosen = [word for path in paths for word in ("--field", path)]
     done = auditlog(
-        *("receipt", second, "--dir", directory, "--wait", "included", "-o", file),
-        *chosen,
+        *("disclose", second, "--dir", directory, "--wait", "included", "-o", file),
+        *(*chosen, "--recipient", "a test"),
     )
     assert done.status == 0, done
     verified = auditlog("verify", file, "--policy", directory / "policy", "--json")
@@ -349,15 +349,18 @@ def test_a_long_session_leaves_memory_flat_and_one_of_its_messages_can_be_shown(
         memory = Memory(server.pid)
         id_ = _talk(server, COUNT)
         file = tmp_path / "r.receipt.json"
-        named = ("receipt", id_, "--dir", directory, "--wait", "included", "-o", file)
-        shown = ("--disclose", "request#500", "--disclose", "response#500")
+        named = (
+            *("disclose", id_, "--dir", directory, "--recipient", "a test"),
+            *("--wait", "included", "-o", file),
+        )
+        shown = ("--field", "request#500", "--field", "response#500")
         done = auditlog(*named, *shown)
         assert done.status == 0, done
         assert memory.growth() < 24 << 20
         seen = auditlog("show", id_, "--dir", directory, "--content").out
         assert "\n--- request, only its first bytes were kept\n" in seen
         assert "\n--- response#500, application, not text, in base64\n" in seen
-        beyond = auditlog(*named, "--disclose", f"response#{COUNT - 1}")
+        beyond = auditlog(*named, "--field", f"response#{COUNT - 1}")
         assert beyond.status != 0
         assert "only the first bytes of 'response#" in beyond.err
     verified = auditlog("verify", file, "--policy", directory / "policy", "--json")

@@ -1,7 +1,8 @@
 """A log with content about people, made by hand under their keys."""
 
 import os
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import zstandard
@@ -16,10 +17,19 @@ from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.preparation import sealed_item
 from auditlog.storage import SpoolItem
-from auditlog.storage.sealing import seal
+from auditlog.storage.sealing import seal, unseal
 from tests.log.builders import ORIGIN, config_of, exchange, now_us
 
-__all__ = ["ADA", "BOB", "add_access", "add_decision", "fill", "made"]
+__all__ = [
+    "ADA",
+    "BOB",
+    "add_access",
+    "add_decision",
+    "fill",
+    "give_record_key",
+    "give_to",
+    "made",
+]
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 _COMPRESSOR = zstandard.ZstdCompressor()
@@ -55,6 +65,33 @@ def add_decision(
     sealed = seal(key, key_id, leaf_hash(entry), os.urandom(32), plaintext)
     log.store.append([SpoolItem(entry, row, key_id, sealed)])
     return one.id
+
+
+def give_to(log: LogDirectory, person: str, *indices: int) -> None:
+    """Seal stored content again, under the key of a person."""
+    _seal_again(log, *log.keys.subject_key("person", person), indices)
+
+
+def give_record_key(log: LogDirectory, index: int) -> None:
+    """Seal stored content again, under a key of its own."""
+    row = log.store.index_rows(index, index + 1)[0]
+    ((key_id, key),) = log.keys.record_keys([row.id])
+    _seal_again(log, key_id, key, [index])
+
+
+def _seal_again(
+    log: LogDirectory, under: bytes, key: bytes, indices: Sequence[int]
+) -> None:
+    with sqlite3.connect(log.paths.database) as db:
+        for index in indices:
+            stored = log.store.sealed(index)
+            assert stored is not None
+            leaf = leaf_hash(*log.store.read(index, index + 1))
+            plaintext = unseal(log.keys.key(stored[0]), stored[0], leaf, stored[1])
+            sealed = seal(key, under, leaf, os.urandom(32), plaintext)
+            query = "UPDATE vault SET key_id = ?, sealed = ? WHERE idx = ?"
+            db.execute(query, (under, sealed, index))
+    db.close()
 
 
 def add_amendment(log: LogDirectory, person: str, decision: bytes) -> None:

@@ -75,6 +75,8 @@ class Model:
                 key_id, slot, *_ = people[number % len(people)]
                 self.erased[key_id] = slot, self.live.pop(key_id)
                 erase_key(log, key_id)
+                # The entry about it may have had the first key of its day made.
+                self._learn(log)
 
     def rotate(self, _: int) -> None:
         before = self.kek()

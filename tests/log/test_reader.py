@@ -313,14 +313,13 @@ def test_what_was_not_redacted_can_be_disclosed(
     [
         (
             "request/pin",
-            r"'request/pin' was redacted .*, or it was never there: "
-            r".* stored instead is",
+            "'request/pin' was redacted .* or it was never there: .* stored instead is",
         ),
         ("request/other", "'request/other' was redacted .* or it was never there"),
         ("request", r"'request' was redacted when it was recorded: it can never be "),
         ("response", r"'response' was withheld when it was recorded: .* opened$"),
         ("context/target", r"'context/target' was redacted .* context/stored\.target$"),
-        ("context/user", "nothing was captured at 'context/user'; there is: request,"),
+        ("context/user", "nothing was captured at 'context/user'; a field is named"),
     ],
 )
 def test_what_was_redacted_is_refused_and_said_to_be(

@@ -1,6 +1,7 @@
 """What a redactor took out is committed to, and not kept; all else can be opened."""
 
 import gzip
+import io
 import os
 from typing import Any
 
@@ -209,6 +210,20 @@ def test_text_that_only_says_that_it_is_encoded_is_looked_through() -> None:
     one = with_body(ASKED, "application/json", coding="gzip")
     _, content = describe(one)
     assert content.body("request").value == ASKED.replace(b"493817", b"[redacted]")
+
+
+def test_what_only_an_encoded_body_says_is_not_kept() -> None:
+    out = io.BytesIO()
+    with gzip.GzipFile("493817.json", "wb", fileobj=out) as file:
+        file.write(b'{"n": 7}')
+    one = with_body(out.getvalue(), "application/json", coding="gzip")
+    entry, content = describe(one)
+    assert content.body("request") == (b'{"n": 7}', False, "redacted")
+    assert opened(entry, content)["request/n"] == b"7"
+    assert b"493817" not in pack(content, COMPRESSOR, compress_from=1 << 20)
+    # What says nothing besides is kept as it was sent.
+    one = with_body(gzip.compress(b'{"n": 7}'), "application/json", coding="gzip")
+    assert describe(one)[1].secret == one.secret
 
 
 EVENTS = [b"data: %d\n\n" % number for number in (1, 493817, 3)]

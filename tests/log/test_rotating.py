@@ -288,16 +288,17 @@ MAKER = """
     import sys
     from pathlib import Path
     from auditlog.log.directory import open_log
+    from auditlog.storage.keys import Keys
 
     with open_log(Path(sys.argv[1])) as log:
         for number in range(int(sys.argv[3])):
             key_id, key = log.keys.epoch_key(f"{sys.argv[2]} {number}")
             print(key_id.hex(), key.hex(), flush=True)
             # Each anew from the file, which is being wrapped again.
+            fresh = Keys(log.keys.keyring, log.store)
             for other, *_ in log.store.registered_keys():
-                log.keys._keys.pop(other, None)
                 if other.hex() != sys.argv[4]:
-                    log.keys.key(other)
+                    fresh.key(other)
     """
 ROTATOR = """
     import sys, time

@@ -35,10 +35,11 @@ UNIQUE = {
     *("checkpoints.size", "cosignatures.size", "cosignatures.key", "entry_index.id"),
     *("entry_index.idx", "entry_index.sequence", "keys.key_id", "keys.label"),
     "keyring_backups.id",
+    *("erasures.id", "erasures.key_id", "erasures.slot"),
     *("keys.slot", "meta.key", "objects.path", "spool.first", "tokens.hash"),
     "vault.idx",
 }
-ALIKE = {"keys.kind", "tokens.created"}
+ALIKE = {"erasures.pending", "keys.kind", "tokens.created"}
 EMITTER = bytes(range(16))
 IN_USE = JournalRecord(7, bytes(16), 1_800_000_000_000_000)
 
@@ -196,6 +197,16 @@ FILES: dict[str, list[tuple[Callable[[bytes], bytes] | None, str]]] = {
         (lambda data: data[:SLOT], "unchecked: 6 x content not opened: slot 1 of"),
         (lambda data: data[:SLOT] * 2, "unchecked: 6 x content not opened: slot 1 of"),
         (lambda data: data[SLOT:] + data[:SLOT], "unchecked: 6 x .*: slot 0 of the"),
+    ],
+    "keys/erased": [
+        (None, "problem: keys/erased: does not name 4 keys that were erased"),
+        (lambda data: data[33:], "problem: keys/erased: does not name 1 keys that"),
+        (
+            lambda data: data + b"0" * 32 + b"\n",
+            "unchecked: 1 x key named in keys/erased of which the log says nothing",
+        ),
+        (lambda data: data + b"0" * 33, "refused: .*expected ids of erased keys"),
+        (lambda data: data[:-1] + b" ", "refused: .*expected ids of erased keys"),
     ],
     "vkeys": [
         (None, "problem: vkeys: cannot be read: .*No such file"),

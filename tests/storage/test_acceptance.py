@@ -20,6 +20,7 @@ from auditlog.storage.acceptance import (
     _parse,
     accepted_items,
     accepted_under,
+    has_forgotten,
     remove_accepted,
 )
 from tests.faults.stores import acknowledged_by, no_more_files_open
@@ -73,6 +74,24 @@ def test_the_next_round_hides_what_the_store_has(
     assert accepted_items(tmp_path, ID) == ITEMS[:5]
     assert file.append(ITEMS[5:6])
     assert accepted_items(tmp_path, ID) == ITEMS[5:6]
+
+
+def test_what_was_erased_is_overwritten_when_the_store_has_the_rest(
+    file: AcceptanceFile, tmp_path: Path
+) -> None:
+    sealed, other = ITEMS[0].sealed, ITEMS[7].sealed
+    assert sealed is not None
+    assert other is not None
+    assert has_forgotten(tmp_path, [sealed])
+    assert file.append(ITEMS[:8])
+    assert not has_forgotten(tmp_path, [b"nowhere", sealed])
+    assert accepted_items(tmp_path, ID) == ITEMS[:8], "the store may not have it yet"
+    file.clear()
+    assert has_forgotten(tmp_path, [sealed, other])
+    assert file.append(ITEMS[8:10])
+    assert accepted_items(tmp_path, ID) == ITEMS[8:10]
+    file.clear()
+    assert accepted_items(tmp_path, ID) == ITEMS[8:10], "nobody asked again"
 
 
 def test_the_file_never_grows_and_says_when_it_is_full(

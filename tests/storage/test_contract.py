@@ -10,6 +10,7 @@ import pytest
 from auditlog.core.errors import ConflictError, StorageError
 from auditlog.core.merkle import EMPTY_ROOT
 from auditlog.storage import (
+    ERASED,
     AttestationRow,
     Attestations,
     Cosignature,
@@ -17,6 +18,7 @@ from auditlog.storage import (
     HeadState,
     Index,
     IndexRow,
+    KeyErasedError,
     Objects,
     Publication,
     Query,
@@ -175,6 +177,28 @@ def test_sealed_content_is_found_by_index(store: Store) -> None:
     assert [store.sealed_by(at) for at in (0, 1, 9)] == [None, b"k" * 16, None]
     assert store.vault_rows(0, 3) == [(1, b"k" * 16, b"sealed")]
     assert store.vault_rows(2, 3) == []
+
+
+def test_what_is_sealed_under_a_key_that_is_not_registered_is_refused(
+    store: Store,
+) -> None:
+    store.add_keys([(b"k" * 16, 0, "subject", "a")])
+    living = item(0)._replace(key_id=b"k" * 16, sealed=b"sealed")
+    dead = item(1)._replace(key_id=b"d" * 16, sealed=b"sealed")
+    with pytest.raises(KeyErasedError, match="keys that live, got 1 erased") as caught:
+        store.append([living, dead, item(2)])
+    assert caught.value.key_ids == (b"d" * 16,)
+    assert store.size() == 0
+    store.append([living])
+    # Before anything else: an item that is there already is refused for its key, too.
+    with pytest.raises(KeyErasedError):
+        store.append([living, dead])
+
+
+def test_what_was_erased_on_its_way_is_stored_without_content(store: Store) -> None:
+    store.append([item(0)._replace(key_id=ERASED, sealed=b"")])
+    assert store.sealed(0) == (ERASED, b"")
+    assert store.sealed_under(ERASED) == [0]
 
 
 def test_a_row_is_found_by_id_with_its_position(store: Store) -> None:

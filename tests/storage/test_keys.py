@@ -302,6 +302,17 @@ def test_a_key_that_goes_while_it_is_looked_up_is_made_anew(
     assert other.subject(*ADA) == new
 
 
+def test_an_erased_key_that_a_backup_brought_back_seals_nothing(
+    keys: Keys, slots: MemoryStore
+) -> None:
+    old, _ = keys.subject_key(*ADA)
+    keys.bar([old])
+    with pytest.raises(StorageError, match=f"{old.hex()} is registered again, as by"):
+        keys.subject_key(*ADA)
+    _erase(slots, old)
+    assert keys.subject_key(*ADA)[0] != old
+
+
 def test_slots_of_erased_keys_are_not_used_again(
     keys: Keys, slots: MemoryStore
 ) -> None:

@@ -237,6 +237,7 @@ PRIVATE = [
     f"/api/v1/decisions/{UNKNOWN}/receipt",
     f"/api/v1/decisions/{UNKNOWN}/accesses",
     f"/api/v1/decisions/{UNKNOWN}/content",
+    "/api/v1/erasures",
     "/tile/entries/000",
 ]
 
@@ -535,6 +536,8 @@ def test_the_description_names_every_resource(served: Served) -> None:
         "/api/v1/decisions/{id}/content",
         "/api/v1/decisions/{id}/disclosures",
         "/api/v1/decisions/{id}/receipt",
+        "/api/v1/erasures",
+        "/api/v1/exports",
         "/api/v1/proofs/inclusion",
         "/api/v1/proofs/consistency",
         "/livez",

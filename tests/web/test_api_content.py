@@ -16,7 +16,8 @@ from auditlog.log.check import check_log
 from auditlog.log.directory import open_log
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.tokens import token_id
-from tests.filled import ORIGIN, record_unsigned
+from tests.filled import ORIGIN, fill_log, record_unsigned
+from tests.log.redactions import WordRedaction
 from tests.web.served import UNKNOWN, Headers, Served, problem, serving
 
 NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
@@ -266,6 +267,27 @@ def test_one_part_is_raw_and_cannot_act_in_a_browser(own: Served) -> None:
     assert own.size() == before + 1
 
 
+def test_of_what_was_redacted_the_copy_is_handed_out(own: Served) -> None:
+    redaction = WordRedaction(b"Ada", withhold=["response"])
+    (id_,) = fill_log(own.directory, 1, redaction=redaction)
+    before = own.size()
+    shown = own.get(of(id_, "content"), own.content).json()["content"]
+    assert shown["request"]["text"] == '{"age": 41, "name": "[redacted]"}'
+    assert (shown["request"]["redacted"], shown["response"]) == (
+        True,
+        {"withheld": True},
+    )
+    (entry,) = own.added(before)
+    assert own.opened(entry["id"])["paths"] == [
+        *("context/redaction", "context/stored.request", "context/target")
+    ]
+    for side, became in (("request", "redacted"), ("response", "withheld")):
+        refused = own.get(of(id_, f"content?part={side}"), own.content)
+        said = problem(refused, 404, "not-found")["detail"]
+        assert f"'{side}': it was {became} when it was recorded" in said
+    assert own.size() == before + 1
+
+
 # --- who read it ----------------------------------------------------------------------
 
 
@@ -330,6 +352,19 @@ def test_a_reviewer_amends_and_the_token_is_kept_beside_the_name(own: Served) ->
     }
     shown = own.get(f"/api/v1/decisions/{own.ids[0]}", own.auditor).json()
     assert [one["id"] for one in shown["amendments"]] == [new]
+
+
+def test_an_amendment_is_redacted_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITLOG_REDACT_PATTERNS", "email")
+    with serving(tmp_path / "audit") as own:
+        body = {"kind": "appeal", "reason": "write to ada@example.org"}
+        response = own.post(of(own.ids[0], "amendments"), body, own.reviewer)
+        assert response.status_code == 201, response.text
+        said = json.dumps(own.opened(response.json()["id"]))
+    assert "ada@example.org" not in said
+    assert "write to" in said
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
+from auditlog.core.record import Entry, format_id
 from auditlog.log.directory import open_log
+from auditlog.log.identity import new_id
+from auditlog.log.preparation import plain_item
 from tests.filled import ORIGIN, fill_log
-from tests.web.served import NOW, Headers, Served, headers_of, problem, serving
+from tests.web.served import (
+    NOW,
+    UNKNOWN,
+    Headers,
+    Served,
+    headers_of,
+    problem,
+    serving,
+)
 
 ROLES = ("auditor", "reviewer", "content", "privacy")
 
@@ -145,6 +156,21 @@ def test_an_entry_about_a_decision_is_as_visible_as_the_decision(own: Served) ->
     problem(own.get(f"/api/v1/decisions/{access['id']}", outside), 404, "not-found")
 
 
+def test_an_entry_about_a_decision_that_is_not_there_is_seen_without_a_scope_only(
+    own: Served,
+) -> None:
+    id_, now = new_id(1_800_000_000_000_000), 1_800_000_000_000_000
+    data = {"channel": "cli", "decision": UNKNOWN, "what": "content"}
+    with open_log(own.directory) as log:
+        entry = Entry(id_, "auditlog.access.v1", log.origin, now, data)
+        log.store.append([plain_item(entry)])
+    path = f"/api/v1/decisions/{format_id(id_)}"
+    assert own.get(path, own.auditor).status_code == 200
+    response = own.get(path, own.narrowed("auditor", routes=["*"]))
+    detail = problem(response, 404, "not-found")["detail"]
+    assert detail == f"no decision {format_id(id_)} in log {ORIGIN}"
+
+
 def test_entries_about_no_decision_are_seen_without_a_scope_only(
     served: Served,
 ) -> None:
@@ -180,7 +206,13 @@ def test_a_token_that_expired_is_refused_everywhere(served: Served) -> None:
     assert served.get("/api/v1/decisions", lasting).status_code == 200
     decision = f"/api/v1/decisions/{served.ids[0]}"
     every = [(method, decision + path, body) for method, path, body in ASKED]
-    for method, url, body in [*every, ("GET", "/tile/entries/000", None)]:
+    more: list[tuple[str, str, object]] = [
+        ("GET", "/tile/entries/000", None),
+        ("GET", "/api/v1/erasures", None),
+        ("POST", "/api/v1/erasures", {"subject": "x"}),
+        ("POST", "/api/v1/exports", {"subject": "x", "recipient": "r"}),
+    ]
+    for method, url, body in [*every, *more]:
         response = served.client.request(method, url, headers=late, json=body)
         detail = problem(response, 401, "unauthorized")["detail"]
         assert detail == "the token has expired"

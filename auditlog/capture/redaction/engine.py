@@ -4,7 +4,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from auditlog.capture.redaction.edits import Edit, changes, merged
+from auditlog.capture.redaction.identifiers import FINDERS
 from auditlog.capture.redaction.json_document import redact_json_text
+from auditlog.capture.redaction.patterns import MAX_MATCH
 from auditlog.capture.redaction.quoted import named_values
 from auditlog.capture.redaction.redaction import Side
 from auditlog.capture.redaction.rules import REDACTED, Rules
@@ -12,6 +14,8 @@ from auditlog.capture.redaction.text import find, redact_text
 
 __all__ = ["Engine"]
 
+_TAIL = 256
+"""Characters of the longest address; no card or account is as long."""
 _REMEMBERED = 4096
 """Texts of a body of which a callable is asked once: events say the same again."""
 
@@ -31,6 +35,12 @@ class Engine:
     def searches(self) -> bool:
         """Whether there are patterns or callables, which look into every text."""
         return self._rules.seeks
+
+    @property
+    def tail(self) -> int:
+        """How many characters at a cut may be the start of what would be found."""
+        known = all(pattern.name in FINDERS for pattern in self._rules.patterns)
+        return _TAIL if known and not self._rules.texts else MAX_MATCH
 
     @property
     def has_places(self) -> bool:

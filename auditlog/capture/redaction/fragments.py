@@ -78,7 +78,7 @@ def _edit(
     whole = "".join(values)
     wanted, read = _find(engine, whole)
     if cut and engine.searches and len(group) > 1 and not constant:
-        tail = Edit(max(len(whole) - MAX_MATCH, 0), len(whole), REDACTED)
+        tail = Edit(max(len(whole) - engine.tail, 0), len(whole), REDACTED)
         wanted = merged([*wanted, tail])
     if wanted:
         for fragment, mine in zip(group, spread(values, wanted), strict=True):

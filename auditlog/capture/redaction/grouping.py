@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from auditlog.capture.redaction.spots import WAYS, Spot, strings
+from auditlog.capture.redaction.spots import WAYS, Reader, Spot
+from auditlog.core.errors import MalformedError
 
 __all__ = ["Fragment", "Item", "fragments_of", "groups"]
 
+_MAX_FRAGMENTS = 1 << 17
+"""Texts and strings of one body that are put together; each takes some memory."""
 _DONE = "[DONE]"
 """Ends the stream of many protocols whose other events are JSON."""
 
@@ -34,8 +37,21 @@ def fragments_of(items: Sequence[Item]) -> list[list[Fragment] | None]:
 
     A text is JSON if it is an object or an array in which there is any string, name or
     value. A string alone is JSON where all others are: else it is a word in quotes.
+
+    Raises:
+        MalformedError: there are more of them than anybody means.
     """
-    opened = [_strings(item.text) for item in items]
+    opened: list[list[Spot] | None] = []
+    count = len(items)
+    reader = Reader()
+    for item in items:
+        spots = _strings(reader, item.text)
+        opened.append(spots)
+        count += len(spots or ())
+        if count > _MAX_FRAGMENTS:
+            raise MalformedError(
+                f"expected at most {_MAX_FRAGMENTS} strings in a stream, got more"
+            )
     plain = {
         item.text.strip()
         for item, spots in zip(items, opened, strict=True)
@@ -53,11 +69,11 @@ def fragments_of(items: Sequence[Item]) -> list[list[Fragment] | None]:
     ]
 
 
-def _strings(text: str) -> list[Spot] | None:
+def _strings(reader: Reader, text: str) -> list[Spot] | None:
     begins = text.lstrip()[:1]
     if not begins or begins not in '{["' or '"' not in text:
         return None
-    return strings(text)
+    return reader.strings(text, _MAX_FRAGMENTS)
 
 
 def groups(

@@ -193,11 +193,12 @@ FINDERS: dict[str, Callable[[str], list[Span]]] = {
 }
 """Finders by name."""
 
-HINTS: dict[str, re.Pattern[str]] = {
-    "card": re.compile(r"\d(?:[^\d.]?\d){12}"),
-    "email": re.compile("@"),
-    "iban": re.compile(r"[A-Z]{2}\d{2}.?[A-Z\d]", re.IGNORECASE | re.ASCII),
-    "ip": re.compile(r"\d\.\d{1,3}\.\d|:[\dA-F:]{0,4}:", re.IGNORECASE | re.ASCII),
-    "phone": re.compile(r"(?:\d[^\w\"]{0,4}){7}\d", re.ASCII),
+HINTS: dict[str, tuple[re.Pattern[str], ...]] = {
+    "card": (re.compile(r"\d[^\d.]?\d[^\d.]?\d(?:[^\d.]?\d){10}"),),
+    "email": (re.compile("@"),),
+    "iban": (re.compile(r"[A-Za-z]{2}[0-9]{2}.?[A-Za-z0-9]"),),
+    # Two, as a search for what begins with one mark is many times as fast.
+    "ip": (re.compile(r"\.[0-9]{1,3}\.[0-9]"), re.compile(r":[0-9A-Fa-f]{0,4}:")),
+    "phone": (re.compile(r"[0-9](?:[ \u00a0()./-]{0,4}[0-9]){7}"),),
 }
-"""What matches in every text in which the finder of that name finds something."""
+"""One of which matches in every text in which the finder of that name finds any."""

@@ -30,7 +30,6 @@ from auditlog.capture.redaction.text import redact_cut_text, redact_text
 
 __all__ = ["looks_like_json", "redact_json", "redact_json_text", "redact_value"]
 
-_MAYBE_JSON = frozenset("[{ \\")
 _MAX_LEVEL = 4
 """Texts of JSON within each other; a deeper one goes as a whole."""
 
@@ -154,7 +153,7 @@ class _Walk:
         self._all = bool(rules.texts) or any(
             pattern.hint is None for pattern in rules.patterns
         )
-        self._suspects = iter(() if self._all else suspects(rules.patterns, ended))
+        self._suspects = iter(() if self._all else suspects(rules, ended))
         self._suspect = next(self._suspects, _NONE)
         # Where pointers are, in the container that is open; counts items if they are.
         self._here = within(places)
@@ -186,7 +185,7 @@ class _Walk:
                     self._drop(found)
                 elif kind == OPEN:
                     self._enter()
-                elif look or (kind == TEXT and found[TEXT][:1] in _MAYBE_JSON):
+                elif look:
                     self._look(found)
         return self._edits
 
@@ -265,7 +264,9 @@ class _Walk:
         elif found[SCALAR][0] in "-0123456789":
             start, end = found.span(SCALAR)
             plain = plain_number(found[SCALAR])
-            if start == self._cut_at or redact_text(self._rules, plain) != plain:
+            # Of one that was cut, nobody knows what it would be.
+            unknown = start == self._cut_at and self._rules.seeks
+            if unknown or redact_text(self._rules, plain) != plain:
                 self._put(start, end, REDACTED)
 
     def _look_into(self, found: re.Match[str]) -> None:

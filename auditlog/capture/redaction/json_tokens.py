@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 
 from auditlog.capture.redaction.cut_json import Ended
-from auditlog.capture.redaction.patterns import Pattern, Span
+from auditlog.capture.redaction.patterns import Span
+from auditlog.capture.redaction.rules import Rules
 from auditlog.capture.redaction.text import join
 
 __all__ = [
@@ -36,19 +36,27 @@ NAME, TEXT, SCALAR, OPEN, CLOSE = range(1, 6)
 _EVERY_STRING = re.compile(rf"{_STRING}({_WHITE}:)?+", re.DOTALL)
 # Where a token does not stand in the text as it is meant: the escapes of a string, from
 # the first to the last one, and numbers with an exponent.
-_SPELLED = re.compile(r"\\.(?:[^\"\\]*+\\.)*+|[0-9][eE]\+?[0-9]{2}", re.DOTALL)
+_ESCAPES = re.compile(r"\\.(?:[^\"\\]*+\\.)*+", re.DOTALL)
+# And, for keys, where a name may be within a string: with double quotes it has escapes.
+_QUOTED = re.compile(r"'\s*+:")
+_EXPONENT = re.compile(r"[eE]\+?[0-9]{2}")
 _FLOAT = re.compile(r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
-def suspects(patterns: Sequence[Pattern], ended: Ended) -> list[Span]:
-    """Return what a text must share a character with, for a pattern to match in it.
+def suspects(rules: Rules, ended: Ended) -> list[Span]:
+    """Return what a text must share a character with, for a rule to match in it.
 
     A text without escapes stands in the document as it is; others are all suspect.
     """
-    if not patterns:
+    if not rules.patterns and not rules.keys:
         return []
-    spans = [found.span() for found in _SPELLED.finditer(ended.text)]
-    for pattern in patterns:
+    spelled = [_ESCAPES]
+    if rules.patterns:
+        spelled.append(_EXPONENT)
+    if rules.keys:
+        spelled.append(_QUOTED)
+    spans = [found.span() for kind in spelled for found in kind.finditer(ended.text)]
+    for pattern in rules.patterns:
         if pattern.hint is not None:
             spans += pattern.hint(ended.text)
     if ended.cut_at is not None:

@@ -22,7 +22,7 @@ _BOUNDARY = re.compile(
 )
 _NAME = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,199}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
 _MAX_PARTS = 10_000
-_HEADER = re.compile(r"([^\r\n:]+):[ \t]*([^\r\n]*)")
+_HEADER = re.compile(r"^([^\r\n:]++):[ \t]*+([^\r\n]*+)", re.MULTILINE)
 # As browsers write them, percent-encoded, or with backslashes (RFC 7578 §4.2, §5.1).
 _PARAMETER = re.compile(
     r";[ \t]*([\w-]+)(\*?)=(?:\"((?:[^\"\\]|\\.)*+)\"|([^;\s]*+))", re.ASCII

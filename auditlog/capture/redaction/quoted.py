@@ -14,7 +14,9 @@ from auditlog.capture.redaction.rules import REDACTED
 __all__ = ["looks_like_json", "named_values"]
 
 # A name in quotes of either kind, perhaps escaped, because such text stands in strings.
-_NAME = re.compile(r"""(\\*)(["'])((?:[^"'\\\r\n]|\\[^"'])*+)\1\2\s*+:\s*+""")
+_NAME = re.compile(
+    r"""(?<!\\)(\\*+)(["'])((?:[^"'\\\r\n]|\\++u[0-9a-fA-F]{4})*+)\1\2\s*+:\s*+"""
+)
 _ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _SCALAR = re.compile(r"[^\s,}\]\"']*+")
 _STRINGS = {

@@ -10,7 +10,7 @@ bytes. What goes on from one event to the next is found as
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 import msgspec
 
@@ -19,10 +19,14 @@ from auditlog.capture.redaction.engine import Engine
 from auditlog.capture.redaction.fragments import redact_items
 from auditlog.capture.redaction.grouping import Item
 from auditlog.capture.redaction.rules import REDACTED
+from auditlog.core.errors import MalformedError
 
 __all__ = ["redact_events"]
 
-_LINE = re.compile(r"([^\r\n]*+)(\r\n?+|\n|\Z)")
+# With all empty lines that follow.
+_LINE = re.compile(r"([^\r\n]*+)((?:\r\n?+|\n)++|\Z)")
+_ONE_END = frozenset({"\n", "\r\n", "\r", ""})
+_MAX_LINES = 1 << 18
 _LINE_END = re.compile(r"\r\n?+|\n")
 _BOM = "\ufeff"
 
@@ -33,6 +37,7 @@ class _Line(msgspec.Struct):
     name: str
     value: str
     end: str
+    """Of the line, and of the empty ones that follow; these end an event."""
 
     @property
     def text(self) -> str:
@@ -57,9 +62,13 @@ def redact_events(engine: Engine, stream: str, *, cut: bool) -> str:
         cut: whether it is known that there is more.
 
     Raises:
+        MalformedError: it has too many lines.
         Exception: whatever a callable raises.
     """
-    lines = [_line(*match.groups()) for match in _LINE.finditer(stream)]
+    matches = islice(_LINE.finditer(stream), _MAX_LINES + 1)
+    lines = [_line(*match.groups()) for match in matches]
+    if len(lines) > _MAX_LINES:
+        raise MalformedError(f"expected at most {_MAX_LINES} lines, got more")
     last = lines[-2] if len(lines) > 1 else lines[-1]  # one matches the end alone
     events = list(_events(lines))
     items = [Item(event.text, event.name) for event in events]
@@ -95,7 +104,7 @@ def _events(lines: Sequence[_Line]) -> Iterator[_Event]:
             event.data.append(line)
         elif line.name == "event":
             event.name = line.value
-        elif not line.head + line.value:
+        if line.end not in _ONE_END:
             if event.data:
                 yield event
             event = _Event([])

@@ -3,7 +3,9 @@
 import codecs
 import re
 
+from auditlog.capture.redaction.edits import applied
 from auditlog.capture.redaction.patterns import MAX_MATCH, Span
+from auditlog.capture.redaction.quoted import named_values
 from auditlog.capture.redaction.rules import REDACTED, Rules
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "join",
     "redact_cut_text",
     "redact_text",
+    "redact_text_body",
     "replace",
 ]
 
@@ -61,13 +64,16 @@ def replace(text: str, spans: list[Span]) -> str:
 def redact_text(rules: Rules, text: str) -> str:
     """Return a text without what patterns match and callables take out.
 
+    And without values behind keys in quotes, as in an example of JSON in an answer.
+
     Raises:
         FailedRedactorError: a callable failed.
     """
     # What is new may match again, next to what was there. The same text redacted twice
     # is to be the same, and nothing is to be left.
     for _ in range(_ROUNDS):
-        if (fewer := replace(text, find(rules, text))) == text:
+        fewer = _without_named(rules, replace(text, find(rules, text)))
+        if fewer == text:
             break
         text = fewer
     else:
@@ -75,6 +81,13 @@ def redact_text(rules: Rules, text: str) -> str:
     for redactor in rules.texts:
         text = _call(redactor, text)
     return text
+
+
+def _without_named(rules: Rules, text: str) -> str:
+    """Return a text without what stands behind a name, where it looks like JSON."""
+    if not rules.keys or ":" not in text:
+        return text
+    return applied(text, named_values(text, rules.is_key.__getitem__))
 
 
 def _call(redactor: object, text: str) -> str:

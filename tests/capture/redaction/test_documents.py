@@ -98,10 +98,16 @@ def test_a_pointer_counts_from_the_root_of_each_line() -> None:
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "text/markdown", None, ""])
-def test_prose_is_searched_and_keys_mean_nothing_in_it(media_type: str | None) -> None:
+def test_prose_is_searched_and_a_key_in_it_is_one_in_quotes(
+    media_type: str | None,
+) -> None:
     body = "ssn: 1, from joe@x.de, é\r\n".encode()
     assert _stored(body, media_type, **BOTH) == body.replace(b"joe@x.de", b"[redacted]")
     assert _stored(body, media_type, **KEYS) == body
+    quoted = b'so: {"ssn": "1", "b": 2}'
+    assert _stored(quoted, media_type, **KEYS) == quoted.replace(
+        b'"1"', b'"[redacted]"'
+    )
 
 
 @pytest.mark.parametrize(

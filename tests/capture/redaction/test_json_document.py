@@ -182,6 +182,23 @@ def test_prose_that_begins_as_json_does_is_prose() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        (
+            'Here: ```json\n{"ssn": "1 2", "n": 5}\n```',
+            'Here: ```json\n{"ssn": "[redacted]", "n": 5}\n```',
+        ),
+        ("it was {'ssn': 12, 'n': 5}", "it was {'ssn': \"[redacted]\", 'n': 5}"),
+        ("no: \"ssn\", 'ssn'", "no: \"ssn\", 'ssn'"),
+        ('half: {"ssn": "1 2', 'half: {"ssn": "[redacted]"'),
+    ],
+)
+def test_prose_goes_behind_a_key_in_quotes(text: str, stored: str) -> None:
+    body = json.dumps([text], ensure_ascii=False)
+    assert _redact(body, keys=["ssn"]) == json.dumps([stored], ensure_ascii=False)
+
+
 # --- callables ------------------------------------------------------------------------
 
 

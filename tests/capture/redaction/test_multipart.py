@@ -198,3 +198,16 @@ def test_any_bytes_give_bytes_or_none(data: bytes, at: int) -> None:
     body = _body((_field("ssn"), "1"), (_file("a", "application/json"), "{}"))
     stored = _stored(body[:at] + data + body[at:])
     assert stored is None or isinstance(stored, bytes)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a:", '; a="', "; a=", " ", "\r\n--xYz", "\r\n--xYz ", "\\", "\r\n"]
+)
+@pytest.mark.parametrize(
+    "start", ["", "A: ", 'Content-Disposition: f; a="', "\r\n\r\n"]
+)
+def test_no_body_takes_more_than_time_in_its_length(start: str, piece: str) -> None:
+    # Were anything quadratic here, this would take minutes.
+    head = start + piece * (200_000 // len(piece))
+    stored = _stored(b"--xYz\r\n" + head.encode() + b"\r\n\r\nx\r\n--xYz--")
+    assert stored is None or isinstance(stored, bytes)

@@ -104,7 +104,7 @@ def test_two_of_them_are_both_found(name: str, text: str) -> None:
 
 @pytest.mark.parametrize(("name", "text"), CASES)
 def test_a_hint_matches_wherever_the_finder_does(name: str, text: str) -> None:
-    assert HINTS[name].search(text)
+    assert any(hint.search(text) for hint in HINTS[name])
 
 
 @pytest.mark.parametrize(
