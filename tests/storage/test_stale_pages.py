@@ -73,7 +73,10 @@ def _left(path: Path, numbers: Sequence[int]) -> set[str]:
     return keys | {f"label {n}" for n in numbers if _label(n).encode() in data}
 
 
-def test_nothing_is_left_where_it_was_swept(store: SqliteStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("began", ["here", "elsewhere"])
+def test_nothing_is_left_where_it_was_swept(
+    store: SqliteStore, tmp_path: Path, began: str
+) -> None:
     numbers, path = [5, *SPLIT], tmp_path / "log.sqlite3"
     for number in numbers:
         _erase(store, number)
