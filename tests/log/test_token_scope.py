@@ -116,7 +116,7 @@ def test_any_text_is_a_scope_or_our_error(text: str) -> None:
         ("*", "job", True),
         ("*", None, False),
         ("/Score", "/score", False),
-        ("/s?ore", "/score", False),
+        ("/s?ore", "/score", False),  # codespell:ignore ore
         ("/[s]core", "/score", False),
         ("/score", "/score\n", False),
     ],
