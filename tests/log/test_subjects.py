@@ -32,7 +32,7 @@ from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.erasing import erase as erase_for_ever
 from auditlog.log.erasing import plan_erasure
-from auditlog.log.erasure_entry import ERASURE, erased_entry
+from auditlog.log.erasure_entry import ERASURE, ErasureEntry, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
 from auditlog.log.recovery import recover
@@ -79,12 +79,10 @@ def erase(log: LogDirectory, subject: Subject) -> bytes:
 
 
 def _erase(log: LogDirectory, key_id: bytes) -> None:
-    slot = log.store.slot_of(key_id)
+    slot, now = log.store.slot_of(key_id), now_us()
     assert slot is not None
-    with log.store._database.writing() as connection:
-        connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-        values = (key_id, key_id, slot, "pending", now_us())
-        connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, NULL)", values)
+    entry = ErasureEntry(key_id, log.keys, ORIGIN, now)
+    log.store.begin_erasure(entry.id, key_id, now, entry.item)
     with log.keys.keyring.writing() as writer:
         writer.destroy([slot])
 
