@@ -48,6 +48,16 @@ def test_a_plan_says_what_is_held_and_who_was_given_what(log: LogDirectory) -> N
     assert log.store.size() == size
 
 
+def test_who_comes_back_does_not_keep_the_erasure_from_being_final(
+    log: LogDirectory,
+) -> None:
+    erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
+    add_decision(log, ADA)
+    assert finish(log, now_us()) == 1
+    erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
+    assert finish(log, now_us()) == 1
+
+
 def test_who_is_not_known_cannot_be_erased(log: LogDirectory) -> None:
     for kind, person in (("person", "eve@example.org"), ("customer", ADA)):
         with pytest.raises(NotFoundError, match="nothing is held about this subject"):
