@@ -1,6 +1,8 @@
 """Erasure: what it does, what it leaves, and whom it may be told."""
 
+import os
 import sqlite3
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +58,19 @@ def test_who_comes_back_does_not_keep_the_erasure_from_being_final(
     assert finish(log, now_us()) == 1
     erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
     assert finish(log, now_us()) == 1
+
+
+def test_a_plan_holds_one_content_at_a_time(log: LogDirectory) -> None:
+    size = 1 << 18
+    for _ in range(16):
+        add_decision(log, "eve", request=os.urandom(size))
+    tracemalloc.start()
+    try:
+        assert plan_erasure(log, "person", "eve", now_us()).decisions == 16
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * size
 
 
 def test_who_is_not_known_cannot_be_erased(log: LogDirectory) -> None:
