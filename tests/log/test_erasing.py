@@ -16,11 +16,11 @@ from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.erasing import (
     erase,
     erasure_receipt,
-    finish,
     is_due,
     plan_erasure,
     replay,
 )
+from auditlog.log.finishing import finish
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.reader import Reader
 from auditlog.storage import ERASED, Query
