@@ -15,7 +15,11 @@ from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import parse_id
 from auditlog.log.access import make_recipient
 from auditlog.log.directory import open_log
-from auditlog.log.erasing import Erased, erase, erasure_receipt
+from auditlog.log.erasing import (
+    Erased,
+    erase,
+    erasure_receipt,
+)
 from auditlog.log.erasure_plan import plan_erasure
 from auditlog.log.person_export import Exported, export_person
 from auditlog.log.reader import Reader

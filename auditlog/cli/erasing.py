@@ -15,7 +15,6 @@ from auditlog.log.erasing import (
     Plan,
     erase,
     erasure_receipt,
-    finish,
     forget_listed,
     plan_decision_erasure,
     plan_erasure,
@@ -26,6 +25,7 @@ from auditlog.log.erasure_views import (
     erasures_json,
     plan_json,
 )
+from auditlog.log.finishing import finish, settled
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.said import subject_of
 from auditlog.storage.files import storage_errors, write_durably
@@ -75,12 +75,11 @@ def _plan(log: LogDirectory, options: argparse.Namespace) -> Plan:
 def _erase(
     log: LogDirectory, plan: Plan, options: argparse.Namespace, out: Output
 ) -> int:
-    if options.receipt is not None:
-        _check_receipt(plan, options.receipt)
     log.claim()
+    if options.receipt is not None:
+        _check_receipt(log, plan, options.receipt)
     erased = erase(log, plan, now=_now(), reason=options.reason)
-    if finish(log, _now(), wait=_WAIT_SECONDS):
-        erased = erased._replace(state="final")
+    erased = settled(log, erased, _now(), wait=_WAIT_SECONDS)
     if options.receipt is not None:
         make_checkpoint(log)
         write_durably(options.receipt, erasure_receipt(log, erased))
@@ -88,13 +87,14 @@ def _erase(
     return 0
 
 
-def _check_receipt(plan: Plan, path: Path) -> None:
+def _check_receipt(log: LogDirectory, plan: Plan, path: Path) -> None:
     """Refuse before anything is erased: what opens the receipt is kept nowhere."""
     if plan.subject is None:
         raise ConfigurationError(
             "--receipt: expected a subject; of one decision, its own receipt and the "
             "erasure entry are all there is"
         )
+    make_checkpoint(log)  # a log that signs nothing gives no receipt
     with storage_errors(f"write {path}"):
         path.touch(mode=0o600, exist_ok=False)
 

@@ -233,7 +233,7 @@ class ErasureTables:
         for _ in range(_SWEEPS):
             if not self._database.truncate():
                 return False
-            if not self._has_stale_copy([*key_ids, *known]):
+            if not self._has_stale_copy(key_ids, known):
                 return self._note_swept(rows)
             self._rebuild("keys")
             self._rebuild("vault_key")
@@ -243,14 +243,23 @@ class ErasureTables:
         with self._database.writing() as connection:
             connection.execute(f"REINDEX {name}")
 
-    def _has_stale_copy(self, key_ids: Sequence[bytes]) -> bool:
+    def _has_stale_copy(
+        self, key_ids: Sequence[bytes], labels: Sequence[bytes]
+    ) -> bool:
         # While this is lent, nobody writes to the file, only to the log beside it.
         with self._database.reading() as connection:
             connection.execute("BEGIN")
             try:
                 query = "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'erasures'"
                 roots = [root for (root,) in connection.execute(query) if root]
-                return has_stale_copy(self._database.path, key_ids, roots)
+                # Of who came back since then the label is meant to be there.
+                query = "SELECT 1 FROM keys WHERE kind = 'subject' AND label = ?"
+                gone = [
+                    label
+                    for label in labels
+                    if not connection.execute(query, (label.decode(),)).fetchall()
+                ]
+                return has_stale_copy(self._database.path, [*key_ids, *gone], roots)
             finally:
                 connection.execute("ROLLBACK")
 

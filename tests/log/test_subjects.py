@@ -32,7 +32,7 @@ from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.erasing import erase as erase_for_ever
 from auditlog.log.erasing import plan_erasure
-from auditlog.log.erasure_entry import ERASURE, erased_entry
+from auditlog.log.erasure_entry import ERASURE, ErasureEntry, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
 from auditlog.log.recovery import recover
@@ -40,7 +40,7 @@ from auditlog.log.runtime import Runtime, stop_all
 from auditlog.log.said import subject_of
 from auditlog.log.storing import Storing
 from auditlog.log.subjects import look_into_bodies, take
-from auditlog.storage import ERASED, KeyErasedError, Query, SpoolItem
+from auditlog.storage import ERASED, KeyErasedError, Query, SpoolItem, keys
 from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
 from auditlog.storage.keys import EPOCH, RECORD, SUBJECT, subject_tag
@@ -79,12 +79,10 @@ def erase(log: LogDirectory, subject: Subject) -> bytes:
 
 
 def _erase(log: LogDirectory, key_id: bytes) -> None:
-    slot = log.store.slot_of(key_id)
+    slot, now = log.store.slot_of(key_id), now_us()
     assert slot is not None
-    with log.store._database.writing() as connection:
-        connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-        values = (key_id, key_id, slot, "pending", now_us())
-        connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, NULL)", values)
+    entry = ErasureEntry(key_id, log.keys, ORIGIN, now)
+    log.store.begin_erasure(entry.id, key_id, now, entry.item)
     with log.keys.keyring.writing() as writer:
         writer.destroy([slot])
 
@@ -794,3 +792,23 @@ def test_the_store_names_the_keys_that_live_no_more(
     assert log.store.size() == 0
     log.store.append([one for one in items if one.key_id not in gone])
     assert log.store.size() == 34
+
+
+def test_a_key_that_another_process_erased_is_not_used_again(
+    log: LogDirectory, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is accepted long after the erasure would go with who dies then."""
+    monkeypatch.setattr(keys, "_LOOK_SECONDS", 0.0)
+    before, late, one = (about(ADA, number) for number in range(3))
+    log.store.append([preparation.prepare(before)])
+    behind = preparation.prepare(late)
+    with open_log(log.paths.directory) as other:
+        plan = plan_erasure(other, *ADA, now_us())
+        erase_for_ever(other, plan, now=now_us())
+    preparation.begin([one])
+    item = preparation.prepare(one)
+    log.store.append([item])
+    assert item.key_id == log.keys.subject(*ADA) != plan.key_id
+    assert preparation.seal_again(behind) is not None
+    log.keys.settled()
+    assert preparation.seal_again(behind) is None
