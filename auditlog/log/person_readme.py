@@ -72,8 +72,8 @@ WHAT IS NOT IN IT
   - what was erased: nobody can read it any more, nor tell that it was about you
   - data of others that came in one body with yours; what stands at your own place in
     it is opened where the place can be told
-  - names of the people who work for the operator and looked at it; to whom it was
-    given stands beside each decision
+  - names of the people who work for the operator and looked at it, or said something
+    of it later; to whom it was given stands beside each decision
   - decisions during which nobody told the log that they were about you
   - decisions that were still being made when this archive was
 """
