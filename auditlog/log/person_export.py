@@ -53,7 +53,7 @@ class Exported(NamedTuple):
     partly: int
     """Decisions of which something is not in it; the index says what."""
     unreadable: int
-    """Decisions of which what is stored is damaged."""
+    """Entries, of whatever kind, of which what is stored is damaged."""
     receipts: int
 
 
@@ -108,7 +108,7 @@ class _Export:
         first = "included" if log.policy().quorum == "none" else "witnessed"
         self._firm = LEVELS[LEVELS.index(first) :]
         self._states: dict[str, int] = {}
-        self._receipts = 0
+        self._receipts = self._unreadable = 0
 
     def write(self, held: Held, recipient: Recipient, now: float) -> Exported:
         # Encoded, so that many decisions are few bytes.
@@ -149,7 +149,7 @@ class _Export:
             decisions,
             of("pending", 0) + on_their_way,
             of("partly", 0),
-            of("unreadable", 0),
+            self._unreadable,
             self._receipts,
         )
 
@@ -198,10 +198,12 @@ class _Export:
 
     def _document(self, row: IndexRow) -> Document:
         try:
-            return document_of(self._reader, row, firm=self._firm)
+            made = document_of(self._reader, row, firm=self._firm)
         except NotFoundError:
             check_lives(self._log, self._person)
             raise
+        self._unreadable += made.state == "unreadable"
+        return made
 
     def _add(self, directory: str, said: dict[str, Any]) -> str:
         name = f"{directory}/{said['id']}.json"

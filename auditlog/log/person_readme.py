@@ -19,15 +19,19 @@ def readme(
         decisions: how many are in the archive.
         pending: how many of them, or beside them, cannot be proven yet.
         partly: of how many a part is not in it.
-        unreadable: how many are damaged.
+        unreadable: how many entries are damaged, decisions or what was said of them.
         receipts: how many are in it.
     """
     notes = [
-        (partly, "a part is missing; index.json says which, and why"),
-        (pending, "no signed state covers it yet; ask again for its receipt"),
-        (unreadable, "what is stored is damaged; the operator owes you the rest"),
+        (partly, "decision", "a part is missing; index.json says which, and why"),
+        (pending, "decision", "no signed state covers it yet; ask again for a receipt"),
+        (
+            unreadable,
+            "record",
+            "what is stored is damaged; the operator owes it to you",
+        ),
     ]
-    told = [f"  - of {_count(n, 'decision')} {why}\n" for n, why in notes if n]
+    told = [f"  - of {_count(n, what)} {why}\n" for n, what, why in notes if n]
     return _TEXT.format(
         origin=origin,
         decisions=_count(decisions, "decision"),

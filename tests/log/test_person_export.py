@@ -334,6 +334,20 @@ def test_a_damaged_decision_is_told_and_hides_no_other(people: People) -> None:
     assert missing["why"].startswith("it cannot be opened: ")
 
 
+def test_what_was_said_later_and_is_damaged_counts_as_well(people: People) -> None:
+    id_ = people.record(ADA)
+    append_amendment(people.log, amendment(id_, "appeal", reason="no"), now_us())
+    people.checkpoint()
+    with people.log.store._database.writing() as connection:
+        connection.execute("UPDATE vault SET sealed = zeroblob(99) WHERE idx = 1")
+    archive = Archive(people)
+    assert archive.done == Exported(1, 0, 0, 1, 2)
+    assert (
+        "of 1 record what is stored is damaged"
+        in archive.zip.read("README.txt").decode()
+    )
+
+
 def _nothing_may(data: bytes) -> None:
     pytest.fail("something was written")
 
