@@ -35,7 +35,7 @@ from auditlog.log.person import (
 )
 from auditlog.log.person_document import Document, document_of
 from auditlog.log.person_readme import readme
-from auditlog.log.reader import LEVELS, Reader
+from auditlog.log.reader import Reader
 from auditlog.log.zip_stream import ZipStream
 from auditlog.storage import IndexRow
 
@@ -105,8 +105,7 @@ class _Export:
         self._reader = Reader(log)
         self._person = person
         self._archive = archive
-        first = "included" if log.policy().quorum == "none" else "witnessed"
-        self._firm = LEVELS[LEVELS.index(first) :]
+        self._firm = self._reader.firm_levels()
         self._states: dict[str, int] = {}
         self._receipts = self._unreadable = 0
 
