@@ -81,11 +81,13 @@ def proof_of(
 
     It is for the person alone: that it is theirs is opened in it, and nowhere else.
     """
+    assert erased.proof is not None
+    opened = erased.proof.disclosure
     with open_log(made.log, policy=made.policy_path) as log:
 
         def anchored() -> bytes:
             try:
-                receipt = erasure_receipt(log, erased)
+                receipt = erasure_receipt(log, erased.id, opened)
             except PendingError:
                 return b""
             kinds = {one.kind for one in parse_receipt(receipt).anchors}

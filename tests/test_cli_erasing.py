@@ -7,14 +7,28 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auditlog.cli import main
+from auditlog.cli.erasure_receipt import keep
+from auditlog.core.errors import AuditLogError
+from auditlog.core.note import (
+    COSIGNATURE_ED25519,
+    Signer,
+    make_signer,
+    split_unverified_note,
+)
 from auditlog.core.record import format_id
 from auditlog.log.directory import open_log
+from auditlog.log.erasing import erase, plan_erasure
+from auditlog.storage import Cosignature
 from tests.command import Done, environment
+from tests.harness import read_log
+from tests.log.builders import now_us
 from tests.log.erasures import ADA, BOB, fill, give_record_key, made
 
 Run = Callable[..., Done]
@@ -32,6 +46,10 @@ def auditlog(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+def entries(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(one) for one in read_log(directory).entries]
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     with made(tmp_path / "audit") as log:
@@ -42,7 +60,7 @@ def directory(tmp_path: Path) -> Path:
 def test_without_yes_it_only_says_what_would_be_erased(
     directory: Path, auditlog: Run
 ) -> None:
-    before = (directory / "log.sqlite3").read_bytes()
+    before = entries(directory)
     done = auditlog("erase", "--dir", directory, "--subject", ADA)
     assert done.status == 0
     lines = [line.split("  ")[0].split("\t") for line in done.out.splitlines()]
@@ -52,12 +70,15 @@ def test_without_yes_it_only_says_what_would_be_erased(
     assert lines[-1][1:4] == ["Court of Appeal", "case 7", "disclosure"]
     assert "no backup is recorded" in done.out
     assert done.err == (
-        "Nothing was changed. With --yes this content is erased for ever.\n"
+        "Nothing was erased. With --yes this content is erased for ever.\n"
+        "auditlog: warning: that it was looked for what is held is now in the log\n"
     )
-    assert (directory / "log.sqlite3").read_bytes() == before
+    (look,) = entries(directory)[len(before) :]
+    assert (look["type"], look["data"]["what"]) == ("auditlog.access.v1", "search")
+    assert ADA not in json.dumps(look)
     said = auditlog("erase", "--dir", directory, "--subject", ADA, "--json").document()
     assert said["dryRun"] is True
-    assert [said[name] for name in ("decisions", "amendments", "accesses")] == [3, 1, 1]
+    assert [said[name] for name in ("decisions", "amendments", "accesses")] == [3, 1, 2]
     assert said["given"][0]["recipient"] == "Court of Appeal"
     assert said["backupsExpire"] is None
     assert ADA not in json.dumps(said)
@@ -85,6 +106,86 @@ def test_with_yes_it_is_erased_and_the_person_can_prove_it(
     assert (row["id"], row["state"], row["waitsFor"]) == (done["id"], "final", None)
 
 
+def _ask_a_witness(directory: Path) -> Signer:
+    """Have the log's policy ask for a witness; return who it is."""
+    witness = make_signer("w.example/w", COSIGNATURE_ED25519, b"w" * 32)
+    with open_log(directory) as log:
+        lines = [f"log {key}" for key in log.vkeys]
+        lines += [f"witness w {witness.verifier.vkey} http://127.0.0.1:9/", "quorum w"]
+        log.policy_path.write_text("\n".join(lines) + "\n")
+    return witness
+
+
+def test_a_receipt_waits_for_the_witnesses_that_the_policy_asks_for(
+    directory: Path, tmp_path: Path, auditlog: Run
+) -> None:
+    witness, receipt = _ask_a_witness(directory), tmp_path / "ada.receipt.json"
+    options = ("--dir", directory, "--subject", ADA, "--receipt", receipt)
+    done = auditlog("erase", *options, "--yes")
+    assert done.status == 12
+    assert "is none yet: the entry is included" in done.err
+    assert ADA not in done.out + done.err
+    assert receipt.stat().st_mode & 0o777 == 0o600
+    finish = ("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    assert auditlog(*finish).status == 12
+    with open_log(directory) as log:
+        newest = log.store.newest()
+        assert newest is not None
+        size, note = newest
+        line = witness.sign(split_unverified_note(note)[0], now_us() // 1_000_000)
+        cosigned = Cosignature(size, witness.verifier.key, now_us(), line)
+        log.store.add_cosignatures([cosigned])
+    assert auditlog(*finish).status == 0
+    verified = auditlog("verify", receipt, "--policy", directory / "policy")
+    assert verified.status == 0, verified
+    assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
+    assert auditlog(*finish).status == 16
+
+
+def test_what_opens_the_receipt_is_there_before_anything_is_erased(
+    directory: Path, tmp_path: Path, auditlog: Run
+) -> None:
+    """Whatever becomes of the process, the receipt can be made."""
+    receipt = tmp_path / "ada.receipt.json"
+    with open_log(directory) as log:
+        log.claim()
+        plan = plan_erasure(log, "person", ADA, now_us())
+
+        def fail(*_: object) -> None:
+            raise AuditLogError("the disk is full")
+
+        with pytest.raises(AuditLogError, match="the disk is full"):
+            erase(log, plan, now=now_us(), keep=fail)
+        assert log.store.erasures() == []
+        erase(log, plan, now=now_us(), keep=partial(keep, receipt))
+        # Here the process dies.
+    assert ADA not in receipt.read_text()
+    done = auditlog("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    assert done.status == 0, done.err
+    verified = auditlog("verify", receipt, "--policy", directory / "policy")
+    assert verified.status == 0
+    assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected JSON"),
+        ("{}", "expected what opens an erasure with the fields"),
+        ('{"schema":"x","erasure":"x","disclosure":{}}', "expected the schema"),
+    ],
+)
+def test_a_file_that_opens_no_erasure_is_left_as_it_is(
+    directory: Path, tmp_path: Path, auditlog: Run, text: str, message: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text(text)
+    done = auditlog("erase", "--dir", directory, "--finish", "--receipt", file)
+    assert done.status == 16
+    assert message in done.err
+    assert file.read_text() == text
+
+
 def test_an_identifier_may_come_on_stdin(directory: Path) -> None:
     command: list[str | Path] = [
         sys.executable,
@@ -96,7 +197,7 @@ def test_an_identifier_may_come_on_stdin(directory: Path) -> None:
     ]
     done = subprocess.run(
         [*command, "--subject", "-", "--json"],
-        input=f"{BOB}\n",
+        input=f"{BOB}\r\n",
         capture_output=True,
         text=True,
         env=environment(),

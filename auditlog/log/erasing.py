@@ -17,7 +17,7 @@ Processes that run have the key in memory until the store refuses it, or they en
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,10 +26,11 @@ from auditlog.core.errors import (
     NotFoundError,
     StorageError,
 )
-from auditlog.core.receipt import format_receipt, parse_receipt
-from auditlog.core.record import format_id
+from auditlog.core.opening import verify_opening
+from auditlog.core.receipt import Disclosure, format_receipt, parse_receipt
+from auditlog.core.record import format_id, parse_entry
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasure_entry import ErasureEntry, Proof
+from auditlog.log.erasure_entry import RECORDS, ErasureEntry, Proof
 from auditlog.log.erasure_plan import Plan, plan_decision_erasure, plan_erasure
 from auditlog.log.reader import Reader
 from auditlog.storage import KeyErasedError
@@ -69,7 +70,12 @@ class Erased(NamedTuple):
 
 
 def erase(
-    log: LogDirectory, plan: Plan, *, now: int, reason: str | None = None
+    log: LogDirectory,
+    plan: Plan,
+    *,
+    now: int,
+    reason: str | None = None,
+    keep: Callable[[str, Disclosure], object] | None = None,
 ) -> Erased:
     """Erase what a plan is about, for ever, and log it; it is ``shredded`` after that.
 
@@ -81,6 +87,8 @@ def erase(
         plan: by `plan_erasure` or `plan_decision_erasure`.
         now: microseconds since the epoch.
         reason: why, or at whose request; it is sealed.
+        keep: is given the id of the entry, and what shows whom it is about, before
+            anything is erased: for `erasure_receipt`, whatever happens then.
 
     Raises:
         ConfigurationError: the keys cannot be used.
@@ -95,6 +103,8 @@ def erase(
         subject=plan.subject,
         reason=reason,
     )
+    if keep is not None and entry.disclosure is not None:
+        keep(format_id(entry.id), entry.disclosure)
     _begin(log, entry, plan.key_id, now)
     row = log.store.erasure_of(plan.key_id)
     if row is None:
@@ -245,19 +255,20 @@ def forget_listed(log: LogDirectory, data: bytes, now: int) -> int:
     return replay(log, now) if is_due(log) else 0
 
 
-def erasure_receipt(log: LogDirectory, erased: Erased) -> bytes:
+def erasure_receipt(log: LogDirectory, id_: str, disclosure: Disclosure) -> bytes:
     """Return the receipt for the person: it proves the erasure, and that it was theirs.
 
+    Args:
+        log: the opened log.
+        id_: of the entry about the erasure.
+        disclosure: what shows whom it was about; the log does not know it.
+
     Raises:
-        NotFoundError: it is not known here whom it was about.
-        PendingError: the entry is under no checkpoint yet.
+        NotFoundError: there is no such entry.
+        PendingError: it is under no checkpoint yet.
+        VerificationError: it was about somebody else.
     """
-    if erased.proof is None:
-        raise NotFoundError("it is not known any more whom this erasure was about")
-    receipt = parse_receipt(Reader(log).receipt(erased.id))
-    opened = replace(
-        receipt,
-        opening=erased.proof.opening,
-        disclosures=(erased.proof.disclosure,),
-    )
+    receipt = parse_receipt(Reader(log).receipt(id_, disclose=[RECORDS]))
+    opened = replace(receipt, disclosures=(disclosure,))
+    verify_opening(parse_entry(opened.entry), opened)
     return format_receipt(opened)

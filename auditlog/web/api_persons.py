@@ -33,6 +33,7 @@ from auditlog.log.erasure_views import erasures_json, plan_json
 from auditlog.log.finishing import settled
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.person_export import export_person
+from auditlog.log.reader import Reader
 from auditlog.log.said import subject_of
 from auditlog.web.answers import NO_STORE, Body, read_fields, takes, wanted
 from auditlog.web.api_content import reader_of
@@ -177,19 +178,26 @@ def _erased_json(log: LogDirectory, erased: Erased) -> dict[str, Any]:
     """Return what was done, with what shows the person that it was about them.
 
     What opens the receipt is kept nowhere, so that it has to come with this answer:
-    what is accepted is signed now, whoever leads the log. Where that fails there is
-    `opening`, the two members that make the receipt of the erasure the person's own.
+    what is accepted is signed now, whoever leads the log. Where that fails, or the
+    policy asks for witnesses that have not cosigned, there is `opening`, the two
+    members that make the receipt of the erasure the person's own, whenever it is made.
     """
-    known = {"id": erased.id, "state": erased.state, "records": erased.records}
+    known: dict[str, Any] = erased._asdict()
+    del known["proof"]
     if erased.proof is None:
         # Another process was first to erase them, and has it.
         return known | {"receipt": None}
+    known["receipt"] = None
     try:
         make_checkpoint(log)
-        return known | {"receipt": erasure_receipt(log, erased).decode()}
+        receipt = erasure_receipt(log, erased.id, erased.proof.disclosure)
+        known |= {"receipt": receipt.decode()}
+        reader = Reader(log)
+        if reader.decision(erased.id).level in reader.firm_levels():
+            return known
     except AuditLogError as error:
         _log.error("no receipt of an erasure yet: %s", error)
-        return known | {"receipt": None, "opening": _opening(erased.proof)}
+    return known | {"opening": _opening(erased.proof)}
 
 
 def _opening(proof: Proof) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def test_what_was_sealed_is_gone_and_every_proof_stays(log: LogDirectory) -> Non
 def test_the_person_gets_a_receipt_that_only_they_can_show(log: LogDirectory) -> None:
     done = erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
     make_checkpoint(log)
-    receipt, policy = erasure_receipt(log, done), log.policy_path.read_text()
+    assert done.proof is not None
+    receipt = erasure_receipt(log, done.id, done.proof.disclosure)
+    policy = log.policy_path.read_text()
     verdict = verify_receipt(receipt, policy)
     said = f'{{"id":"{ADA}","kind":"person"}}'.encode()
     assert verdict.disclosed == (("context/subject", said),)
