@@ -95,11 +95,12 @@ class ErasureEntry:
             StorageError: there is no key to seal under now.
         """
         self.id = new_id(now)
+        self.key_id = key_id
         self.proof: Proof | None = None
         """What opens `subject`, once the item was made."""
-        self.records = 0
-        """As the item says, once it was made."""
-        self._key_id, self._keys, self._origin, self._now = key_id, keys, origin, now
+        self.counts: dict[bytes, int] = {}
+        """How many entries lose their content, by key, once items were made."""
+        self._keys, self._origin, self._now, self._reason = keys, origin, now, reason
         self._leaves: dict[str, bytes] = {}
         if subject is not None:
             kind, identifier = subject
@@ -110,17 +111,41 @@ class ErasureEntry:
         # Made now, for `item` is called within a transaction.
         keys.epoch_key(epoch_of(now))
 
+    @property
+    def total(self) -> int:
+        """How many entries lose their content, once items were made."""
+        return sum(self.counts.values())
+
+    def item_of(self, key_id: bytes, records: int) -> SpoolItem:
+        """Return the item to append for this key, or for one that goes with it.
+
+        Whom the other one was about its entry does not say: one receipt is enough.
+
+        Args:
+            key_id: of the key that is erased.
+            records: how many entries lose their content.
+
+        Raises:
+            StorageError: there is no key to seal under now.
+        """
+        self.counts[key_id] = records
+        if key_id == self.key_id:
+            return self.item(records)
+        with_it = ErasureEntry(
+            key_id, self._keys, self._origin, self._now, reason=self._reason
+        )
+        return with_it.item(records)
+
     def item(self, records: int) -> SpoolItem:
         """Return the item to append; `records` is how many entries lose their content.
 
         Raises:
             StorageError: there is no key to seal under now.
         """
-        self.records = records
         leaves = self._leaves | {_RECORDS: canonical_json(records)}
         data, content, proof = _committed(sorted(leaves.items()))
         self.proof = proof
-        data |= {"key": format_base64(self._key_id), "state": "shredded"}
+        data |= {"key": format_base64(self.key_id), "state": "shredded"}
         entry = Entry(self.id, ERASURE, self._origin, self._now, data)
         return sealed_item(entry, content, self._keys, zstandard.ZstdCompressor())
 
