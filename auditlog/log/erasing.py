@@ -4,7 +4,9 @@ In this order, so that whoever dies on any line leaves what the next start compl
 (`replay`), and nothing twice:
 
 1. One transaction takes the key out of the store and notes, as ``pending``, the entry
-   that will say so. From here on nobody seals under it, and nobody finds it.
+   that will say so. From here on nobody seals under it, and nobody finds it. Keys of
+   single entries about decisions that it seals go with it: each is an erasure of its
+   own, with all that follows.
 2. Its id goes into ``keys/erased``, durably: whatever is restored forgets it again.
 3. Its slot in the keyring is overwritten, durably. From here on nothing opens.
 4. One transaction takes what it sealed, and which entries that was, out of the vault,
@@ -17,7 +19,7 @@ Processes that run have the key in memory until the store refuses it, or they en
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -43,6 +45,7 @@ __all__ = [
     "Plan",
     "catch_up",
     "erase",
+    "erase_said_of",
     "erasure_receipt",
     "forget_listed",
     "is_due",
@@ -105,30 +108,63 @@ def erase(
     )
     if keep is not None and entry.disclosure is not None:
         keep(format_id(entry.id), entry.disclosure)
-    _begin(log, entry, plan.key_id, now)
+    begun = _begin(log, entry, now)
     row = log.store.erasure_of(plan.key_id)
     if row is None:
         raise NotFoundError("nothing is held under this key any more")
     _complete(log, row, now)
+    for key_id in begun[1:]:
+        _complete_of(log, key_id, now)
     ours = row.id == entry.id
     return Erased(
         format_id(row.id),
         row.state if row.state == "final" else "shredded",
-        entry.records if ours else None,
+        entry.total if ours else None,
         entry.proof if ours else None,
     )
 
 
-def _begin(log: LogDirectory, entry: ErasureEntry, key_id: bytes, now: int) -> None:
+def erase_said_of(log: LogDirectory, decisions: Iterable[bytes], now: int) -> None:
+    """Erase what was said of decisions under keys of its own, for they are erased.
+
+    To be called before they are stored without content: nothing leads from a person to
+    a decision whose content is gone, and from there to what was said of it.
+
+    Args:
+        log: the opened log, not read-only.
+        decisions: their ids.
+        now: microseconds since the epoch.
+
+    Raises:
+        StorageError: it could not be completed; to be tried again.
+    """
+    for decision in decisions:
+        for key_id in log.store.said_of(decision):
+            _begin(log, ErasureEntry(key_id, log.keys, log.origin, now), now)
+            _complete_of(log, key_id, now)
+
+
+def _begin(log: LogDirectory, entry: ErasureEntry, now: int) -> list[bytes]:
+    """Take a key, and those that go with it, out of the store; return which, it first.
+
+    None where somebody else was first: what they began is completed.
+    """
     try:
-        log.store.begin_erasure(entry.id, key_id, now, entry.item)
+        log.store.begin_erasure(entry.key_id, now, entry.item_of)
     except KeyErasedError:
-        pass  # somebody else was first: what they began is completed
+        return []
     except StorageError:
         # The answer may have been lost, and not the erasure.
-        row = log.store.erasure_of(key_id)
+        row = log.store.erasure_of(entry.key_id)
         if row is None or row.id != entry.id:
             raise
+    return list(entry.counts)
+
+
+def _complete_of(log: LogDirectory, key_id: bytes, now: int) -> None:
+    row = log.store.erasure_of(key_id)
+    if row is not None:
+        _complete(log, row, now)
 
 
 def _complete(log: LogDirectory, row: ErasureRow, now: int) -> None:
@@ -210,8 +246,7 @@ def replay(log: LogDirectory, now: int) -> int:
     listed = ErasedKeys(log.paths.erased)
     again = log.store.registered(listed.read())
     for key_id in again:
-        entry = ErasureEntry(key_id, log.keys, log.origin, now)
-        _begin(log, entry, key_id, now)
+        _begin(log, ErasureEntry(key_id, log.keys, log.origin, now), now)
     pending = log.store.erasures("pending")
     for row in pending:
         _complete(log, row, now)

@@ -129,12 +129,13 @@ def plan_decision_erasure(log: LogDirectory, decision: str, now: int) -> Plan:
 def _plan(
     log: LogDirectory, key_id: bytes, subject: tuple[str, str] | None, now: int
 ) -> Plan:
-    rows = log.store.rows_under(key_id)
-    types = Counter(row.type for row in rows)
-    decided = [row for row in rows if row.type == DECISION]
+    keys = [key_id, *log.store.said_apart(key_id)]
+    sealed = [(under, row) for under in keys for row in log.store.rows_under(under)]
+    types = Counter(row.type for _, row in sealed)
+    decided = [row for _, row in sealed if row.type == DECISION]
     times = [row.time for row in decided]
     # One at a time, for all that is held about somebody may not fit into memory.
-    found = [_found(_opened(log, key_id, row)) for row in rows]
+    found = [_found(_opened(log, *one)) for one in sealed]
     return Plan(
         key_id,
         subject,

@@ -51,7 +51,7 @@ def _begin(log: LogDirectory) -> Plan:
     plan = plan_erasure(log, "person", ADA, now_us())
     subject = ("person", ADA)
     entry = ErasureEntry(plan.key_id, log.keys, log.origin, now_us(), subject=subject)
-    log.store.begin_erasure(entry.id, plan.key_id, now_us(), entry.item)
+    log.store.begin_erasure(plan.key_id, now_us(), entry.item_of)
     return plan
 
 

@@ -31,7 +31,7 @@ from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.erasing import erase as erase_for_ever
-from auditlog.log.erasing import plan_erasure
+from auditlog.log.erasing import erase_said_of, plan_erasure
 from auditlog.log.erasure_entry import ERASURE, ErasureEntry, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
@@ -82,7 +82,7 @@ def _erase(log: LogDirectory, key_id: bytes) -> None:
     slot, now = log.store.slot_of(key_id), now_us()
     assert slot is not None
     entry = ErasureEntry(key_id, log.keys, ORIGIN, now)
-    log.store.begin_erasure(entry.id, key_id, now, entry.item)
+    log.store.begin_erasure(key_id, now, entry.item_of)
     with log.keys.keyring.writing() as writer:
         writer.destroy([slot])
 
@@ -313,7 +313,10 @@ def make(
     made: list[Recorder] = []
 
     def recorder(acceptance: AcceptanceFile | None = None) -> Recorder:
-        storing = Storing(spool, preparation, emitter, ORIGIN, time.time, acceptance)
+        storing = Storing(
+            *(spool, preparation, emitter, ORIGIN, time.time, acceptance),
+            erase_said=lambda ids: erase_said_of(log, ids, now_us()),
+        )
         made.append(Recorder(storing, emitter, gather=False))
         return made[-1]
 
@@ -553,13 +556,14 @@ def test_beside_an_erasure_each_decision_stands_and_check_finds_nothing(
     with open_log(config.dir, read_only=True) as log:
         report = check_log(log)
         assert not report.problems
-        assert (report.decisions, report.erased) == (240, erased)
-        assert erased > 0
+        assert report.decisions == 240
+        # What the service completes itself takes decisions along that wait for a place.
+        assert report.erased >= erased > 0
         rows = log.store.index_rows(0, log.store.size())
         last = [
             kind_at(log, row.index or 0) for row in rows if row.sequence is not None
         ]
-        assert last.count("erased") == erased
+        assert last.count("erased") == report.erased
         assert set(last) <= {SUBJECT, "erased"}
 
 
@@ -603,8 +607,9 @@ def test_an_amendment_whose_key_goes_meanwhile_is_sealed_again(
         log, amendment(format_id(one.id), "override", by="j.doe"), now_us()
     )
     assert [item.entry for item in attempts] == [attempts[0].entry] * 2
-    assert kind_at(log, 1) == EPOCH
+    assert kind_at(log, 1) == RECORD, "nobody knows any more whom it is about"
     assert id_ == attempts[0].row.id
+    assert not [one for one in _report(log).unchecked if "being erased" not in one]
 
 
 def test_an_amendment_right_after_its_decision_finds_its_key(tmp_path: Path) -> None:

@@ -82,9 +82,10 @@ def test_an_erasure_waits_for_every_backup_that_was_on_record_by_then(
 ) -> None:
     """Its caller may have read the clock before the backup was made."""
     store.add_keys([KEY])
-    store.begin_erasure(b"i" * 16, KEY[0], 8, lambda _: _item())
+    item = _item()
+    store.begin_erasure(KEY[0], 8, lambda *_: item)
     store.add_backup(ONE, _item())
-    store.shred(b"i" * 16, 8)
+    store.shred(item.row.id, 8)
     (row,) = store.erasures()
     assert (row.state, row.time) == ("shredded", ONE.made)
     assert store.backup_expiry(row.time) == max(ONE.expires, 0)
