@@ -105,12 +105,24 @@ class Keyring:
             NotFoundError: the key was destroyed.
             StorageError: the slot cannot be read, or does not open.
         """
+        (key,) = self.read_each([(key_id, slot)])
+        if key is None:
+            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+        return key
+
+    def read_each(self, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        """Return keys by key id and slot, 32 bytes each; None for one destroyed.
+
+        Raises:
+            ConfigurationError: the keyring is missing.
+            StorageError: a slot cannot be read, or does not open.
+        """
         try:
-            return self._read(key_id, slot, self._generations.known())
+            return self._read(keys, self._generations.known())
         except StorageError:
             # It may be just being wrapped again.
             with self._undisturbed():
-                return self._read(key_id, slot, self._generations.reload())
+                return self._read(keys, self._generations.reload())
 
     def raw(self) -> bytes:
         """Return all slots as they are; nothing if there is no file.
@@ -183,21 +195,25 @@ class Keyring:
                 fcntl.flock(fd, fcntl.LOCK_UN)
 
     def _read(
-        self, key_id: bytes, slot: int, generations: Sequence[Generation]
-    ) -> bytes:
-        data = self._stored(slot)
-        if data == _DESTROYED:
-            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
-        return _unwrap(self.path, data, key_id, slot, generations)[0]
+        self, keys: Sequence[tuple[bytes, int]], generations: Sequence[Generation]
+    ) -> list[bytes | None]:
+        # All at once, for each step to the file gives up the interpreter lock.
+        stored = self._stored([slot for _, slot in keys])
+        return [
+            None
+            if data == _DESTROYED
+            else _unwrap(self.path, data, *key, generations)[0]
+            for key, data in zip(keys, stored, strict=True)
+        ]
 
-    def _stored(self, slot: int) -> bytes:
+    def _stored(self, slots: Sequence[int]) -> list[bytes]:
         if not self.path.exists():
             raise ConfigurationError(
                 f"the keyring {self.path} is missing, but keys are registered: "
                 "restore it from its own backup; without it nothing sealed opens"
             )
         with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
-            return os.pread(fd, SLOT_SIZE, _offset(slot))
+            return [os.pread(fd, SLOT_SIZE, _offset(slot)) for slot in slots]
 
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:
@@ -268,14 +284,24 @@ class KeyringWriter:
             if number != self._generations[0].number:
                 self.put([SlotKey(key_id, slot, key)])
 
-    def write(self, keys: Sequence[SlotKey]) -> None:
-        """Write keys into their slots, durably, over whatever was there.
+    def add(self, keys: Sequence[SlotKey]) -> None:
+        """Write new keys, durably, over whatever was there.
+
+        Args:
+            keys: in slots that follow each other.
 
         Raises:
             StorageError: it is unknown which of them are there.
         """
-        self.put(keys)
+        drawn = os.urandom(_NONCE_BYTES * len(keys))
+        nonces = [drawn[n * _NONCE_BYTES :][:_NONCE_BYTES] for n in range(len(keys))]
+        wrapped = map(self._wrapped, keys, nonces)
+        self._overwrite(keys[0].slot, b"".join(wrapped))
         self.sync()
+
+    def _wrapped(self, one: SlotKey, nonce: bytes) -> bytes:
+        kek = self._generations[0].key
+        return wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
 
     def put(self, keys: Iterable[SlotKey]) -> None:
         """Write keys into their slots; durable only after `sync`.
@@ -284,9 +310,7 @@ class KeyringWriter:
             StorageError: it is unknown which of them are there.
         """
         for one in keys:
-            kek, nonce = self._generations[0].key, os.urandom(_NONCE_BYTES)
-            wrapped = wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
-            self._overwrite(one.slot, wrapped)
+            self._overwrite(one.slot, self._wrapped(one, os.urandom(_NONCE_BYTES)))
 
     def destroy(self, slots: Sequence[int]) -> None:
         """Overwrite slots with zeros, durably; what their keys sealed is gone.
@@ -301,7 +325,7 @@ class KeyringWriter:
     def _overwrite(self, slot: int, data: bytes) -> None:
         with storage_errors(f"write {self._path}"):
             written = os.pwrite(self._fd, data, _offset(slot))
-        if written != SLOT_SIZE:
+        if written != len(data):
             raise StorageError(f"cannot write {self._path}: disk full")
 
     def sync(self) -> None:

@@ -28,9 +28,10 @@ import contextlib
 import hashlib
 import hmac
 import os
+import struct
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from unicodedata import normalize
 
@@ -59,8 +60,8 @@ __all__ = [
 EPOCH, SUBJECT, RECORD, INDEX = "epoch", "subject", "record", "index"
 _TAG = b"auditlog/subject-tag/v1\n"
 _TAG_BYTES = 16
-_KEY_BYTES = 32
-_KEY_ID_BYTES = 16
+_NEW = struct.Struct("16s32s")
+"""Key id and key."""
 _LOOK_SECONDS = 0.02
 
 
@@ -361,21 +362,25 @@ class Keys:
         found: dict[Use, HeldKey] = {}
         for kind in sorted({use.kind for use in uses}):
             labels = [use.label for use in uses if use.kind == kind]
-            for label, (key_id, slot) in self._registry.key_slots(kind, labels).items():
-                if key_id in self._erased:
-                    raise StorageError(
-                        f"expected no key that was erased, but {key_id.hex()} is "
-                        "registered again, as by a backup: its erasure is to be "
-                        "replayed before anything is sealed"
-                    )
-                try:
-                    key = self.keyring.read(key_id, slot)
-                except NotFoundError:
-                    if self._registry.slot_of(key_id) is None:
-                        continue  # erased meanwhile, so that another one may be made
-                    raise
-                found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+            slots = self._registry.key_slots(kind, labels)
+            self._check_none_erased(key_id for key_id, _ in slots.values())
+            read = self.keyring.read_each([*slots.values()]) if slots else ()
+            for (label, (key_id, _)), key in zip(slots.items(), read, strict=True):
+                if key is not None:
+                    found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+                elif self._registry.slot_of(key_id) is not None:
+                    raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+                # else erased meanwhile, so that another one may be made
         return found
+
+    def _check_none_erased(self, key_ids: Iterable[bytes]) -> None:
+        for key_id in key_ids:
+            if key_id in self._erased:
+                raise StorageError(
+                    f"expected no key that was erased, but {key_id.hex()} is "
+                    "registered again, as by a backup: its erasure is to be "
+                    "replayed before anything is sealed"
+                )
 
     def _make(self, uses: Sequence[Use]) -> dict[Use, HeldKey]:
         with self._making:
@@ -384,14 +389,11 @@ class Keys:
                 # Another process may have made some while we waited.
                 found = self._registered(uses)
                 missing = [use for use in uses if use not in found]
-                made = [
-                    HeldKey(use, os.urandom(_KEY_ID_BYTES), os.urandom(_KEY_BYTES))
-                    for use in missing
-                ]
+                made = [HeldKey(use, *drawn) for use, drawn in _drawn(missing)]
                 if made:
                     slots = range(start := self._next_slot(), start + len(made))
                     placed = list(zip(made, slots, strict=True))
-                    writer.write([SlotKey(m.key_id, at, m.key) for m, at in placed])
+                    writer.add([SlotKey(m.key_id, at, m.key) for m, at in placed])
                     rows = [(m.key_id, at, *m.use) for m, at in placed]
                     self._registry.add_keys(rows)
         return found | {held.use: held for held in made}
@@ -406,6 +408,11 @@ class Keys:
 
 
 _STAYING = frozenset({EPOCH, INDEX})
+
+
+def _drawn(uses: Sequence[Use]) -> Iterator[tuple[Use, tuple[bytes, bytes]]]:
+    """Yield for each use a new key id and key; the system is asked once for all."""
+    return zip(uses, _NEW.iter_unpack(os.urandom(_NEW.size * len(uses))), strict=True)
 
 
 def _label(index: bytes, kind: str, identifier: str) -> str:
