@@ -39,7 +39,7 @@ _EVERY_STRING = re.compile(rf"{_STRING}({_WHITE}:)?+", re.DOTALL)
 _ESCAPES = re.compile(r"\\.(?:[^\"\\]*+\\.)*+", re.DOTALL)
 # And, for keys, where a name may be within a string: with double quotes it has escapes.
 _QUOTED = re.compile(r"'\s*+:")
-_EXPONENT = re.compile(r"[eE]\+?[0-9]{2}")
+_EXPONENT = re.compile(r"[eE]\+?[0-9]")
 _FLOAT = re.compile(r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
