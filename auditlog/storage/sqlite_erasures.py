@@ -41,7 +41,7 @@ CREATE TABLE erasures (
 
 ErasureState = Literal["pending", "shredded", "final"]
 
-_SWEEPING = b""
+_SWEEPING, _RECORD = b"", "record"
 _ROW: Kinds = (bytes, bytes, int, str, int, (bytes, type(None)))
 _AT_ONCE = 500
 _SWEEPS = 3
@@ -90,7 +90,7 @@ class ErasureTables:
             StorageError: it is unknown whether this was noted.
         """
         with self._database.writing() as connection:
-            query = "SELECT slot, label FROM keys WHERE key_id = ?"
+            query = "SELECT slot, label, kind FROM keys WHERE key_id = ?"
             found = connection.execute(query, (key_id,)).fetchone()
             if found is None:
                 raise KeyErasedError([key_id])
@@ -100,8 +100,10 @@ class ErasureTables:
             query = "INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)"
             connection.execute(query, row)
             connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-        # In memory alone, and until it was looked for.
-        self._labels[key_id] = str(found[1]).encode()
+        if found[2] != _RECORD:
+            # In memory alone, and until it was looked for. That of a record is the id
+            # of its entry, which stays.
+            self._labels[key_id] = str(found[1]).encode()
 
     def shred(self, id_: bytes, time: int) -> None:
         """Remove what the key of a pending erasure sealed, and append its entry.
