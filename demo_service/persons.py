@@ -77,11 +77,13 @@ def proof_of(
 
     It is for the person alone: that it is theirs is opened in it, and nowhere else.
     """
+    assert erased.proof is not None  # nobody else erases here
+    shown = erased.proof.disclosure
     with open_log(made.log, policy=made.policy_path) as log:
 
         def anchored() -> bytes:
             try:
-                receipt = erasure_receipt(log, erased)
+                receipt = erasure_receipt(log, erased.id, shown)
             except PendingError:
                 return b""
             kinds = {one.kind for one in parse_receipt(receipt).anchors}
