@@ -6,14 +6,12 @@ In this process but for one, for each of its own takes half a second.
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from auditlog.cli import main
 from auditlog.cli.erasure_receipt import keep
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import (
@@ -26,24 +24,10 @@ from auditlog.core.record import format_id
 from auditlog.log.directory import open_log
 from auditlog.log.erasing import erase, plan_erasure
 from auditlog.storage import Cosignature
-from tests.command import Done, environment
+from tests.command import called, environment
 from tests.harness import read_log
 from tests.log.builders import now_us
 from tests.log.erasures import ADA, BOB, fill, give_record_key, made
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def auditlog(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Done:
-        try:
-            status = main([*map(str, arguments)])
-        except SystemExit as stop:
-            status = int(str(stop.code))
-        return Done(status, *capsys.readouterr())
-
-    return run
 
 
 def entries(directory: Path) -> list[dict[str, Any]]:
@@ -57,11 +41,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "audit"
 
 
-def test_without_yes_it_only_says_what_would_be_erased(
-    directory: Path, auditlog: Run
-) -> None:
+def test_without_yes_it_only_says_what_would_be_erased(directory: Path) -> None:
     before = entries(directory)
-    done = auditlog("erase", "--dir", directory, "--subject", ADA)
+    done = called("erase", "--dir", directory, "--subject", ADA)
     assert done.status == 0
     lines = [line.split("  ")[0].split("\t") for line in done.out.splitlines()]
     assert [one[0] for one in lines[:3]] == [
@@ -76,7 +58,7 @@ def test_without_yes_it_only_says_what_would_be_erased(
     (look,) = entries(directory)[len(before) :]
     assert (look["type"], look["data"]["what"]) == ("auditlog.access.v1", "search")
     assert ADA not in json.dumps(look)
-    said = auditlog("erase", "--dir", directory, "--subject", ADA, "--json").document()
+    said = called("erase", "--dir", directory, "--subject", ADA, "--json").document()
     assert said["dryRun"] is True
     assert [said[name] for name in ("decisions", "amendments", "accesses")] == [3, 1, 2]
     assert said["given"][0]["recipient"] == "Court of Appeal"
@@ -85,22 +67,22 @@ def test_without_yes_it_only_says_what_would_be_erased(
 
 
 def test_with_yes_it_is_erased_and_the_person_can_prove_it(
-    directory: Path, tmp_path: Path, auditlog: Run
+    directory: Path, tmp_path: Path
 ) -> None:
     receipt = tmp_path / "ada.receipt.json"
     options = ("--dir", directory, "--subject", ADA, "--json")
     more = ("--yes", "--reason", "a letter", "--receipt", receipt)
-    done = auditlog("erase", *options, *more).document()
+    done = called("erase", *options, *more).document()
     assert (done["state"], done["records"]) == ("final", 5)
     assert receipt.stat().st_mode & 0o777 == 0o600
-    verified = auditlog("verify", receipt, "--policy", directory / "policy")
+    verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0
     assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
-    again = auditlog("erase", *options, "--yes")
+    again = called("erase", *options, "--yes")
     assert again.status == 11
     assert "nothing is held about this subject" in again.err
     assert ADA not in again.out + again.err
-    [row] = auditlog("erase", "--dir", directory, "--list", "--json").document()[
+    [row] = called("erase", "--dir", directory, "--list", "--json").document()[
         "erasures"
     ]
     assert (row["id"], row["state"], row["waitsFor"]) == (done["id"], "final", None)
@@ -117,17 +99,17 @@ def _ask_a_witness(directory: Path) -> Signer:
 
 
 def test_a_receipt_waits_for_the_witnesses_that_the_policy_asks_for(
-    directory: Path, tmp_path: Path, auditlog: Run
+    directory: Path, tmp_path: Path
 ) -> None:
     witness, receipt = _ask_a_witness(directory), tmp_path / "ada.receipt.json"
     options = ("--dir", directory, "--subject", ADA, "--receipt", receipt)
-    done = auditlog("erase", *options, "--yes")
+    done = called("erase", *options, "--yes")
     assert done.status == 12
     assert "is none yet: the entry is included" in done.err
     assert ADA not in done.out + done.err
     assert receipt.stat().st_mode & 0o777 == 0o600
     finish = ("erase", "--dir", directory, "--finish", "--receipt", receipt)
-    assert auditlog(*finish).status == 12
+    assert called(*finish).status == 12
     with open_log(directory) as log:
         newest = log.store.newest()
         assert newest is not None
@@ -135,15 +117,15 @@ def test_a_receipt_waits_for_the_witnesses_that_the_policy_asks_for(
         line = witness.sign(split_unverified_note(note)[0], now_us() // 1_000_000)
         cosigned = Cosignature(size, witness.verifier.key, now_us(), line)
         log.store.add_cosignatures([cosigned])
-    assert auditlog(*finish).status == 0
-    verified = auditlog("verify", receipt, "--policy", directory / "policy")
+    assert called(*finish).status == 0
+    verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0, verified
     assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
-    assert auditlog(*finish).status == 16
+    assert called(*finish).status == 16
 
 
 def test_what_opens_the_receipt_is_there_before_anything_is_erased(
-    directory: Path, tmp_path: Path, auditlog: Run
+    directory: Path, tmp_path: Path
 ) -> None:
     """Whatever becomes of the process, the receipt can be made."""
     receipt = tmp_path / "ada.receipt.json"
@@ -160,9 +142,9 @@ def test_what_opens_the_receipt_is_there_before_anything_is_erased(
         erase(log, plan, now=now_us(), keep=partial(keep, receipt))
         # Here the process dies.
     assert ADA not in receipt.read_text()
-    done = auditlog("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    done = called("erase", "--dir", directory, "--finish", "--receipt", receipt)
     assert done.status == 0, done.err
-    verified = auditlog("verify", receipt, "--policy", directory / "policy")
+    verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0
     assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
 
@@ -176,11 +158,11 @@ def test_what_opens_the_receipt_is_there_before_anything_is_erased(
     ],
 )
 def test_a_file_that_opens_no_erasure_is_left_as_it_is(
-    directory: Path, tmp_path: Path, auditlog: Run, text: str, message: str
+    directory: Path, tmp_path: Path, text: str, message: str
 ) -> None:
     file = tmp_path / "file"
     file.write_text(text)
-    done = auditlog("erase", "--dir", directory, "--finish", "--receipt", file)
+    done = called("erase", "--dir", directory, "--finish", "--receipt", file)
     assert done.status == 16
     assert message in done.err
     assert file.read_text() == text
@@ -208,41 +190,39 @@ def test_an_identifier_may_come_on_stdin(directory: Path) -> None:
 
 
 def test_a_receipt_never_takes_the_place_of_a_file(
-    directory: Path, tmp_path: Path, auditlog: Run
+    directory: Path, tmp_path: Path
 ) -> None:
     receipt = tmp_path / "there"
     receipt.write_text("mine")
     options = ("--dir", directory, "--subject", ADA, "--yes", "--receipt", receipt)
-    done = auditlog("erase", *options)
+    done = called("erase", *options)
     assert done.status == 1
     assert f"cannot write {receipt}" in done.err
     assert receipt.read_text() == "mine"
-    assert auditlog("erase", "--dir", directory, "--subject", ADA).status == 0
+    assert called("erase", "--dir", directory, "--subject", ADA).status == 0
 
 
-def test_one_decision_goes_alone_only_under_a_key_of_its_own(
-    directory: Path, auditlog: Run
-) -> None:
+def test_one_decision_goes_alone_only_under_a_key_of_its_own(directory: Path) -> None:
     with open_log(directory) as log:
         rows = log.store.rows_under(log.keys.epoch_key("2026-11-27")[0])
         alone = format_id(rows[0].id)
         options = ("--dir", directory, "--decision", alone)
-        refused = auditlog("erase", *options, "--yes")
+        refused = called("erase", *options, "--yes")
         assert refused.status == 2
         assert "is sealed with that of others of its day" in refused.err
         give_record_key(log, rows[0].index or 0)
-    done = auditlog("erase", *options, "--yes", "--json").document()
-    assert done["records"] == 1
-    assert auditlog("erase", *options).status == 11
+    done = called("erase", *options, "--yes", "--json").document()
+    assert (done["records"], done["state"]) == (1, "final")
+    assert called("erase", *options).status == 11
     with open_log(directory) as log:
         ada = log.store.rows_under(log.keys.subject_key("person", ADA)[0])[0]
-    refused = auditlog("erase", "--dir", directory, "--decision", format_id(ada.id))
+    refused = called("erase", "--dir", directory, "--decision", format_id(ada.id))
     assert refused.status == 2
     assert "erase the subject" in refused.err
 
 
 def test_a_copied_list_of_erased_keys_is_applied(
-    directory: Path, tmp_path: Path, auditlog: Run
+    directory: Path, tmp_path: Path
 ) -> None:
     listed = tmp_path / "erased"
     with open_log(directory) as log:
@@ -250,15 +230,15 @@ def test_a_copied_list_of_erased_keys_is_applied(
         epoch, _ = log.keys.epoch_key("2026-11-27")
     assert key_id is not None
     listed.write_text(f"{epoch.hex()}\n")
-    refused = auditlog("erase", "--dir", directory, "--replay", listed)
+    refused = called("erase", "--dir", directory, "--replay", listed)
     assert refused.status == 2
     assert "expected keys that can be erased alone" in refused.err
     listed.write_text("x\n")
-    assert auditlog("erase", "--dir", directory, "--replay", listed).status == 16
+    assert called("erase", "--dir", directory, "--replay", listed).status == 16
     listed.write_text(f"{key_id.hex()}\n{'07' * 16}\n")
-    done = auditlog("erase", "--dir", directory, "--replay", listed, "--json")
+    done = called("erase", "--dir", directory, "--replay", listed, "--json")
     assert done.document()["forgotten"] == 1
-    assert auditlog("erase", "--dir", directory, "--subject", ADA).status == 11
+    assert called("erase", "--dir", directory, "--subject", ADA).status == 11
 
 
 @pytest.mark.parametrize(
@@ -272,8 +252,8 @@ def test_a_copied_list_of_erased_keys_is_applied(
     ],
 )
 def test_what_makes_no_sense_is_a_mistake_of_usage(
-    directory: Path, auditlog: Run, options: tuple[str, ...], message: str
+    directory: Path, options: tuple[str, ...], message: str
 ) -> None:
-    done = auditlog("erase", "--dir", directory, *options)
+    done = called("erase", "--dir", directory, *options)
     assert done.status == 2
     assert message in done.err

@@ -42,7 +42,7 @@ CREATE TABLE erasures (
 
 ErasureState = Literal["pending", "shredded", "final"]
 
-_SWEEPING = b""
+_SWEEPING, _RECORD = b"", "record"
 _ROW: Kinds = (bytes, bytes, int, str, int, (bytes, type(None)))
 _AT_ONCE = 500
 _SWEEPS = 3
@@ -99,7 +99,9 @@ class ErasureTables:
                 for one in [key_id, *(found for (found,) in apart)]
             }
         # In memory alone, and until it was looked for.
-        self._labels.update(labels)
+        self._labels.update(
+            (one, label) for one, label in labels.items() if label is not None
+        )
 
     def said_apart(self, key_id: bytes) -> list[bytes]:
         """Return the keys of single entries about decisions that a key seals.
@@ -304,13 +306,17 @@ def _take_out(
     key_id: bytes,
     time: int,
     prepare: Callable[[bytes, int], SpoolItem],
-) -> bytes:
-    """Note what is to be done with a key, and register it no more; return its label.
+) -> bytes | None:
+    """Note what is to be done with a key, and register it no more.
+
+    Returns:
+        Its label, of which no copy may stay; None for that of a record, which is the id
+        of its entry and stays.
 
     Raises:
         KeyErasedError: the key is not registered.
     """
-    query = "SELECT slot, label FROM keys WHERE key_id = ?"
+    query = "SELECT slot, label, kind FROM keys WHERE key_id = ?"
     found = connection.execute(query, (key_id,)).fetchone()
     if found is None:
         raise KeyErasedError([key_id])
@@ -320,7 +326,7 @@ def _take_out(
     row = (item.row.id, key_id, found[0], "pending", time, _encode(item))
     connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)", row)
     connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-    return str(found[1]).encode()
+    return None if found[2] == _RECORD else str(found[1]).encode()
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from auditlog.capture.subjects import PERSON
 from auditlog.core.errors import AuditLogError, NotFoundError
@@ -39,7 +39,7 @@ from auditlog.web.answers import NO_STORE, Body, read_fields, takes, wanted
 from auditlog.web.api_content import reader_of
 from auditlog.web.problems import RETRY_SECONDS, ProblemError
 from auditlog.web.source import Credentials, LogSource
-from auditlog.web.streaming import Piped, Write
+from auditlog.web.streaming import Piped, PipedResponse, Write
 
 __all__ = ["ERASURE_BODY", "EXPORT_BODY", "PersonsApi"]
 
@@ -130,9 +130,7 @@ class PersonsApi:
 
         archive = _held(lambda: self._piped(produce))
         headers = NO_STORE | _NAMELESS
-        return StreamingResponse(
-            iter(archive), media_type="application/zip", headers=headers
-        )
+        return PipedResponse(archive, "application/zip", headers)
 
     def _piped(self, produce: Callable[[Write], object]) -> Piped:
         """Begin an archive, if not too many are being made."""
