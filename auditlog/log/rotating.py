@@ -15,7 +15,6 @@ key still opens; the next to rotate, or to start, goes on from there: `finish`.
 
 import logging
 import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from auditlog.core.errors import AuditLogError, ConfigurationError, ConflictError
@@ -29,16 +28,12 @@ __all__ = [
     "Rotated",
     "finish",
     "finish_under",
-    "registered",
     "resume",
     "rotate",
     "vault_key_of",
 ]
 
 _log = logging.getLogger("auditlog")
-
-_PAGE = 4096
-"""Keys that are in memory at once: there may be one for each of many people."""
 
 
 class Rotated(NamedTuple):
@@ -125,7 +120,7 @@ def finish_under(log: LogDirectory, writer: KeyringWriter) -> None:
         return
     writer.use(keys.known())
     free = bytearray(b"\1") * writer.slots()
-    for key_id, slot, *_ in registered(log):
+    for key_id, slot, *_ in log.store.registered_keys():
         writer.rewrap([(key_id, slot)])
         free[slot] = 0
     # In the others are keys that were never registered, or are being erased.
@@ -133,14 +128,6 @@ def finish_under(log: LogDirectory, writer: KeyringWriter) -> None:
     writer.sync()
     keys.retire()
     writer.use(keys.known())
-
-
-def registered(log: LogDirectory) -> Iterator[tuple[bytes, int, str, str]]:
-    """Yield id, slot, kind and label of every key, by slot, a page in memory each."""
-    slot = 0
-    while page := log.store.keys_from(slot, _PAGE):
-        yield from page
-        slot = page[-1][1] + 1
 
 
 def vault_key_of(log: LogDirectory) -> VaultKey:
@@ -155,7 +142,7 @@ def vault_key_of(log: LogDirectory) -> VaultKey:
 
 
 def _check_all_open(log: LogDirectory, writer: KeyringWriter) -> None:
-    for key_id, slot, *_ in registered(log):
+    for key_id, slot, *_ in log.store.registered_keys():
         writer.key(key_id, slot)
 
 

@@ -315,21 +315,25 @@ class Keys:
         found: dict[Use, HeldKey] = {}
         for kind in sorted({use.kind for use in uses}):
             labels = [use.label for use in uses if use.kind == kind]
-            for label, (key_id, slot) in self._registry.key_slots(kind, labels).items():
-                if key_id in self._erased:
-                    raise StorageError(
-                        f"expected no key that was erased, but {key_id.hex()} is "
-                        "registered again, as by a backup: its erasure is to be "
-                        "replayed before anything is sealed"
-                    )
-                try:
-                    key = self.keyring.read(key_id, slot)
-                except NotFoundError:
-                    if self._registry.slot_of(key_id) is None:
-                        continue  # erased meanwhile, so that another one may be made
-                    raise
-                found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+            slots = self._registry.key_slots(kind, labels)
+            self._refuse_erased(key_id for key_id, _ in slots.values())
+            keys = self.keyring.read_many([*slots.values()]) if slots else []
+            for (label, (key_id, _)), key in zip(slots.items(), keys, strict=True):
+                if key is not None:
+                    found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+                elif self._registry.slot_of(key_id) is not None:
+                    raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+                # Else it was erased meanwhile, so that another one may be made.
         return found
+
+    def _refuse_erased(self, key_ids: Iterable[bytes]) -> None:
+        for key_id in key_ids:
+            if key_id in self._erased:
+                raise StorageError(
+                    f"expected no key that was erased, but {key_id.hex()} is "
+                    "registered again, as by a backup: its erasure is to be "
+                    "replayed before anything is sealed"
+                )
 
     def _make(self, uses: Sequence[Use]) -> dict[Use, HeldKey]:
         with self._making:
