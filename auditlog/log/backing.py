@@ -25,7 +25,7 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.erasing import replay
 from auditlog.log.key_entry import BackupWord, backup_entry
 from auditlog.log.preparation import plain_item
-from auditlog.log.rotating import finish, finish_under, registered, vault_key_of
+from auditlog.log.rotating import finish, finish_under, vault_key_of
 from auditlog.storage import SpoolItem
 from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.files import (
@@ -120,7 +120,7 @@ class _Copying:
 
     def keys(self) -> Iterator[BackupKey]:
         """Yield the keys that are registered, count them and those that do not open."""
-        for key_id, slot, kind, label in registered(self._log):
+        for key_id, slot, kind, label in self._log.store.registered_keys():
             wrapped = self._raw[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE]
             # Destroyed; or made since then, and not in this backup.
             if not any(wrapped):
@@ -177,7 +177,8 @@ def restore(log: LogDirectory, path: Path, now: int) -> Restored:
     # Also of a keyring that somebody has copied back by hand before.
     replay(log, now)
     with log.keys.keyring.writing() as writer:
-        missing = sum(1 for key in registered(log) if not _is_there(writer, *key[:2]))
+        keys = log.store.registered_keys()
+        missing = sum(1 for key in keys if not _is_there(writer, *key[:2]))
     return Restored(backup.head.id, done.restored, done.kept, done.erased, missing)
 
 
@@ -192,7 +193,7 @@ class _Restoring:
         listed = ErasedKeys(log.paths.erased).read()
         rows = log.store.erasures()
         self._erased = frozenset([*listed, *(row.key_id for row in rows)])
-        self._here = {slot: key_id for key_id, slot, *_ in registered(log)}
+        self._here = {slot: key_id for key_id, slot, *_ in log.store.registered_keys()}
         self.restored = self.kept = self.erased = 0
 
     def run(self) -> None:

@@ -124,12 +124,11 @@ def _check_slots(log: LogDirectory) -> list[Problem]:
     # In this order: of what a running service makes meanwhile the last slot says that
     # it is not ours to judge, and what it erases meanwhile is empty.
     last = log.store.last_slot()
-    taken = {slot for _, slot, *_ in log.store.registered_keys()}
-    taken.update(row.slot for row in log.store.erasures())
+    keys = (slot for _, slot, *_ in log.store.registered_keys())
+    taken = {*keys, *(row.slot for row in log.store.erasures())}
     raw = log.keys.keyring.raw()
-    free = set(range(min(last + 1, len(raw) // SLOT_SIZE))) - taken
     return [
         Problem(f"keyring slot {slot}", "holds something, but is no registered key's")
-        for slot in sorted(free)
-        if any(raw[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE])
+        for slot in range(min(last + 1, len(raw) // SLOT_SIZE))
+        if slot not in taken and any(raw[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE])
     ]

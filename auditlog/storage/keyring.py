@@ -105,24 +105,38 @@ class Keyring:
             NotFoundError: the key was destroyed.
             StorageError: the slot cannot be read, or does not open.
         """
-        (key,) = self.read_each([(key_id, slot)])
+        (key,) = self.read_many([(key_id, slot)])
         if key is None:
             raise NotFoundError(f"the key {key_id.hex()} was destroyed")
         return key
 
-    def read_each(self, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
-        """Return keys by key id and slot, 32 bytes each; None for one destroyed.
+    def read_many(self, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        """Return the key in each of many slots, in order; None for one destroyed.
+
+        Opening the file takes longer than all else, so it is opened once.
+
+        Args:
+            keys: key id and slot of each.
 
         Raises:
             ConfigurationError: the keyring is missing.
             StorageError: a slot cannot be read, or does not open.
         """
-        try:
-            return self._read(keys, self._generations.known())
-        except StorageError:
-            # It may be just being wrapped again.
-            with self._undisturbed():
-                return self._read(keys, self._generations.reload())
+        generations = self._generations.known()
+        found = []
+        for (key_id, slot), data in zip(keys, self._stored(keys), strict=True):
+            try:
+                found.append(_opened(self.path, data, key_id, slot, generations))
+            except StorageError:
+                found.append(self._read_again(key_id, slot))
+        return found
+
+    def _read_again(self, key_id: bytes, slot: int) -> bytes | None:
+        """Return what is in a slot that may be just being wrapped again."""
+        with self._undisturbed():
+            generations = self._generations.reload()
+            (data,) = self._stored([(key_id, slot)])
+            return _opened(self.path, data, key_id, slot, generations)
 
     def raw(self) -> bytes:
         """Return all slots as they are; nothing if there is no file.
@@ -194,26 +208,14 @@ class Keyring:
             with storage_errors(f"unlock {self.path}"):
                 fcntl.flock(fd, fcntl.LOCK_UN)
 
-    def _read(
-        self, keys: Sequence[tuple[bytes, int]], generations: Sequence[Generation]
-    ) -> list[bytes | None]:
-        # All at once, for each step to the file gives up the interpreter lock.
-        stored = self._stored([slot for _, slot in keys])
-        return [
-            None
-            if data == _DESTROYED
-            else _unwrap(self.path, data, *key, generations)[0]
-            for key, data in zip(keys, stored, strict=True)
-        ]
-
-    def _stored(self, slots: Sequence[int]) -> list[bytes]:
+    def _stored(self, keys: Sequence[tuple[bytes, int]]) -> list[bytes]:
         if not self.path.exists():
             raise ConfigurationError(
                 f"the keyring {self.path} is missing, but keys are registered: "
                 "restore it from its own backup; without it nothing sealed opens"
             )
         with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
-            return [os.pread(fd, SLOT_SIZE, _offset(slot)) for slot in slots]
+            return [os.pread(fd, SLOT_SIZE, _offset(slot)) for _, slot in keys]
 
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:
@@ -264,9 +266,7 @@ class KeyringWriter:
             StorageError: the slot cannot be read, or does not open.
         """
         data = self.stored(slot)
-        if data == _DESTROYED:
-            return None
-        return _unwrap(self._path, data, key_id, slot, self._generations)[0]
+        return _opened(self._path, data, key_id, slot, self._generations)
 
     def rewrap(self, keys: Iterable[tuple[bytes, int]]) -> None:
         """Wrap keys, by key id and slot, under the newest generation, in place.
@@ -338,6 +338,19 @@ class KeyringWriter:
             sync_file(self._fd)
         # The name may be new; a later key finds it durable already.
         sync_directory(self._path.parent)
+
+
+def _opened(
+    path: Path,
+    data: bytes,
+    key_id: bytes,
+    slot: int,
+    generations: Sequence[Generation],
+) -> bytes | None:
+    """Return the key in a slot; None if it was destroyed."""
+    if data == _DESTROYED:
+        return None
+    return _unwrap(path, data, key_id, slot, generations)[0]
 
 
 def _unwrap(

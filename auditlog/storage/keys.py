@@ -363,17 +363,17 @@ class Keys:
         for kind in sorted({use.kind for use in uses}):
             labels = [use.label for use in uses if use.kind == kind]
             slots = self._registry.key_slots(kind, labels)
-            self._check_none_erased(key_id for key_id, _ in slots.values())
-            read = self.keyring.read_each([*slots.values()]) if slots else ()
-            for (label, (key_id, _)), key in zip(slots.items(), read, strict=True):
+            self._refuse_erased(key_id for key_id, _ in slots.values())
+            keys = self.keyring.read_many([*slots.values()]) if slots else []
+            for (label, (key_id, _)), key in zip(slots.items(), keys, strict=True):
                 if key is not None:
                     found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
                 elif self._registry.slot_of(key_id) is not None:
                     raise NotFoundError(f"the key {key_id.hex()} was destroyed")
-                # else erased meanwhile, so that another one may be made
+                # Else it was erased meanwhile, so that another one may be made.
         return found
 
-    def _check_none_erased(self, key_ids: Iterable[bytes]) -> None:
+    def _refuse_erased(self, key_ids: Iterable[bytes]) -> None:
         for key_id in key_ids:
             if key_id in self._erased:
                 raise StorageError(

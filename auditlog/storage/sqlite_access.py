@@ -6,7 +6,7 @@
     tokens  hashes of access tokens, until when they are good, and for what
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from auditlog.storage import TokenRow
 from auditlog.storage.database import Database, Kinds, first_of, only_of
@@ -24,6 +24,8 @@ CREATE TABLE tokens (
 _COLUMNS = ", ".join(TokenRow._fields)
 _TOKEN: Kinds = (bytes, str, str, int, (int, type(None)), (str, type(None)))
 _LABELS_AT_ONCE = 512
+_PAGE = 4096
+_LOWEST = -(1 << 63)
 
 
 def _marks(count: int) -> int:
@@ -97,20 +99,36 @@ class AccessTables:
         with self._database.writing() as connection:
             connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?)", keys)
 
-    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
-        """Return (key id, slot, kind, label) of all keys, in the order of slots."""
-        query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
-        return self._database.fetch(query, (), (bytes, int, str, str))
+    def registered_keys(self) -> Iterator[tuple[bytes, int, str, str]]:
+        """Yield (key id, slot, kind, label) of all keys, in the order of slots.
 
-    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        A page is in memory at a time: there may be a key for each of many people.
+        """
+        slot: int = _LOWEST
+        while page := self.keys_after(slot, _PAGE):
+            yield from page
+            slot = page[-1][1]
+
+    def slots_taken(self) -> tuple[int, int, int]:
+        """Return how many slots keys and erasures have, the last, and how many both."""
+        query = (
+            "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM erasures), "
+            "max(coalesce((SELECT max(slot) FROM keys), -1), "
+            "coalesce((SELECT max(slot) FROM erasures), -1)), "
+            "(SELECT count(*) FROM erasures JOIN keys USING (slot))"
+        )
+        ((count, last, both),) = self._database.fetch(query, (), (int, int, int))
+        return count, last, both
+
+    def keys_after(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
         """Return (key id, slot, kind, label) of up to `limit` keys, by slot ascending.
 
         Args:
-            slot: the first that counts.
+            slot: the last that does not count.
             limit: of keys.
         """
         query = (
-            "SELECT key_id, slot, kind, label FROM keys WHERE slot >= ? "
+            "SELECT key_id, slot, kind, label FROM keys WHERE slot > ? "
             "ORDER BY slot LIMIT ?"
         )
         return self._database.fetch(query, (slot, limit), (bytes, int, str, str))
