@@ -44,7 +44,7 @@ from auditlog.core.errors import (
 from auditlog.core.record import format_id
 from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.held_keys import HeldKey, HeldKeys, Use
-from auditlog.storage.keyring import Keyring, SlotKey
+from auditlog.storage.keyring import DamagedSlotError, Keyring, SlotKey
 
 __all__ = [
     "EPOCH",
@@ -364,7 +364,7 @@ class Keys:
             labels = [use.label for use in uses if use.kind == kind]
             slots = self._registry.key_slots(kind, labels)
             self._refuse_erased(key_id for key_id, _ in slots.values())
-            keys = self.keyring.read_many([*slots.values()]) if slots else []
+            keys = self._read(kind, [*slots.values()]) if slots else []
             for (label, (key_id, _)), key in zip(slots.items(), keys, strict=True):
                 if key is not None:
                     found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
@@ -372,6 +372,16 @@ class Keys:
                     raise NotFoundError(f"the key {key_id.hex()} was destroyed")
                 # Else it was erased meanwhile, so that another one may be made.
         return found
+
+    def _read(self, kind: str, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        try:
+            return self.keyring.read_many(keys)
+        except DamagedSlotError as error:
+            if kind in _STAYING:
+                raise
+            # Where other keys open, one that is lost stops nothing about others.
+            self.require()
+            raise NotFoundError(str(error)) from None
 
     def _refuse_erased(self, key_ids: Iterable[bytes]) -> None:
         for key_id in key_ids:

@@ -817,3 +817,22 @@ def test_a_key_that_another_process_erased_is_not_used_again(
     assert preparation.seal_again(behind) is not None
     log.keys.settled()
     assert preparation.seal_again(behind) is None
+
+
+def test_a_slot_that_is_damaged_stops_nothing_about_others(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    """It is admitted by name, as what cannot be described; all the rest is recorded."""
+    (adas, _), _ = log.keys.subject_keys([ADA, BOB])
+    at = 64 * (log.store.slot_of(adas) or 0)
+    slots = log.paths.keyring.read_bytes()
+    log.paths.keyring.write_bytes(slots[:at] + bytes([9]) * 64 + slots[at + 64 :])
+    log.keys.forget([adas])
+    recorder = make()
+    verdicts = [_submit(recorder, emitter, about(one)) for one in (ADA, BOB, None)]
+    recorder.start()
+    assert recorder.flush(5)
+    assert [verdict == [None] for verdict in verdicts] == [False, True, True]
+    stored = [parse_entry(one) for one in log.store.read(0, log.store.size())]
+    reasons = [one.data["reason"] for one in stored if "reason" in one.data]
+    assert (len(stored), reasons) == (3, ["unrecordable"])
