@@ -251,7 +251,12 @@ class Keys:
         """Let keys open nothing any more, whatever the store and the keyring say."""
         gone = list(key_ids)
         self._erased.update(gone)
-        self.forget(gone)
+        self._retire(gone)
+
+    def _retire(self, key_ids: Sequence[bytes]) -> None:
+        # What was sealed a moment ago, maybe by another thread, is to be sealed again.
+        self._held.retire(key_ids)
+        self._retired += [one for one in key_ids if self._held.named(one) is not None]
 
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys from memory that were erased, by whatever process."""
@@ -268,12 +273,10 @@ class Keys:
         self._look_at = time.monotonic() + _LOOK_SECONDS
         # Where the list cannot be read, the store refuses nevertheless.
         with contextlib.suppress(AuditLogError):
-            gone = self._listed.news()
-            self._held.retire(gone)
-            self._retired += gone
+            self._retire(self._listed.news())
 
     def settled(self) -> None:
-        """Forget what `heed` has found: all that was sealed is in the store."""
+        """Forget keys that were erased: all that they have sealed is in the store."""
         if self._retired:
             gone, self._retired = self._retired, []
             self.forget(gone)
