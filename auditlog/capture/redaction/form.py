@@ -66,16 +66,16 @@ def _pair(rules: Rules, pair: bytes, places: Places, *, cut: bool) -> bytes:
     name, equals, value = pair.partition(b"=")
     cut_name = cut and not equals
     text = _decode(name.replace(b"+", b" "))
-    if equals and goes(rules, places, text):
+    change = redact_cut_text if cut_name else redact_text
+    new_name = change(rules, text)
+    if equals and any(goes(rules, places, one) for one in {text, new_name}):
         value = REDACTED.encode()
     elif equals:
         plain = _decode(value.replace(b"+", b" "))
         inner = step(places, text)
         new = redact_value(rules, plain, inner, cut=True if cut else None)
         value = value if new == plain else _encode(new)
-    change = redact_cut_text if cut_name else redact_text
-    new = change(rules, text)
-    return (name if new == text else _encode(new)) + equals + value
+    return (name if new_name == text else _encode(new_name)) + equals + value
 
 
 def _decode(value: bytes) -> str:

@@ -64,6 +64,13 @@ def test_a_match_in_what_a_value_says_goes(value: str, stored: str) -> None:
     assert _form(value, patterns=["email"]) == stored
 
 
+def test_a_name_that_becomes_a_key_is_one() -> None:
+    rules = {"keys": ["ssn"], "patterns": ["QQ"]}
+    stored = _form("ssnQQ=1&ssnQ=1", **rules)
+    assert stored == "ssn[redacted]=[redacted]&ssnQ=1"
+    assert _form(stored, **rules) == stored
+
+
 def test_a_pointer_names_a_field_and_goes_into_json_within_it() -> None:
     fields = ["request/pin", "/person/name"]
     value = "pin=1&name=2&person=" + "%7B%22name%22:3,%22age%22:4%7D"
