@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -315,7 +316,7 @@ def test_between_pages_keys_are_made_destroyed_and_backed_up(
             made.keys.update([other.keys.epoch_key("between")])
             other.keys.destroy(gone)
 
-        monkeypatch.setattr(rotating.time, "sleep", Pauses(act))
+        monkeypatch.setattr(time, "sleep", Pauses(act))
         rotate(log, now_us())
         monkeypatch.undo()
         assert _slots(log)[log.store.slot_of(gone) or 0] == bytes(SLOT_SIZE)
@@ -330,7 +331,7 @@ def test_a_backup_between_pages_is_under_one_generation(
         def act() -> None:
             back_up(other, tmp_path / "copy", 10**12, now_us())
 
-        monkeypatch.setattr(rotating.time, "sleep", Pauses(act))
+        monkeypatch.setattr(time, "sleep", Pauses(act))
         rotate(log, now_us())
         monkeypatch.undo()
         (made.directory / "keys" / "keyring").write_bytes(b"")
@@ -351,7 +352,7 @@ def test_whoever_is_overtaken_begins_with_the_slots_again(
             with other.keys.keyring.writing():
                 other.vault_key.begin(os.urandom(32), now_us())
 
-        monkeypatch.setattr(rotating.time, "sleep", Pauses(overtake))
+        monkeypatch.setattr(time, "sleep", Pauses(overtake))
         rotate(log, now_us())
         monkeypatch.undo()
         assert _generations(log) == [2, 3]
