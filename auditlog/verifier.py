@@ -16,12 +16,9 @@ from auditlog.core.encoding import MAX_TEXT
 from auditlog.core.errors import AuditLogError, MalformedError, VerificationError
 from auditlog.core.receipt import MAX_RECEIPT, parse_receipt
 from auditlog.core.record import MAX_ENTRY
-from auditlog.core.verify import (
-    Verdict,
-    verify_entry,
-    verify_receipt,
-)
+from auditlog.core.verify import Verdict, verify_entry, verify_receipt
 from auditlog.verifier_compare import Verified, compare
+from auditlog.verifier_opened import check_together
 from auditlog.verifier_output import (
     FORK_PROVEN,
     STATUS,
@@ -273,6 +270,8 @@ def _verify(
         if entry is None and _is_fork(item):
             return _proven_fork(item.name, forks(item.data))
         verdict = checker(item.data, entry)
+        if entry is None:
+            check_together(parse_receipt(item.data))
     except AuditLogError as error:
         code = error.exit_code if error.exit_code in STATUS else _UNCHECKED
         return Result(item.name, code, str(error))

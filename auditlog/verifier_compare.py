@@ -17,15 +17,11 @@ Whatever is found is evidence of fraud by whoever signed, or of a key that was t
 mistake of a third party makes two receipts verify and contradict each other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from auditlog.core.commitment import members
-from auditlog.core.errors import MalformedError, VerificationError
+from auditlog.core.errors import MalformedError
 from auditlog.core.merkle import leaf_hash
-from auditlog.core.opening import content_of, verify_opening
-from auditlog.core.pieces import messages
 from auditlog.core.proof import parse_tlog_proof
 from auditlog.core.receipt import Receipt
 from auditlog.core.record import (
@@ -37,6 +33,7 @@ from auditlog.core.record import (
     parse_json,
 )
 from auditlog.core.verify import Contradiction, Verdict, contradictions
+from auditlog.verifier_opened import clash, merged
 
 __all__ = ["Verified", "compare"]
 
@@ -162,11 +159,11 @@ def _together(files: Sequence[Verified], group: list[int]) -> Iterator[Contradic
     known = _receipt(files[first])
     for number, place in enumerate(later, 1):
         more = _receipt(files[place])
-        what = _clash(known, more)
+        what = clash(known, more)
         if what is None:
-            known = _merged(known, more)
+            known = merged(known, more)
             continue
-        pairs = ((at, _clash(_receipt(files[at]), more)) for at in group[:number])
+        pairs = ((at, clash(_receipt(files[at]), more)) for at in group[:number])
         # Where no two of them clash, it takes them all.
         other, why = next(((at, why) for at, why in pairs if why), (first, what))
         yield Contradiction(
@@ -180,71 +177,3 @@ def _together(files: Sequence[Verified], group: list[int]) -> Iterator[Contradic
 def _receipt(file: Verified) -> Receipt:
     assert file.receipt is not None
     return file.receipt
-
-
-def _clash(one: Receipt, other: Receipt) -> str | None:
-    """Return why two openings of one entry cannot both hold; None if they can."""
-    places = {item.path: item for item in one.disclosures}
-    for item in other.disclosures:
-        known = places.get(item.path)
-        # Two values are told by `contradictions`.
-        same = known is not None and known.value == item.value
-        if known is not None and same and known.index != item.index:
-            return f"expected one leaf for {item.path!r}, got two"
-    merged = _merged(one, other)
-    entry = parse_entry(merged.entry)
-    try:
-        verify_opening(entry, merged)
-        opened = {item.path: item.value for item in merged.disclosures}
-        _check_session(entry, opened)
-        _check_containers(opened)
-    except VerificationError as error:
-        return str(error)
-    return None
-
-
-def _merged(one: Receipt, other: Receipt) -> Receipt:
-    """Return what is opened by either; of one path only the first."""
-    every = {item.path: item for item in (*other.disclosures, *one.disclosures)}
-    return replace(
-        one,
-        disclosures=tuple(sorted(every.values())),
-        secret=one.secret or other.secret,
-    )
-
-
-def _check_session(entry: Entry, opened: Mapping[str, bytes]) -> None:
-    """Require messages of both directions of a session to be counted together."""
-    seen: set[int] = set()
-    for side, fields in content_of(entry).sides.items():
-        if fields["split"] != "ws" or side not in opened:
-            continue
-        orders = {message.order for message in messages(opened[side])}
-        if twice := sorted(seen & orders):
-            raise VerificationError(
-                "expected messages of both directions to be counted together, got two "
-                f"with the number {twice[0]}"
-            )
-        seen |= orders
-
-
-def _check_containers(opened: Mapping[str, bytes]) -> None:
-    """Require a member to stand in each container of it that is opened, too.
-
-    Of the whole body that is known already; an object inside it may be opened alone.
-    """
-    inside: dict[str, set[str]] = {}
-    for path in opened:
-        outer = path
-        while "/" in (outer := outer.rpartition("/")[0]):
-            if outer in opened:
-                inside.setdefault(outer, set()).add(path)
-    for outer, paths in inside.items():
-        levels = max(path.count("/") for path in paths) - outer.count("/")
-        found = members(outer, opened[outer], levels)
-        known = dict(found or ())
-        for path in sorted(paths) if found is not None else ():
-            if known.get(path) != opened[path]:
-                raise VerificationError(
-                    f"expected {path!r} as it stands in {outer!r}, got another value"
-                )

@@ -1,15 +1,18 @@
 """The command line as a stranger runs it: a process, its two outputs, its status."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Done", "Running", "auditlog", "environment", "started"]
+from auditlog.cli import main
+
+__all__ = ["Done", "Running", "auditlog", "called", "environment", "started"]
 
 _SECONDS = 60
 
@@ -48,6 +51,21 @@ def auditlog(
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def called(*arguments: object, stdin: str = "") -> Done:
+    """Run a command in this process, which takes a tenth of the time."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    before, sys.stdin = sys.stdin, io.StringIO(stdin)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main([*map(str, arguments)])
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    finally:
+        sys.stdin = before
+    out.flush()
+    return Done(status, out.buffer.getvalue().decode(), err.getvalue())
 
 
 class Running(NamedTuple):

@@ -20,7 +20,8 @@ from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.backing import back_up, forget
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
-from auditlog.log.erasing import erase, finish, plan_erasure
+from auditlog.log.erasing import erase, plan_erasure
+from auditlog.log.finishing import finish
 from auditlog.log.losing import declare_lost
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer

@@ -99,7 +99,7 @@ def imported_at_the_top(path: Path) -> set[str]:
             "auditlog.verifier",
             {
                 *("auditlog.verifier", "auditlog.verifier_compare"),
-                "auditlog.verifier_output",
+                *("auditlog.verifier_opened", "auditlog.verifier_output"),
             },
         ),
         ("auditlog.anchors.verdict", ANCHORS),

@@ -21,7 +21,7 @@ from auditlog.log.reader import Reader
 from auditlog.storage import Query
 from auditlog.storage.keys import SUBJECT
 from auditlog.storage.sealing import seal, unseal
-from tests.command import Done, auditlog
+from tests.command import Done, called
 from tests.filled import fill_log
 from tests.harness import read_log
 
@@ -38,7 +38,7 @@ def the_id(log: Path) -> str:
 
 
 def disclosed(log: Path, *more: object) -> Done:
-    done = auditlog("disclose", the_id(log), "--dir", log, *more)
+    done = called("disclose", the_id(log), "--dir", log, *more)
     assert done.status == 0, done
     return done
 
@@ -80,7 +80,7 @@ def test_it_says_exactly_what_is_shown_and_what_is_not(log: Path) -> None:
     in_clear = json.dumps(entry)
     assert "Ghent" not in in_clear
     assert "request/age" not in in_clear
-    verified = auditlog("verify", file, "--policy", log / "policy")
+    verified = called("verify", file, "--policy", log / "policy")
     assert "request/age = 41" in verified.out
     assert "anything about the 5 undisclosed leaves" in verified.out
     assert file.stat().st_mode & 0o777 == 0o600
@@ -137,7 +137,7 @@ def test_a_recipient_and_what_is_opened_must_be_said(
     log: Path, more: list[str], message: str
 ) -> None:
     before = read_log(log).entries
-    done = auditlog("disclose", the_id(log), "--dir", log, *more)
+    done = called("disclose", the_id(log), "--dir", log, *more)
     assert (done.status, done.out) == (2, "")
     assert message in done.err
     assert read_log(log).entries == before
@@ -146,14 +146,14 @@ def test_a_recipient_and_what_is_opened_must_be_said(
 def test_what_was_not_captured_is_not_found_and_not_logged(log: Path) -> None:
     before = read_log(log).entries
     told = ("--field", "request", "--field", "request/iban", "--recipient", "r")
-    done = auditlog("disclose", the_id(log), "--dir", log, *told)
+    done = called("disclose", the_id(log), "--dir", log, *told)
     assert (done.status, done.out) == (11, "")
     assert "nothing was captured at 'request/iban'" in done.err
     assert read_log(log).entries == before
 
 
 def test_receipts_disclose_nothing_any_more(log: Path) -> None:
-    done = auditlog("receipt", the_id(log), "--dir", log, "--disclose", "request")
+    done = called("receipt", the_id(log), "--dir", log, "--disclose", "request")
     assert done.status == 2
     assert "unrecognized arguments: --disclose" in done.err
 

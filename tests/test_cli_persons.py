@@ -14,7 +14,7 @@ from auditlog.log.access import ACCESS
 from auditlog.log.directory import open_log
 from auditlog.log.reader import Reader
 from auditlog.storage import Query
-from tests.command import Done, auditlog, environment
+from tests.command import Done, called, environment
 from tests.people import ADA, BOB, People
 
 
@@ -31,12 +31,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 
 def find(directory: Path, *more: object) -> Done:
-    return auditlog("find", "--dir", directory, "--recipient", "Court", *more)
+    return called("find", "--dir", directory, "--recipient", "Court", *more)
 
 
 def export(directory: Path, file: Path, *more: object) -> Done:
     recipient = ("--recipient", "Ada", "--purpose", "Art. 15 GDPR")
-    return auditlog("export", "--dir", directory, "-o", file, *recipient, *more)
+    return called("export", "--dir", directory, "-o", file, *recipient, *more)
 
 
 def accesses(directory: Path) -> list[dict[str, bytes]]:
@@ -127,7 +127,7 @@ def test_of_whom_nothing_is_held_nothing_is_said(
 def test_what_cannot_be_asked_is_refused_without_a_name(
     made: tuple[Path, list[str]], options: tuple[str, ...], message: str
 ) -> None:
-    done = auditlog("find", "--dir", made[0], *options)
+    done = called("find", "--dir", made[0], *options)
     assert done.status == 2
     assert message in done.err
     assert ADA not in done.err
@@ -150,7 +150,7 @@ def test_an_archive_verifies_offline_by_what_its_readme_says(
     receipts = sorted((tmp_path / "ada" / "receipts").glob("*.receipt.json"))
     assert {f"{id_}.receipt.json" for id_ in ids} <= {one.name for one in receipts}
     policy = tmp_path / "ada" / "policy"
-    verified = auditlog("verify", "--policy", policy, *receipts)
+    verified = called("verify", "--policy", policy, *receipts)
     assert verified.status == 0, verified
 
 

@@ -5,7 +5,7 @@ hands each party the half that suits it. Every log here is signed by its right k
 """
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -221,7 +221,9 @@ def test_pieces_at_places_that_do_not_go_together(
     )
 
 
-def test_messages_of_both_directions_with_one_number(judge: Judge) -> None:
+def test_messages_of_both_directions_with_one_number(
+    judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = b"".join(frame(n, TEXT, b"ask %d" % n) for n in (0, 2))
     told = b"".join(frame(n, TEXT, b"tell %d" % n) for n in (1, 2))
     lie = make_decision(
@@ -236,6 +238,10 @@ def test_messages_of_both_directions_with_one_number(judge: Judge) -> None:
         "expected messages of both directions to be counted together, got two with "
         "the number 2"
     )
+    (tmp_path / "policy").write_text(log.policy())
+    (tmp_path / "both").write_bytes(log.receipt(lie, "request", "response"))
+    assert main([str(tmp_path / "both"), "--policy", str(tmp_path / "policy")]) == 10
+    assert "got two with the number 2" in capsys.readouterr().out
 
 
 def test_an_item_of_a_batch_that_does_not_stand_in_it(judge: Judge) -> None:
@@ -255,13 +261,86 @@ def test_an_item_of_a_batch_that_does_not_stand_in_it(judge: Judge) -> None:
         assert said.endswith(f"{ONE_ENTRY}{why} value")
 
 
+NESTED = b'{"a":{"b":{"c":1},"d":[2,3]},"e":4}'
+
+
+def nested(change: dict[str, bytes], order: Sequence[int] = ()) -> Decision:
+    """Return a decision of which some leaves are not what the body holds."""
+    found = members("request", NESTED, 3) or []
+    leaves = [(path, change.get(path, value)) for path, value in found]
+    if order:
+        leaves = [leaves[at] for at in order]
+    return make_decision(request=NESTED, leaves=leaves, depth=3)
+
+
+@pytest.mark.parametrize(
+    ("decision", "paths", "why"),
+    [
+        (
+            nested({"request/a/b": b'{"c":9}'}),
+            ("request/a", "request/a/b"),
+            "'request/a/b' as it stands in 'request/a', got another value",
+        ),
+        (
+            nested({"request/a/b/c": b"9"}),
+            ("request/a/b", "request/a/b/c"),
+            "'request/a/b/c' as it stands in 'request/a/b', got another value",
+        ),
+        (
+            nested({"request/a": b'{"b":{"c":1},"d":[2,3]'}),
+            ("request/a", "request/a/d/0"),
+            "'request/a/d/0' as it stands in 'request/a', got another value",
+        ),
+        (
+            nested({}, (1, 0, 2, 3, 4, 5, 6)),
+            ("request/a", "request/a/b"),
+            "'request/a/b' as leaf 4, by its place in 'request/a', got leaf 2",
+        ),
+    ],
+)
+def test_a_single_receipt_that_opens_a_member_and_another_around_it(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    decision: Decision,
+    paths: tuple[str, ...],
+    why: str,
+) -> None:
+    """No body is needed for that, and nobody else's receipt."""
+    log = log_of(decision)
+    (tmp_path / "policy").write_text(log.policy())
+    file = tmp_path / "receipt"
+    file.write_bytes(log.receipt(decision, *paths))
+    assert main([str(file), "--policy", str(tmp_path / "policy")]) == 10
+    assert f"expected {why}" in capsys.readouterr().out
+
+
 def test_members_of_an_honest_container_stand_in_it(judge: Judge) -> None:
     body = b'{"a":{"b":{"c":[1, 2],"inputs":[{"x":1}]},"d\\u00e9/~":"e"}}'
     decision = make_decision(request=body, depth=4)
     log = log_of(decision)
     found = [path for path, _ in members("request", body, 4) or []]
     assert "request/a/b/inputs/0" in found
-    assert judge(log, *shown(log, decision, *found)) == []
+    assert (
+        judge(log, *shown(log, decision, *found), log.receipt(decision, *found)) == []
+    )
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs":{"inputs":[{"x":1,"x":2}]},"dataframe_split":{"data":[[1,2],[3]]}}',
+        b'[{"dataframe_split":{"x":{"y":{"z":{"p":1}}}}}, {"instances":[[[[[[7]]]]]]}]',
+    ],
+)
+def test_so_do_those_of_batches_whatever_else_is_called_so(
+    judge: Judge, body: bytes, depth: int
+) -> None:
+    found = [path for path, _ in members("request", body, depth) or []]
+    assert found or depth > 2
+    decision = make_decision(request=body, depth=depth)
+    log = log_of(decision)
+    assert judge(log, *[log.receipt(decision, *found)] * 2) == []
 
 
 def batch(number: int, said: bytes) -> Decision:

@@ -6,13 +6,9 @@ from collections.abc import Sequence
 
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
-from auditlog.cli.reading import (
-    renewing,
-    say_what_is_not_renewed,
-    wait_for,
-    write_file,
-)
+from auditlog.cli.reading import renewing, say_what_is_not_renewed, wait_for
 from auditlog.cli.who import login
+from auditlog.cli.whole_file import write_whole
 from auditlog.core.record import parse_id
 from auditlog.log.access import make_recipient
 from auditlog.log.disclosing import Disclosed, disclose
@@ -46,7 +42,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     if options.output is None or str(options.output) == "-":
         out.bytes(given.receipt)
     else:
-        write_file(options.output, given.receipt, private=True)
+        write_whole(options.output, given.receipt, private=True)
     if out.machine and options.output is not None and str(options.output) != "-":
         out.document(_document(options, given))
     else:

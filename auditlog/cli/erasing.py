@@ -1,21 +1,28 @@
 """The command erase: say what erasing would do, do it, bring it to its end."""
 
 import argparse
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
+from auditlog.cli.erasure_receipt import complete, keep
 from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
-from auditlog.core.errors import ConfigurationError, PendingError
+from auditlog.cli.subjects import subject_of
+from auditlog.cli.who import login
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    NotFoundError,
+    PendingError,
+)
 from auditlog.core.record import format_time, parse_id
+from auditlog.log.access import Access, record_access, record_person_access
 from auditlog.log.directory import LogDirectory
 from auditlog.log.erasing import (
     Erased,
     Plan,
     erase,
-    erasure_receipt,
-    finish,
     forget_listed,
     plan_decision_erasure,
     plan_erasure,
@@ -26,13 +33,11 @@ from auditlog.log.erasure_views import (
     erasures_json,
     plan_json,
 )
-from auditlog.log.leader import make_checkpoint
-from auditlog.log.said import subject_of
-from auditlog.storage.files import storage_errors, write_durably
+from auditlog.log.finishing import finish, settled
+from auditlog.storage.files import storage_errors
 
 __all__ = ["erase_content"]
 
-_MAX_SUBJECT = 1 << 16
 _MAX_LIST = 1 << 30
 _WAIT_SECONDS = 2.0
 
@@ -43,11 +48,12 @@ def erase_content(options: argparse.Namespace, out: Output) -> int:
         if options.list:
             return _list(log, out)
         if options.finish:
-            return _finish(log, out)
+            return _finish(log, options.receipt, out)
         if options.replay is not None:
             return _replay(log, options.replay, out)
         plan = _plan(log, options)
         if not options.yes:
+            _log_search(log, plan, options)
             _show(plan, out)
             return 0
         return _erase(log, plan, options, out)
@@ -61,12 +67,17 @@ def _plan(log: LogDirectory, options: argparse.Namespace) -> Plan:
     if options.decision is not None:
         read_option("--decision", options.decision, parse_id)
         return plan_decision_erasure(log, options.decision, _now())
-    subject = options.subject
-    if subject == "-":
-        # So that it stands in no list of processes and no history of a shell.
-        subject = sys.stdin.readline(_MAX_SUBJECT).rstrip("\n")
-    named = subject_of(subject, options.kind)
-    return plan_erasure(log, named.kind, named.identifier, _now())
+    return plan_erasure(log, *subject_of(options), _now())
+
+
+def _log_search(log: LogDirectory, plan: Plan, options: argparse.Namespace) -> None:
+    """Make durable that it was looked for what is held, as whoever reads it does."""
+    log.claim()
+    access = Access("search", "cli", login())
+    if plan.subject is None:
+        record_access(log, options.decision, access, now=time.time())
+    else:
+        record_person_access(log, plan.key_id, access, now=time.time())
 
 
 # --- doing it -------------------------------------------------------------------------
@@ -75,21 +86,32 @@ def _plan(log: LogDirectory, options: argparse.Namespace) -> Plan:
 def _erase(
     log: LogDirectory, plan: Plan, options: argparse.Namespace, out: Output
 ) -> int:
-    if options.receipt is not None:
-        _check_receipt(plan, options.receipt)
+    path = options.receipt
+    if path is not None:
+        _check_receipt(plan, path)
     log.claim()
-    erased = erase(log, plan, now=_now(), reason=options.reason)
-    if finish(log, _now(), wait=_WAIT_SECONDS):
-        erased = erased._replace(state="final")
-    if options.receipt is not None:
-        make_checkpoint(log)
-        write_durably(options.receipt, erasure_receipt(log, erased))
-    _tell(erased, options, out)
-    return 0
+    erased = _erase_and_keep(log, plan, path, options.reason)
+    erased = settled(log, erased, _now(), wait=_WAIT_SECONDS)
+    status = 0 if path is None else _receipt(log, path, erased, out)
+    _tell(erased, path if status == 0 else None, out)
+    return status
+
+
+def _erase_and_keep(
+    log: LogDirectory, plan: Plan, path: Path | None, reason: str | None
+) -> Erased:
+    kept = None if path is None else partial(keep, path)
+    try:
+        return erase(log, plan, now=_now(), reason=reason, keep=kept)
+    except NotFoundError:
+        # What was written down opens nothing: somebody else was first.
+        if path is not None:
+            path.unlink()
+        raise
 
 
 def _check_receipt(plan: Plan, path: Path) -> None:
-    """Refuse before anything is erased: what opens the receipt is kept nowhere."""
+    """Refuse before anything is erased: what opens the receipt is kept nowhere else."""
     if plan.subject is None:
         raise ConfigurationError(
             "--receipt: expected a subject; of one decision, its own receipt and the "
@@ -99,18 +121,31 @@ def _check_receipt(plan: Plan, path: Path) -> None:
         path.touch(mode=0o600, exist_ok=False)
 
 
-def _tell(erased: Erased, options: argparse.Namespace, out: Output) -> None:
+def _receipt(log: LogDirectory, path: Path, erased: Erased, out: Output) -> int:
+    """Make the receipt; where that fails, say what is missing."""
+    if erased.proof is None:
+        path.unlink()
+        out.warn("another process was first to erase it, and has what opens a receipt")
+        return PendingError.exit_code
+    try:
+        complete(log, path)
+    except AuditLogError as error:
+        out.warn(str(error))
+        return error.exit_code
+    return 0
+
+
+def _tell(erased: Erased, receipt: Path | None, out: Output) -> None:
     if out.machine:
         known = {"id": erased.id, "state": erased.state, "records": erased.records}
-        receipt = None if options.receipt is None else str(options.receipt)
-        out.document(known | {"receipt": receipt})
+        out.document(known | {"receipt": None if receipt is None else str(receipt)})
         return
     out.fields(
         [
             ("erasure", erased.id),
             ("state", erased.state),
             ("entries", erased.records),
-            ("receipt", options.receipt),
+            ("receipt", receipt),
         ]
     )
     out.say("Tell those to whom something was disclosed: GDPR Article 19.")
@@ -118,8 +153,10 @@ def _tell(erased: Erased, options: argparse.Namespace, out: Output) -> None:
         out.say("It is final later: see `auditlog erase --list`.")
 
 
-def _finish(log: LogDirectory, out: Output) -> int:
+def _finish(log: LogDirectory, receipt: Path | None, out: Output) -> int:
     log.claim()
+    if receipt is not None:
+        complete(log, receipt)
     done = finish(log, _now(), wait=_WAIT_SECONDS)
     left = len(log.store.erasures("pending", "shredded"))
     if out.machine:
@@ -179,7 +216,8 @@ def _show(plan: Plan, out: Output) -> None:
         for one in plan.given
     ]
     out.table(header, given)
-    out.say("Nothing was changed. With --yes this content is erased for ever.")
+    out.say("Nothing was erased. With --yes this content is erased for ever.")
+    out.warn("that it was looked for what is held is now in the log")
 
 
 def _elsewhere(plan: Plan) -> str | None:

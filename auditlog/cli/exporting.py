@@ -1,18 +1,15 @@
 """The command export: all that is held on one person, in a zip for them."""
 
 import argparse
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from auditlog.cli.opening import open_chosen
 from auditlog.cli.output import Output
 from auditlog.cli.subjects import recipient_of, subject_of
 from auditlog.cli.who import login
-from auditlog.core.errors import AuditLogError, VerificationError
+from auditlog.cli.whole_file import whole_file
+from auditlog.core.errors import VerificationError
 from auditlog.log.person_export import Exported, export_person
 
 __all__ = ["export"]
@@ -24,7 +21,7 @@ def export(options: argparse.Namespace, out: Output) -> int:
     recipient = recipient_of(options)
     with open_chosen(options) as log:
         log.claim()
-        with _whole_file(options.output) as file:
+        with whole_file(options.output) as file:
             done = export_person(
                 log,
                 kind,
@@ -58,28 +55,3 @@ def _say(path: Path, done: Exported, out: Output) -> None:
         )
     if done.unreadable:
         out.warn(f"{done.unreadable} are damaged: see `auditlog check`")
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a private file that takes its name when it is whole, or leaves nothing."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        file = os.fdopen(os.open(unfinished, flags, 0o600), "wb")
-    except OSError as error:
-        raise _cannot(path, error) from None
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise _cannot(path, error) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _cannot(path: Path, error: OSError) -> AuditLogError:
-    return AuditLogError(f"cannot write {path}: {error.strerror}")

@@ -353,7 +353,10 @@ def _add_erasing(verbs: _Verbs) -> None:
     verb.add_argument("--yes", action="store_true", help="erase it")
     verb.add_argument("--reason", metavar="TEXT", help="why; sealed")
     verb.add_argument(
-        "--receipt", type=Path, metavar="FILE", help="proof for the person (new file)"
+        "--receipt",
+        type=Path,
+        metavar="FILE",
+        help="proof for the person (new file); with --finish, the file to be completed",
     )
 
 

@@ -1,9 +1,7 @@
 """Commands of whoever asks: find, show, receipt."""
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 from auditlog.capture.reading import Reading
@@ -11,7 +9,8 @@ from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.cli.subjects import recipient_of, subject_of
 from auditlog.cli.who import login
-from auditlog.core.errors import AuditLogError, PendingError
+from auditlog.cli.whole_file import write_whole
+from auditlog.core.errors import PendingError
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
 from auditlog.log.access import Access, kept_paths, record_access
@@ -40,7 +39,6 @@ __all__ = [
     "say_what_is_not_renewed",
     "show",
     "wait_for",
-    "write_file",
 ]
 
 _POLL_SECONDS = 0.1
@@ -235,7 +233,7 @@ def receipt(options: argparse.Namespace, out: Output) -> int:
     if options.output is None or str(options.output) == "-":
         out.bytes(data)
         return 0
-    write_file(options.output, data)
+    write_whole(options.output, data)
     if out.machine:
         known = {"id": options.id, "level": level, "file": str(options.output)}
         out.document(known)
@@ -284,25 +282,3 @@ def wait_for(reader: Reader, id_: str, level: str, timeout: float) -> None:
             )
             raise PendingError(msg)
         time.sleep(_POLL_SECONDS)
-
-
-def write_file(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Write a file whole or not at all; an existing one is replaced.
-
-    Args:
-        path: its name.
-        data: what it holds.
-        private: whether it is for its owner alone.
-
-    Raises:
-        AuditLogError: it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if private:
-            unfinished.touch(mode=0o600)
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise AuditLogError(f"cannot write {path}: {error.strerror}") from None

@@ -11,28 +11,31 @@ In this order, so that whoever dies on any line leaves what the next start compl
 3. Its slot in the keyring is overwritten, durably. From here on nothing opens.
 4. One transaction takes what it sealed, and which entries that was, out of the vault,
    and appends the entry: ``shredded``.
-5. `finish`: no copy of what was deleted is left in the file of the store or in its
-   write-ahead log, and no backup of the keyring that may hold the key is kept any
-   more. An entry says so: ``final``.
+5. `auditlog.log.finishing`: no copy of what was deleted is left in the file of the
+   store or in its write-ahead log, and no backup of the keyring that may hold the key
+   is kept any more. An entry says so: ``final``.
 
 Processes that run have the key in memory until the store refuses it, or they end.
 """
 
 import logging
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
-from auditlog.core.receipt import format_receipt, parse_receipt
-from auditlog.core.record import format_id
+from auditlog.core.errors import (
+    ConfigurationError,
+    NotFoundError,
+    StorageError,
+)
+from auditlog.core.opening import verify_opening
+from auditlog.core.receipt import Disclosure, format_receipt, parse_receipt
+from auditlog.core.record import format_id, parse_entry
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasure_entry import ErasureEntry, Proof, final_entry
+from auditlog.log.erasure_entry import RECORDS, ErasureEntry, Proof
 from auditlog.log.erasure_plan import Plan, plan_decision_erasure, plan_erasure
 from auditlog.log.reader import Reader
 from auditlog.storage import KeyErasedError
-from auditlog.storage.acceptance import has_forgotten
 from auditlog.storage.erased_keys import ErasedKeys, parse_erased
 from auditlog.storage.keys import RECORD, SUBJECT
 from auditlog.storage.sqlite_erasures import ErasureRow
@@ -44,18 +47,14 @@ __all__ = [
     "erase",
     "erase_said_of",
     "erasure_receipt",
-    "finish",
     "forget_listed",
     "is_due",
     "plan_decision_erasure",
     "plan_erasure",
     "replay",
-    "waiting_for",
 ]
 
 _log = logging.getLogger("auditlog")
-
-_POLL_SECONDS = 0.05
 
 
 class Erased(NamedTuple):
@@ -74,7 +73,12 @@ class Erased(NamedTuple):
 
 
 def erase(
-    log: LogDirectory, plan: Plan, *, now: int, reason: str | None = None
+    log: LogDirectory,
+    plan: Plan,
+    *,
+    now: int,
+    reason: str | None = None,
+    keep: Callable[[str, Disclosure], object] | None = None,
 ) -> Erased:
     """Erase what a plan is about, for ever, and log it; it is ``shredded`` after that.
 
@@ -86,6 +90,8 @@ def erase(
         plan: by `plan_erasure` or `plan_decision_erasure`.
         now: microseconds since the epoch.
         reason: why, or at whose request; it is sealed.
+        keep: is given the id of the entry, and what shows whom it is about, before
+            anything is erased: for `erasure_receipt`, whatever happens then.
 
     Raises:
         ConfigurationError: the keys cannot be used.
@@ -100,6 +106,8 @@ def erase(
         subject=plan.subject,
         reason=reason,
     )
+    if keep is not None and entry.disclosure is not None:
+        keep(format_id(entry.id), entry.disclosure)
     begun = _begin(log, entry, now)
     row = log.store.erasure_of(plan.key_id)
     if row is None:
@@ -282,79 +290,20 @@ def forget_listed(log: LogDirectory, data: bytes, now: int) -> int:
     return replay(log, now) if is_due(log) else 0
 
 
-# --- for good -------------------------------------------------------------------------
-
-
-def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
-    """Bring erasures to ``final``, as far as they can be; again does no harm.
-
-    Args:
-        log: the opened log, not read-only.
-        now: microseconds since the epoch.
-        wait: seconds to try for, while others read an old state of the store.
-
-    Returns:
-        How many have become final.
-
-    Raises:
-        StorageError: it could not be done; to be tried again.
-    """
-    deadline = time.monotonic() + wait
-    while not _is_swept(log):
-        if time.monotonic() > deadline:
-            return 0
-        time.sleep(_POLL_SECONDS)
-    ready = [row for row in log.store.erasures("shredded") if _is_ready(log, row, now)]
-    items = [(row.id, final_entry(row.key_id, log.origin, now)) for row in ready]
-    log.store.finish_erasures(items, now)
-    return len(items)
-
-
-def _is_swept(log: LogDirectory) -> bool:
-    rows = log.store.erasures("shredded")
-    left = [row.key_id for row in rows if row.pending is not None]
-    forgotten = not left or has_forgotten(log.paths.journals, left)
-    return forgotten and log.store.sweep()
-
-
-def _is_ready(log: LogDirectory, row: ErasureRow, now: int) -> bool:
-    expiry = log.store.backup_expiry(row.time)
-    return row.pending is None and (expiry is None or expiry <= now)
-
-
-def waiting_for(log: LogDirectory, row: ErasureRow, now: int) -> str | None:
-    """Return what an erasure waits for until it is final; None if it is.
+def erasure_receipt(log: LogDirectory, id_: str, disclosure: Disclosure) -> bytes:
+    """Return the receipt for the person: it proves the erasure, and that it was theirs.
 
     Args:
         log: the opened log.
-        row: the erasure.
-        now: microseconds since the epoch.
-    """
-    if row.state == "final":
-        return None
-    if row.state == "pending":
-        return "the next start of anything that writes"
-    if row.pending is not None:
-        return "free space of the store to be overwritten: `auditlog erase --finish`"
-    expiry = log.store.backup_expiry(row.time)
-    if expiry is None or expiry <= now:
-        return "`auditlog erase --finish`, or a service that runs"
-    return "the last backup of the keyring to expire"
-
-
-def erasure_receipt(log: LogDirectory, erased: Erased) -> bytes:
-    """Return the receipt for the person: it proves the erasure, and that it was theirs.
+        id_: of the entry about the erasure.
+        disclosure: what shows whom it was about; the log does not know it.
 
     Raises:
-        NotFoundError: it is not known here whom it was about.
-        PendingError: the entry is under no checkpoint yet.
+        NotFoundError: there is no such entry.
+        PendingError: it is under no checkpoint yet.
+        VerificationError: it was about somebody else.
     """
-    if erased.proof is None:
-        raise NotFoundError("it is not known any more whom this erasure was about")
-    receipt = parse_receipt(Reader(log).receipt(erased.id))
-    opened = replace(
-        receipt,
-        opening=erased.proof.opening,
-        disclosures=(erased.proof.disclosure,),
-    )
+    receipt = parse_receipt(Reader(log).receipt(id_, disclose=[RECORDS]))
+    opened = replace(receipt, disclosures=(disclosure,))
+    verify_opening(parse_entry(opened.entry), opened)
     return format_receipt(opened)

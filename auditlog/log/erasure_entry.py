@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from auditlog.core.commitment import commit
+from auditlog.core.commitment import commit, salts
 from auditlog.core.encoding import format_base64, parse_base64
 from auditlog.core.errors import MalformedError
 from auditlog.core.receipt import Disclosure, Opening
@@ -42,6 +42,7 @@ from auditlog.storage import SpoolItem
 
 __all__ = [
     "ERASURE",
+    "RECORDS",
     "ErasureEntry",
     "Proof",
     "erased_entry",
@@ -52,7 +53,7 @@ __all__ = [
 
 ERASURE = "auditlog.erasure.v1"
 
-_RECORDS, _SUBJECT = "context/records", "context/subject"
+RECORDS, _SUBJECT = "context/records", "context/subject"
 _SECRET_BYTES, _KEY_ID_BYTES, _BODIES = 32, 16, 2
 _MAX_COUNT = 20
 
@@ -95,6 +96,8 @@ class ErasureEntry:
             StorageError: there is no key to seal under now.
         """
         self.id = new_id(now)
+        self.disclosure: Disclosure | None = None
+        """What opens `subject`: known before anything is erased."""
         self.key_id = key_id
         self.proof: Proof | None = None
         """What opens `subject`, once the item was made."""
@@ -108,8 +111,18 @@ class ErasureEntry:
             self._leaves[_SUBJECT] = canonical_json(said)
         if reason is not None:
             self._leaves["context/reason"] = canonical_json({"text": reason})
+        self._secret = os.urandom(_SECRET_BYTES)
+        if subject is not None:
+            self.disclosure = self._hidden()
         # Made now, for `item` is called within a transaction.
         keys.epoch_key(epoch_of(now))
+
+    def _hidden(self) -> Disclosure:
+        """Return what opens the subject; no salt depends on how much is erased."""
+        paths = sorted([*self._leaves, RECORDS])
+        number = _BODIES + paths.index(_SUBJECT)
+        _, *keys = salts(self._secret, _BODIES + len(paths))
+        return Disclosure(number, _SUBJECT, keys[number], self._leaves[_SUBJECT])
 
     @property
     def total(self) -> int:
@@ -142,31 +155,26 @@ class ErasureEntry:
         Raises:
             StorageError: there is no key to seal under now.
         """
-        leaves = self._leaves | {_RECORDS: canonical_json(records)}
-        data, content, proof = _committed(sorted(leaves.items()))
-        self.proof = proof
+        leaves = self._leaves | {RECORDS: canonical_json(records)}
+        data, content, opening = _committed(self._secret, sorted(leaves.items()))
+        if self.disclosure is not None:
+            self.proof = Proof(opening, self.disclosure)
         data |= {"key": format_base64(self.key_id), "state": "shredded"}
         entry = Entry(self.id, ERASURE, self._origin, self._now, data)
         return sealed_item(entry, content, self._keys, zstandard.ZstdCompressor())
 
 
 def _committed(
-    leaves: Sequence[tuple[str, bytes]],
-) -> tuple[dict[str, Any], Content, Proof | None]:
-    """Return members of an entry, what the vault keeps, and what it does not.
+    secret: bytes, leaves: Sequence[tuple[str, bytes]]
+) -> tuple[dict[str, Any], Content, Opening]:
+    """Return members of an entry, what the vault keeps, and what opens it.
 
-    Of `context/subject` it keeps the hash alone, and so no secret, either.
+    Of `context/subject` the vault keeps the hash alone, and so no secret, either.
     """
-    secret = os.urandom(_SECRET_BYTES)
     unopened = [path for path, _ in leaves if path == _SUBJECT]
     data, content = context_only(secret, leaves, unopened=unopened)
-    _, (first, *salts), hashes = commit(secret, b"", b"", leaves)
-    opening = Opening(first, 0, 0, tuple(hashes))
-    for number, (path, value) in enumerate(leaves, _BODIES):
-        if path == _SUBJECT:
-            hidden = Disclosure(number, path, salts[number], value)
-            return data, content, Proof(opening, hidden)
-    return data, content, None
+    _, (first, *_), hashes = commit(secret, b"", b"", leaves)
+    return data, content, Opening(first, 0, 0, tuple(hashes))
 
 
 def erased_entry(

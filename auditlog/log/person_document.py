@@ -22,6 +22,7 @@ from auditlog.core.record import (
     parse_entry,
 )
 from auditlog.log.access import ACCESS
+from auditlog.log.amendment import AMENDMENT
 from auditlog.log.batch_part import NOWHERE, Place, own_paths, place_in_batch
 from auditlog.log.content import verify_content
 from auditlog.log.parts import SIDES, STORED, Content, Leaf
@@ -38,7 +39,7 @@ _SHARED = frozenset(
 )
 """Leaves that speak of a body, which is that of all in a batch."""
 _STAFF = "context/user"
-"""In an entry of access: who of the operator's people looked."""
+"""In what was done later: who of the operator's people looked, or decided."""
 
 
 class Document(NamedTuple):
@@ -120,10 +121,11 @@ def _open(reader: Reader, entry: Entry) -> _Opened:
     if place is not None and place.holder is None:
         paths = _own_and_context(place, content, leaves)
         missing.append(_missing("the bodies", _OF_OTHERS))
-    if entry.type == ACCESS:
+    if entry.type in {ACCESS, AMENDMENT}:
         paths = [leaf.path for leaf in leaves if leaf.path.startswith("context/")]
-        paths = [path for path in paths if path != _STAFF]
-        missing.append(_missing(_STAFF, _NOT_NAMED))
+        if _STAFF in paths:
+            paths.remove(_STAFF)
+            missing.append(_missing(_STAFF, _NOT_NAMED))
     return _Opened(content, leaves, paths, missing)
 
 
@@ -254,35 +256,44 @@ def _is_json(value: bytes) -> bool:
 def _proven(
     reader: Reader, firm: Collection[str], said: dict[str, Any], opened: _Opened | None
 ) -> Document:
-    missing, id_ = said.get("missing"), str(said["id"])
+    id_ = str(said["id"])
     if said["level"] not in firm:
         return Document(said, (), "pending")
-    try:
-        receipt = _receipt(reader, id_, opened)
-    except MalformedError:
-        # Larger than receipts are; what was kept stands in the document alone.
+    receipts, why = _receipts(reader, id_, opened)
+    if why:
         said["missing"] = [
-            *(missing or ()),
-            _missing("the bodies in the receipt", "it would be too large for one"),
+            *said.get("missing", ()),
+            _missing("what the receipt does not open", why),
         ]
-        context = [path for path in _paths(opened) if path.startswith("context/")]
-        receipt = reader.receipt(id_, disclose=context)
-    return Document(
-        said, ((id_, receipt),), "partly" if said.get("missing") else "whole"
-    )
+    return Document(said, receipts, "partly" if said.get("missing") else "whole")
 
 
-def _receipt(reader: Reader, id_: str, opened: _Opened | None) -> bytes:
-    if opened is None:
-        return reader.receipt(id_)
-    if opened.paths is None:
-        return reader.receipt(id_, open_all=True)
-    return reader.receipt(id_, disclose=opened.paths)
+def _receipts(
+    reader: Reader, id_: str, opened: _Opened | None
+) -> tuple[tuple[tuple[str, bytes], ...], str | None]:
+    """Return the receipt that opens most, and why it does not open all that it may.
+
+    Of what is larger than receipts are, what was kept stands in the document alone.
+    """
+    why = None
+    for wanted in _openings(opened):
+        try:
+            return ((id_, reader.receipt(id_, **wanted)),), why
+        except MalformedError as error:
+            why = f"it cannot be made: {error}"
+    return (), why
 
 
-def _paths(opened: _Opened | None) -> list[str]:
-    leaves = [] if opened is None else opened.leaves
-    return [leaf.path for leaf in leaves if leaf.value is not None]
+def _openings(opened: _Opened | None) -> Iterator[dict[str, Any]]:
+    """Yield what a receipt is to open, at best, else less and less."""
+    if opened is not None:
+        kept = [leaf.path for leaf in opened.leaves if leaf.value is not None]
+        paths = kept if opened.paths is None else opened.paths
+        yield {"open_all": True} if opened.paths is None else {"disclose": paths}
+        context = (path for path in paths if path.startswith("context/"))
+        copy = f"context/{STORED}"
+        yield {"disclose": [path for path in context if not path.startswith(copy)]}
+    yield {}
 
 
 def _with_own_part(

@@ -35,7 +35,7 @@ from auditlog.log.person import (
 )
 from auditlog.log.person_document import Document, document_of
 from auditlog.log.person_readme import readme
-from auditlog.log.reader import LEVELS, Reader
+from auditlog.log.reader import Reader
 from auditlog.log.zip_stream import ZipStream
 from auditlog.storage import IndexRow
 
@@ -53,7 +53,7 @@ class Exported(NamedTuple):
     partly: int
     """Decisions of which something is not in it; the index says what."""
     unreadable: int
-    """Decisions of which what is stored is damaged."""
+    """Entries, of whatever kind, of which what is stored is damaged."""
     receipts: int
 
 
@@ -105,10 +105,9 @@ class _Export:
         self._reader = Reader(log)
         self._person = person
         self._archive = archive
-        first = "included" if log.policy().quorum == "none" else "witnessed"
-        self._firm = LEVELS[LEVELS.index(first) :]
+        self._firm = self._reader.firm_levels()
         self._states: dict[str, int] = {}
-        self._receipts = 0
+        self._receipts = self._unreadable = 0
 
     def write(self, held: Held, recipient: Recipient, now: float) -> Exported:
         # Encoded, so that many decisions are few bytes.
@@ -149,7 +148,7 @@ class _Export:
             decisions,
             of("pending", 0) + on_their_way,
             of("partly", 0),
-            of("unreadable", 0),
+            self._unreadable,
             self._receipts,
         )
 
@@ -198,10 +197,12 @@ class _Export:
 
     def _document(self, row: IndexRow) -> Document:
         try:
-            return document_of(self._reader, row, firm=self._firm)
+            made = document_of(self._reader, row, firm=self._firm)
         except NotFoundError:
             check_lives(self._log, self._person)
             raise
+        self._unreadable += made.state == "unreadable"
+        return made
 
     def _add(self, directory: str, said: dict[str, Any]) -> str:
         name = f"{directory}/{said['id']}.json"

@@ -19,15 +19,19 @@ def readme(
         decisions: how many are in the archive.
         pending: how many of them, or beside them, cannot be proven yet.
         partly: of how many a part is not in it.
-        unreadable: how many are damaged.
+        unreadable: how many entries are damaged, decisions or what was said of them.
         receipts: how many are in it.
     """
     notes = [
-        (partly, "a part is missing; index.json says which, and why"),
-        (pending, "no signed state covers it yet; ask again for its receipt"),
-        (unreadable, "what is stored is damaged; the operator owes you the rest"),
+        (partly, "decision", "a part is missing; index.json says which, and why"),
+        (pending, "decision", "no signed state covers it yet; ask again for a receipt"),
+        (
+            unreadable,
+            "record",
+            "what is stored is damaged; the operator owes it to you",
+        ),
     ]
-    told = [f"  - of {_count(n, 'decision')} {why}\n" for n, why in notes if n]
+    told = [f"  - of {_count(n, what)} {why}\n" for n, what, why in notes if n]
     return _TEXT.format(
         origin=origin,
         decisions=_count(decisions, "decision"),
@@ -72,8 +76,8 @@ WHAT IS NOT IN IT
   - what was erased: nobody can read it any more, nor tell that it was about you
   - data of others that came in one body with yours; what stands at your own place in
     it is opened where the place can be told
-  - names of the people who work for the operator and looked at it; to whom it was
-    given stands beside each decision
+  - names of the people who work for the operator and looked at it, or said something
+    of it later; to whom it was given stands beside each decision
   - decisions during which nobody told the log that they were about you
   - decisions that were still being made when this archive was
 """

@@ -79,6 +79,12 @@ class SealingKeys(Protocol):
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys from memory that were erased."""
 
+    def heed(self) -> None:
+        """Give no key any more that was erased since, by whatever process."""
+
+    def settled(self) -> None:
+        """Forget what `heed` has found: all that was sealed is in the store."""
+
 
 class Preparation:
     """Turns exchanges of one emitter into sealed spool items. Single-threaded.
@@ -117,6 +123,7 @@ class Preparation:
             ConfigurationError: the keyring is missing, though it has keys.
             StorageError: there are no keys to seal under now.
         """
+        self._keys.heed()
         self._drawn = _DRAWN.iter_unpack(os.urandom(_DRAWN.size * len(exchanges)))
         for exchange in exchanges:
             look_into_bodies(exchange)

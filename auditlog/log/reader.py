@@ -386,6 +386,11 @@ class Reader:
             f"the content of {format_id(entry.id)} {gone}: nothing can open it"
         )
 
+    def firm_levels(self) -> tuple[str, ...]:
+        """Return the levels that convince whoever holds to the log's own policy."""
+        first = "included" if self._log.policy().quorum == "none" else "witnessed"
+        return LEVELS[LEVELS.index(first) :]
+
     def _level(self, index: int) -> str:
         try:
             witnessed = self._best_checkpoint(index)[2]

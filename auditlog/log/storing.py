@@ -220,6 +220,7 @@ class Storing:
         if self._acceptance is not None:
             self._acceptance.clear()
         self._behind.clear()
+        self._preparation.keys.settled()
         if self.observer.watches:
             self._observe(everything)
 

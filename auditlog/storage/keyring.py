@@ -284,14 +284,24 @@ class KeyringWriter:
             if number != self._generations[0].number:
                 self.put([SlotKey(key_id, slot, key)])
 
-    def write(self, keys: Sequence[SlotKey]) -> None:
-        """Write keys into their slots, durably, over whatever was there.
+    def add(self, keys: Sequence[SlotKey]) -> None:
+        """Write new keys, durably, over whatever was there.
+
+        Args:
+            keys: in slots that follow each other.
 
         Raises:
             StorageError: it is unknown which of them are there.
         """
-        self.put(keys)
+        drawn = os.urandom(_NONCE_BYTES * len(keys))
+        nonces = [drawn[n * _NONCE_BYTES :][:_NONCE_BYTES] for n in range(len(keys))]
+        wrapped = map(self._wrapped, keys, nonces)
+        self._overwrite(keys[0].slot, b"".join(wrapped))
         self.sync()
+
+    def _wrapped(self, one: SlotKey, nonce: bytes) -> bytes:
+        kek = self._generations[0].key
+        return wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
 
     def put(self, keys: Iterable[SlotKey]) -> None:
         """Write keys into their slots; durable only after `sync`.
@@ -300,9 +310,7 @@ class KeyringWriter:
             StorageError: it is unknown which of them are there.
         """
         for one in keys:
-            kek, nonce = self._generations[0].key, os.urandom(_NONCE_BYTES)
-            wrapped = wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
-            self._overwrite(one.slot, wrapped)
+            self._overwrite(one.slot, self._wrapped(one, os.urandom(_NONCE_BYTES)))
 
     def destroy(self, slots: Sequence[int]) -> None:
         """Overwrite slots with zeros, durably; what their keys sealed is gone.
@@ -317,7 +325,7 @@ class KeyringWriter:
     def _overwrite(self, slot: int, data: bytes) -> None:
         with storage_errors(f"write {self._path}"):
             written = os.pwrite(self._fd, data, _offset(slot))
-        if written != SLOT_SIZE:
+        if written != len(data):
             raise StorageError(f"cannot write {self._path}: disk full")
 
     def sync(self) -> None:

@@ -18,22 +18,31 @@ A slot is written first and registered afterwards. Who dies in between leaves by
 that no key id names, and the next key overwrites them. However many keys are missing,
 they are made by one locked write, one sync and one transaction.
 
-Those who seal hold keys in memory. Another process may erase one meanwhile; then the
-store refuses what was sealed under it (`auditlog.storage.Spool.append`), and whoever is
-refused forgets the key. Those who open content hold no key that can be erased alone.
+Those who seal hold keys in memory. Another process may erase one meanwhile: they look
+into the list of erased keys before each batch (`Keys.heed`). What was just being sealed
+the store refuses (`auditlog.storage.Spool.append`), and whoever is refused forgets the
+key. Those who open content hold no key that can be erased alone.
 """
 
 import contextlib
 import hashlib
 import hmac
 import os
+import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from unicodedata import normalize
 
-from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    NotFoundError,
+    StorageError,
+)
 from auditlog.core.record import format_id
+from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.held_keys import HeldKey, HeldKeys, Use
 from auditlog.storage.keyring import Keyring, SlotKey
 
@@ -51,8 +60,9 @@ __all__ = [
 EPOCH, SUBJECT, RECORD, INDEX = "epoch", "subject", "record", "index"
 _TAG = b"auditlog/subject-tag/v1\n"
 _TAG_BYTES = 16
-_KEY_BYTES = 32
-_KEY_ID_BYTES = 16
+_NEW = struct.Struct("16s32s")
+"""Key id and key."""
+_LOOK_SECONDS = 0.02
 
 
 class KeyRegistry(Protocol):
@@ -116,10 +126,26 @@ def subject_tag(key: bytes, id_: bytes) -> bytes:
 class Keys:
     """Makes and finds keys. Methods may be called from any thread."""
 
-    def __init__(self, keyring: Keyring, registry: KeyRegistry) -> None:
-        """Take the file of slots, and who knows what is in it."""
+    def __init__(
+        self,
+        keyring: Keyring,
+        registry: KeyRegistry,
+        listed: ErasedKeys | None = None,
+    ) -> None:
+        """Take the file of slots, and who knows what is in it.
+
+        Args:
+            keyring: the file of slots.
+            registry: knows which key is in which slot.
+            listed: keys that were erased, by whatever process; None if nobody else
+                erases any.
+        """
         self.keyring = keyring
         self._registry = registry
+        self._listed = listed
+        self._look_at = 0.0
+        self._retired: list[bytes] = []
+        """Known to be erased, and kept for what was sealed before."""
         self._making = threading.Lock()
         self._held = HeldKeys(_STAYING)
         self._erased: set[bytes] = set()
@@ -237,6 +263,27 @@ class Keys:
         """Drop keys from memory that were erased, by whatever process."""
         self._held.drop(key_ids)
 
+    def heed(self) -> None:
+        """Give no key any more that was erased since, by whatever process.
+
+        What was sealed under it before can be sealed again, until `settled`.
+        """
+        # Each look gives up the interpreter lock.
+        if self._listed is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        # Where the list cannot be read, the store refuses nevertheless.
+        with contextlib.suppress(AuditLogError):
+            gone = self._listed.news()
+            self._held.retire(gone)
+            self._retired += gone
+
+    def settled(self) -> None:
+        """Forget what `heed` has found: all that was sealed is in the store."""
+        if self._retired:
+            gone, self._retired = self._retired, []
+            self.forget(gone)
+
     def renew(self, key_id: bytes) -> Renewed | None:
         """Return a key in place of one that was erased, making it on first use.
 
@@ -350,14 +397,11 @@ class Keys:
                 # Another process may have made some while we waited.
                 found = self._registered(uses)
                 missing = [use for use in uses if use not in found]
-                made = [
-                    HeldKey(use, os.urandom(_KEY_ID_BYTES), os.urandom(_KEY_BYTES))
-                    for use in missing
-                ]
+                made = [HeldKey(use, *drawn) for use, drawn in _drawn(missing)]
                 if made:
                     slots = range(start := self._next_slot(), start + len(made))
                     placed = list(zip(made, slots, strict=True))
-                    writer.write([SlotKey(m.key_id, at, m.key) for m, at in placed])
+                    writer.add([SlotKey(m.key_id, at, m.key) for m, at in placed])
                     rows = [(m.key_id, at, *m.use) for m, at in placed]
                     self._registry.add_keys(rows)
         return found | {held.use: held for held in made}
@@ -372,6 +416,11 @@ class Keys:
 
 
 _STAYING = frozenset({EPOCH, INDEX})
+
+
+def _drawn(uses: Sequence[Use]) -> Iterator[tuple[Use, tuple[bytes, bytes]]]:
+    """Yield for each use a new key id and key; the system is asked once for all."""
+    return zip(uses, _NEW.iter_unpack(os.urandom(_NEW.size * len(uses))), strict=True)
 
 
 def _label(index: bytes, kind: str, identifier: str) -> str:

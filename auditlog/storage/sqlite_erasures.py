@@ -42,7 +42,7 @@ CREATE TABLE erasures (
 
 ErasureState = Literal["pending", "shredded", "final"]
 
-_SWEEPING = b""
+_SWEEPING, _RECORD = b"", "record"
 _ROW: Kinds = (bytes, bytes, int, str, int, (bytes, type(None)))
 _AT_ONCE = 500
 _SWEEPS = 3
@@ -99,7 +99,9 @@ class ErasureTables:
                 for one in [key_id, *(found for (found,) in apart)]
             }
         # In memory alone, and until it was looked for.
-        self._labels.update(labels)
+        self._labels.update(
+            (one, label) for one, label in labels.items() if label is not None
+        )
 
     def said_apart(self, key_id: bytes) -> list[bytes]:
         """Return the keys of single entries about decisions that a key seals.
@@ -245,7 +247,7 @@ class ErasureTables:
         for _ in range(_SWEEPS):
             if not self._database.truncate():
                 return False
-            if not self._has_stale_copy([*key_ids, *known]):
+            if not self._has_stale_copy(key_ids, known):
                 return self._note_swept(rows)
             self._rebuild("keys")
             self._rebuild("vault_key")
@@ -255,14 +257,23 @@ class ErasureTables:
         with self._database.writing() as connection:
             connection.execute(f"REINDEX {name}")
 
-    def _has_stale_copy(self, key_ids: Sequence[bytes]) -> bool:
+    def _has_stale_copy(
+        self, key_ids: Sequence[bytes], labels: Sequence[bytes]
+    ) -> bool:
         # While this is lent, nobody writes to the file, only to the log beside it.
         with self._database.reading() as connection:
             connection.execute("BEGIN")
             try:
                 query = "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'erasures'"
                 roots = [root for (root,) in connection.execute(query) if root]
-                return has_stale_copy(self._database.path, key_ids, roots)
+                # Of who came back since then the label is meant to be there.
+                query = "SELECT 1 FROM keys WHERE kind = 'subject' AND label = ?"
+                gone = [
+                    label
+                    for label in labels
+                    if not connection.execute(query, (label.decode(),)).fetchall()
+                ]
+                return has_stale_copy(self._database.path, [*key_ids, *gone], roots)
             finally:
                 connection.execute("ROLLBACK")
 
@@ -295,13 +306,17 @@ def _take_out(
     key_id: bytes,
     time: int,
     prepare: Callable[[bytes, int], SpoolItem],
-) -> bytes:
-    """Note what is to be done with a key, and register it no more; return its label.
+) -> bytes | None:
+    """Note what is to be done with a key, and register it no more.
+
+    Returns:
+        Its label, of which no copy may stay; None for that of a record, which is the id
+        of its entry and stays.
 
     Raises:
         KeyErasedError: the key is not registered.
     """
-    query = "SELECT slot, label FROM keys WHERE key_id = ?"
+    query = "SELECT slot, label, kind FROM keys WHERE key_id = ?"
     found = connection.execute(query, (key_id,)).fetchone()
     if found is None:
         raise KeyErasedError([key_id])
@@ -311,7 +326,7 @@ def _take_out(
     row = (item.row.id, key_id, found[0], "pending", time, _encode(item))
     connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)", row)
     connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-    return str(found[1]).encode()
+    return None if found[2] == _RECORD else str(found[1]).encode()
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from auditlog.capture.subjects import PERSON
 from auditlog.core.errors import AuditLogError, NotFoundError
@@ -26,19 +26,20 @@ from auditlog.log.erasing import (
     Erased,
     erase,
     erasure_receipt,
-    finish,
     plan_erasure,
 )
 from auditlog.log.erasure_entry import Proof
 from auditlog.log.erasure_views import erasures_json, plan_json
+from auditlog.log.finishing import settled
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.person_export import export_person
+from auditlog.log.reader import Reader
 from auditlog.log.said import subject_of
 from auditlog.web.answers import NO_STORE, Body, read_fields, takes, wanted
 from auditlog.web.api_content import reader_of
 from auditlog.web.problems import RETRY_SECONDS, ProblemError
 from auditlog.web.source import Credentials, LogSource
-from auditlog.web.streaming import Piped, Write
+from auditlog.web.streaming import Piped, PipedResponse, Write
 
 __all__ = ["ERASURE_BODY", "EXPORT_BODY", "PersonsApi"]
 
@@ -96,8 +97,7 @@ class PersonsApi:
             record_person_access(log, plan.key_id, access, now=self._clock())
             return JSONResponse(plan_json(plan), headers=NO_STORE)
         erased = _held(lambda: erase(log, plan, now=now, reason=reason))
-        if finish(log, now):
-            erased = erased._replace(state="final")
+        erased = settled(log, erased, now)
         return JSONResponse(_erased_json(log, erased), headers=NO_STORE)
 
     def export(self, credentials: Credentials, body: Body) -> Response:
@@ -130,9 +130,7 @@ class PersonsApi:
 
         archive = _held(lambda: self._piped(produce))
         headers = NO_STORE | _NAMELESS
-        return StreamingResponse(
-            iter(archive), media_type="application/zip", headers=headers
-        )
+        return PipedResponse(archive, "application/zip", headers)
 
     def _piped(self, produce: Callable[[Write], object]) -> Piped:
         """Begin an archive, if not too many are being made."""
@@ -178,19 +176,26 @@ def _erased_json(log: LogDirectory, erased: Erased) -> dict[str, Any]:
     """Return what was done, with what shows the person that it was about them.
 
     What opens the receipt is kept nowhere, so that it has to come with this answer:
-    what is accepted is signed now, whoever leads the log. Where that fails there is
-    `opening`, the two members that make the receipt of the erasure the person's own.
+    what is accepted is signed now, whoever leads the log. Where that fails, or the
+    policy asks for witnesses that have not cosigned, there is `opening`, the two
+    members that make the receipt of the erasure the person's own, whenever it is made.
     """
-    known = {"id": erased.id, "state": erased.state, "records": erased.records}
+    known: dict[str, Any] = erased._asdict()
+    del known["proof"]
     if erased.proof is None:
         # Another process was first to erase them, and has it.
         return known | {"receipt": None}
+    known["receipt"] = None
     try:
         make_checkpoint(log)
-        return known | {"receipt": erasure_receipt(log, erased).decode()}
+        receipt = erasure_receipt(log, erased.id, erased.proof.disclosure)
+        known |= {"receipt": receipt.decode()}
+        reader = Reader(log)
+        if reader.decision(erased.id).level in reader.firm_levels():
+            return known
     except AuditLogError as error:
         _log.error("no receipt of an erasure yet: %s", error)
-        return known | {"receipt": None, "opening": _opening(erased.proof)}
+    return known | {"opening": _opening(erased.proof)}
 
 
 def _opening(proof: Proof) -> dict[str, Any]:

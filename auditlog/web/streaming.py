@@ -7,11 +7,14 @@ is, and nothing touches a disk: what is sent may be personal.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from queue import Empty, Full, Queue
 from typing import Final
 
-__all__ = ["Piped"]
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+__all__ = ["Piped", "PipedResponse"]
 
 _log = logging.getLogger("auditlog.web")
 
@@ -85,6 +88,24 @@ class Piped:
     def __del__(self) -> None:
         """Do so, too, where it was never read to its end."""
         self._gone.set()
+
+
+class PipedResponse(StreamingResponse):
+    """An answer whose writer ends with it, also where the client has left."""
+
+    def __init__(
+        self, piped: Piped, media_type: str, headers: Mapping[str, str]
+    ) -> None:
+        """Take what is read, and what is said of it."""
+        super().__init__(iter(piped), media_type=media_type, headers=headers)
+        self._piped = piped
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer. Nobody closes an iterator that was left in the middle."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._piped.close()
 
 
 class _Pipe:

@@ -26,8 +26,9 @@ from auditlog.config import Config
 from auditlog.core.record import DECISION
 from auditlog.log.access import make_recipient
 from auditlog.log.directory import LogDirectory, create_log, open_log
-from auditlog.log.erasing import erase, finish
+from auditlog.log.erasing import erase
 from auditlog.log.erasure_plan import plan_erasure
+from auditlog.log.finishing import finish
 from auditlog.log.person_export import export_person
 from auditlog.log.runtime import Runtime
 from auditlog.storage import Query, SpoolItem

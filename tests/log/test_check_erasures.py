@@ -10,8 +10,13 @@ import pytest
 from auditlog.core.record import DECISION
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, open_log
-from auditlog.log.erasing import erase, finish, plan_erasure, replay
+from auditlog.log.erasing import (
+    erase,
+    plan_erasure,
+    replay,
+)
 from auditlog.log.erasure_entry import ErasureEntry
+from auditlog.log.finishing import finish
 from auditlog.storage import ERASED, Query
 from tests.filled import fill_log
 from tests.log.builders import now_us

@@ -19,7 +19,13 @@ from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import canonical_json, parse_entry
 from auditlog.log.content import Content, unpack
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasing import Erased, erase, erasure_receipt, finish, plan_erasure
+from auditlog.log.erasing import (
+    Erased,
+    erase,
+    erasure_receipt,
+    plan_erasure,
+)
+from auditlog.log.finishing import finish
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.parts import Hashed, Salted
 from auditlog.storage import ERASED
@@ -142,7 +148,9 @@ def test_the_salt_is_in_the_receipt_and_nowhere_else(log: LogDirectory) -> None:
     done = _erase(log)
     assert done.proof is not None
     salt = done.proof.disclosure.salt
-    [told] = parse_receipt(erasure_receipt(log, done)).disclosures
+    [told] = parse_receipt(
+        erasure_receipt(log, done.id, done.proof.disclosure)
+    ).disclosures
     assert told.salt == salt
     files = [one for one in log.paths.directory.rglob("*") if one.is_file()]
     held = b"".join(one.read_bytes() for one in files)

@@ -8,6 +8,7 @@ import pytest
 
 from auditlog.core.errors import NotFoundError
 from auditlog.core.record import DECISION, format_id, parse_id
+from auditlog.log import person as person_module
 from auditlog.log.access import ACCESS, Recipient
 from auditlog.log.amending import append_amendment
 from auditlog.log.amendment import AMENDMENT, amendment
@@ -148,12 +149,15 @@ def test_who_was_erased_meanwhile_is_not_there(people: People) -> None:
         held_on(people.log, gone)
 
 
-def test_later_entries_are_found_by_page_and_in_order(people: People) -> None:
+def test_later_entries_are_found_by_page_and_in_order(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(person_module, "_PAGE", 4)
     id_ = people.record(ADA)
     other = people.record(ADA)
     made = [
         append_amendment(people.log, amendment(id_, "outcome", label=n), now_us())
-        for n in range(300)
+        for n in range(11)
     ]
     append_amendment(people.log, amendment(other, "outcome", label=1), now_us())
     row = people.log.store.by_id(parse_id(id_))

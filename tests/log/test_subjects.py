@@ -40,7 +40,7 @@ from auditlog.log.runtime import Runtime, stop_all
 from auditlog.log.said import subject_of
 from auditlog.log.storing import Storing
 from auditlog.log.subjects import look_into_bodies, take
-from auditlog.storage import ERASED, KeyErasedError, Query, SpoolItem
+from auditlog.storage import ERASED, KeyErasedError, Query, SpoolItem, keys
 from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
 from auditlog.storage.keys import EPOCH, RECORD, SUBJECT, subject_tag
@@ -797,3 +797,23 @@ def test_the_store_names_the_keys_that_live_no_more(
     assert log.store.size() == 0
     log.store.append([one for one in items if one.key_id not in gone])
     assert log.store.size() == 34
+
+
+def test_a_key_that_another_process_erased_is_not_used_again(
+    log: LogDirectory, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is accepted long after the erasure would go with who dies then."""
+    monkeypatch.setattr(keys, "_LOOK_SECONDS", 0.0)
+    before, late, one = (about(ADA, number) for number in range(3))
+    log.store.append([preparation.prepare(before)])
+    behind = preparation.prepare(late)
+    with open_log(log.paths.directory) as other:
+        plan = plan_erasure(other, *ADA, now_us())
+        erase_for_ever(other, plan, now=now_us())
+    preparation.begin([one])
+    item = preparation.prepare(one)
+    log.store.append([item])
+    assert item.key_id == log.keys.subject(*ADA) != plan.key_id
+    assert preparation.seal_again(behind) is not None
+    log.keys.settled()
+    assert preparation.seal_again(behind) is None

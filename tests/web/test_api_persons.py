@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from auditlog.core.errors import StorageError
+from auditlog.core.errors import StorageError, UntrustedError
+from auditlog.core.note import COSIGNATURE_ED25519, make_signer
 from auditlog.core.receipt import format_receipt, parse_receipt
 from auditlog.core.record import canonical_json
 from auditlog.core.verify import verify_receipt
@@ -154,6 +155,25 @@ def test_what_makes_the_receipt_theirs_is_not_lost_where_nothing_can_be_signed(
     loose = format_receipt(parse_receipt(_spelled(made)))
     verdict = verify_receipt(loose, own.policy)
     assert json.loads(dict(verdict.disclosed)["context/subject"])["id"] == ADA
+
+
+def test_nor_is_it_where_the_policy_asks_for_witnesses_that_have_not_signed(
+    own: Persons,
+) -> None:
+    policy = own.served.directory / "policy"
+    alone = policy.read_text()
+    witness = make_signer("w.example", COSIGNATURE_ED25519, bytes(32)).verifier
+    asked = f"witness w {witness.vkey}\nquorum w"
+    policy.write_text(alone.replace("quorum none", asked))
+    told = erase(own, dryRun=False)
+    with pytest.raises(UntrustedError):
+        verify_receipt(told["receipt"].encode(), policy.read_text())
+    verdict = verify_receipt(told["receipt"].encode(), alone)
+    assert json.loads(dict(verdict.disclosed)["context/subject"])["id"] == ADA
+    receipt = json.loads(told["receipt"])
+    assert told["opening"] == {
+        name: receipt[name] for name in ("commitment", "disclosures")
+    }
 
 
 def _spelled(data: bytes) -> bytes:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx import Response
 
 from auditlog.core.record import Entry, format_id
 from auditlog.log.directory import open_log
 from auditlog.log.identity import new_id
 from auditlog.log.preparation import plain_item
+from auditlog.log.tokens import allows
 from tests.filled import ORIGIN, fill_log
 from tests.web.served import (
     NOW,
@@ -48,6 +50,70 @@ def listed(served: Served, headers: Headers, query: str = "") -> list[str]:
 def times(served: Served) -> dict[str, str]:
     found = served.get("/api/v1/decisions", served.auditor).json()["decisions"]
     return {one["id"]: one["time"] for one in found}
+
+
+# --- every route ----------------------------------------------------------------------
+
+_DECISION = "/api/v1/decisions/{id}"
+NEEDS = {
+    ("GET", "/tile/{path}"): "auditor",
+    ("GET", "/api/v1/decisions"): "auditor",
+    ("GET", _DECISION): "auditor",
+    ("GET", f"{_DECISION}/receipt"): "auditor",
+    ("GET", f"{_DECISION}/accesses"): "content",
+    ("GET", f"{_DECISION}/content"): "content",
+    ("POST", f"{_DECISION}/disclosures"): "content",
+    ("POST", f"{_DECISION}/amendments"): "reviewer",
+    ("GET", "/api/v1/erasures"): "privacy",
+    ("POST", "/api/v1/erasures"): "privacy",
+    ("POST", "/api/v1/exports"): "privacy",
+}
+"""The lowest role that may, of everything that takes a token."""
+PUBLIC = {
+    *("/checkpoint", "/livez", "/metrics", "/readyz"),
+    *("/api/v1/proofs/consistency", "/api/v1/proofs/inclusion"),
+}
+BODIES: dict[str, object] = {
+    "disclosures": {"recipient": "r", "all": True},
+    "amendments": {"kind": "appeal"},
+    "erasures": {"subject": "x"},
+    "exports": {"subject": "x", "recipient": "r"},
+}
+
+
+def ask(
+    served: Served, method: str, path: str, headers: Headers, number: int = 0
+) -> Response:
+    """Ask for a resource, about the decision of a number, or all entries."""
+    url = path.format(id=served.ids[number], path="entries/000.p/1")
+    body = BODIES[url.rpartition("/")[2]] if method == "POST" else None
+    return served.client.request(method, url, headers=headers, json=body)
+
+
+def test_every_route_is_in_one_of_these_tables(served: Served) -> None:
+    """Whoever adds one says here who may use it, and the tests below ask it."""
+    described = served.get("/api/v1/openapi.json").json()["paths"]
+    closed = {
+        (method.upper(), path)
+        for path, methods in described.items()
+        for method, said in methods.items()
+        if "security" in said
+    }
+    assert closed == set(NEEDS)
+    assert set(described) - {path for _, path in NEEDS} == PUBLIC
+
+
+@pytest.mark.parametrize(("method", "path"), NEEDS)
+def test_nobody_gets_in_by_too_low_a_role(
+    served: Served, method: str, path: str
+) -> None:
+    problem(ask(served, method, path, {}), 401, "unauthorized")
+    before = served.size()
+    for role in ROLES:
+        if not allows(role, NEEDS[method, path]):
+            response = ask(served, method, path, getattr(served, role))
+            problem(response, 403, "forbidden")
+    assert served.size() == before
 
 
 # --- lists ----------------------------------------------------------------------------
@@ -97,44 +163,42 @@ def test_pages_of_a_scope_are_whole_and_do_not_move(own: Served) -> None:
 
 # --- one decision ---------------------------------------------------------------------
 
-ASKED: list[tuple[str, str, object]] = [
-    ("GET", "", None),
-    ("GET", "/receipt", None),
-    ("GET", "/accesses", None),
-    ("GET", "/content", None),
-    ("GET", "/content?part=request", None),
-    ("POST", "/disclosures", {"recipient": "r", "all": True}),
-    ("POST", "/amendments", {"kind": "appeal"}),
-]
+ABOUT_ONE = [key for key in NEEDS if key[1].startswith(_DECISION)]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), ASKED)
-def test_what_is_outside_does_not_exist_by_the_same_words(
-    own: Served, method: str, path: str, body: object
-) -> None:
-    ids, before = own.ids, own.size()
+def test_what_is_outside_does_not_exist_by_the_same_words(served: Served) -> None:
+    id_, before = served.ids[0], served.size()
     for scope in (
         {"routes": ["/batch"]},
-        {"decisions": [ids[1]]},
+        {"decisions": [served.ids[1]]},
         {"until": "1970-01-02"},
     ):
-        headers = own.narrowed("privacy", **scope)
-        url = f"/api/v1/decisions/{ids[0]}{path}"
-        response = own.client.request(method, url, headers=headers, json=body)
-        detail = problem(response, 404, "not-found")["detail"]
-        assert detail == f"no decision {ids[0]} in log {ORIGIN}"
-    assert own.size() == before
+        headers = served.narrowed("privacy", **scope)
+        for method, path in ABOUT_ONE:
+            response = ask(served, method, path, headers)
+            detail = problem(response, 404, "not-found")["detail"]
+            assert detail == f"no decision {id_} in log {ORIGIN}"
+    assert served.size() == before
 
 
-@pytest.mark.parametrize(("method", "path", "body"), ASKED)
-def test_what_is_inside_is_answered(
-    own: Served, method: str, path: str, body: object
-) -> None:
+def test_what_is_inside_is_answered(own: Served) -> None:
     scope: dict[str, Any] = {"routes": ["/sc*"], "decisions": [own.ids[0]]}
     headers = own.narrowed("privacy", **scope, since="2020-01-01")
-    url = f"/api/v1/decisions/{own.ids[0]}{path}"
-    response = own.client.request(method, url, headers=headers, json=body)
-    assert response.status_code in {200, 201}, response.text
+    for method, path in ABOUT_ONE:
+        response = ask(own, method, path, headers)
+        assert response.status_code in {200, 201}, response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), sorted({*NEEDS} - {*ABOUT_ONE, ("GET", "/api/v1/decisions")})
+)
+def test_what_is_about_everything_takes_a_token_without_a_scope(
+    served: Served, method: str, path: str
+) -> None:
+    before = served.size()
+    headers = served.narrowed("privacy", routes=["*"])
+    problem(ask(served, method, path, headers), 403, "forbidden")
+    assert served.size() == before
 
 
 def test_an_entry_about_a_decision_is_as_visible_as_the_decision(own: Served) -> None:
@@ -204,16 +268,8 @@ def test_a_token_that_expired_is_refused_everywhere(served: Served) -> None:
         late = headers_of(log, "privacy", expires=NOW - 86_400 * 365 * 5)
         lasting = headers_of(log, "privacy", expires=NOW + 86_400 * 365 * 50)
     assert served.get("/api/v1/decisions", lasting).status_code == 200
-    decision = f"/api/v1/decisions/{served.ids[0]}"
-    every = [(method, decision + path, body) for method, path, body in ASKED]
-    more: list[tuple[str, str, object]] = [
-        ("GET", "/tile/entries/000", None),
-        ("GET", "/api/v1/erasures", None),
-        ("POST", "/api/v1/erasures", {"subject": "x"}),
-        ("POST", "/api/v1/exports", {"subject": "x", "recipient": "r"}),
-    ]
-    for method, url, body in [*every, *more]:
-        response = served.client.request(method, url, headers=late, json=body)
+    for method, path in NEEDS:
+        response = ask(served, method, path, late)
         detail = problem(response, 401, "unauthorized")["detail"]
         assert detail == "the token has expired"
         assert 'error="invalid_token"' in response.headers["www-authenticate"]

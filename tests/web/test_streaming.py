@@ -1,13 +1,16 @@
 """A body that is written in one thread and read in another, whole or not at all."""
 
+import asyncio
 import gc
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
-from auditlog.web.streaming import Piped, Write
+from auditlog.web.streaming import Piped, PipedResponse, Write
 
 PIECE = 1 << 16
 
@@ -94,3 +97,26 @@ def test_whoever_writes_for_nobody_ends(read: int) -> None:
     del pieces
     gc.collect()
     wait_for(lambda: bool(ended) and threads() == before)
+
+
+def test_whoever_leaves_an_answer_ends_its_writer() -> None:
+    """At once, not when somebody collects what was left: few may write."""
+    piped = Piped(lambda write: [write(b"x" * PIECE) for _ in range(100)])
+    answer = PipedResponse(piped, "application/zip", {})
+
+    async def receive() -> Message:
+        raise AssertionError("nobody asks for more of the question")
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("the client is gone")
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+
+    async def serve() -> None:
+        with pytest.raises(ClientDisconnect):
+            await answer(scope, receive, send)
+        # A loop that goes on collects nothing by itself.
+        wait_for(lambda: threads() == 0)
+
+    asyncio.run(serve())
