@@ -236,9 +236,6 @@ def test_what_a_key_seals_is_found_among_all_that_matches(store: Store) -> None:
             [("/a", b"k"), ("/b", b"k"), ("/a", b"l"), ("/a", b"k")]
         )
     ]
-    store.add_keys(
-        [(key * 16, n, "epoch", f"{n}") for n, key in enumerate([b"k", b"l"])]
-    )
     store.append([*sealed, item(4, route="/a")])
     for query, expected in (
         (Query(sealed_under=b"k" * 16), [3, 1, 0]),
