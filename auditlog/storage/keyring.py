@@ -39,11 +39,15 @@ from auditlog.storage.files import (
 from auditlog.storage.sealing import SLOT_SIZE, unwrap_slot, wrap_slot
 from auditlog.storage.vault_key import FixedKey, Generation
 
-__all__ = ["Generations", "Keyring", "KeyringWriter", "SlotKey"]
+__all__ = ["DamagedSlotError", "Generations", "Keyring", "KeyringWriter", "SlotKey"]
 
 _MAX_SLOTS = 1 << 32
 _NONCE_BYTES = 12
 _DESTROYED = bytes(SLOT_SIZE)
+
+
+class DamagedSlotError(StorageError):
+    """What is in a slot does not open under any generation."""
 
 
 class SlotKey(NamedTuple):
@@ -367,7 +371,7 @@ def _unwrap(
             return unwrap_slot(generation.key, data, key_id, slot), generation.number
         except (MalformedError, VerificationError) as error:
             failed = error
-    raise StorageError(
+    raise DamagedSlotError(
         f"slot {slot} of the keyring {path} does not open: it is damaged or older than "
         f"the database, or the key-encryption key is another one ({failed})"
     )

@@ -44,7 +44,7 @@ from auditlog.core.errors import (
 from auditlog.core.record import format_id
 from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.held_keys import HeldKey, HeldKeys, Use
-from auditlog.storage.keyring import Keyring, SlotKey
+from auditlog.storage.keyring import DamagedSlotError, Keyring, SlotKey
 
 __all__ = [
     "EPOCH",
@@ -257,7 +257,12 @@ class Keys:
         """Let keys open nothing any more, whatever the store and the keyring say."""
         gone = list(key_ids)
         self._erased.update(gone)
-        self.forget(gone)
+        self._retire(gone)
+
+    def _retire(self, key_ids: Sequence[bytes]) -> None:
+        # What was sealed a moment ago, maybe by another thread, is to be sealed again.
+        self._held.retire(key_ids)
+        self._retired += [one for one in key_ids if self._held.named(one) is not None]
 
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys from memory that were erased, by whatever process."""
@@ -274,12 +279,10 @@ class Keys:
         self._look_at = time.monotonic() + _LOOK_SECONDS
         # Where the list cannot be read, the store refuses nevertheless.
         with contextlib.suppress(AuditLogError):
-            gone = self._listed.news()
-            self._held.retire(gone)
-            self._retired += gone
+            self._retire(self._listed.news())
 
     def settled(self) -> None:
-        """Forget what `heed` has found: all that was sealed is in the store."""
+        """Forget keys that were erased: all that they have sealed is in the store."""
         if self._retired:
             gone, self._retired = self._retired, []
             self.forget(gone)
@@ -372,7 +375,7 @@ class Keys:
             labels = [use.label for use in uses if use.kind == kind]
             slots = self._registry.key_slots(kind, labels)
             self._refuse_erased(key_id for key_id, _ in slots.values())
-            keys = self.keyring.read_many([*slots.values()]) if slots else []
+            keys = self._read(kind, [*slots.values()]) if slots else []
             for (label, (key_id, _)), key in zip(slots.items(), keys, strict=True):
                 if key is not None:
                     found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
@@ -380,6 +383,16 @@ class Keys:
                     raise NotFoundError(f"the key {key_id.hex()} was destroyed")
                 # Else it was erased meanwhile, so that another one may be made.
         return found
+
+    def _read(self, kind: str, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        try:
+            return self.keyring.read_many(keys)
+        except DamagedSlotError as error:
+            if kind in _STAYING:
+                raise
+            # Where other keys open, one that is lost stops nothing about others.
+            self.require()
+            raise NotFoundError(str(error)) from None
 
     def _refuse_erased(self, key_ids: Iterable[bytes]) -> None:
         for key_id in key_ids:
