@@ -312,6 +312,12 @@ class MemoryStore:
         found = self.keys.get(key_id)
         return None if found is None else (found[1], found[2])
 
+    def is_lost(self, _key_id: bytes) -> bool:
+        return False
+
+    def lost_keys(self) -> list[tuple[bytes, int]]:
+        return []
+
     def is_erased(self, key_id: bytes) -> bool:
         return key_id in self.erased
 

@@ -28,11 +28,7 @@ from auditlog.log.preparation import plain_item
 from auditlog.log.rotating import finish, finish_under, vault_key_of
 from auditlog.storage import SpoolItem
 from auditlog.storage.erased_keys import ErasedKeys
-from auditlog.storage.files import (
-    storage_errors,
-    sync_directory,
-    sync_file,
-)
+from auditlog.storage.files import storage_errors
 from auditlog.storage.keyring import KeyringWriter, SlotKey
 from auditlog.storage.keyring_backup import (
     MAX_BACKUP,
@@ -43,6 +39,7 @@ from auditlog.storage.keyring_backup import (
 )
 from auditlog.storage.sealing import SLOT_SIZE, unwrap_slot
 from auditlog.storage.sqlite_backups import BackupRow
+from auditlog.storage.whole_file import whole_file
 
 __all__ = ["MadeBackup", "Restored", "back_up", "forget", "restore"]
 
@@ -100,7 +97,8 @@ def back_up(log: LogDirectory, path: Path, keep: int, now: int) -> MadeBackup:
     copying = _Copying(log)
     head = BackupHead(row.id, log.origin, row.made, row.expires)
     try:
-        _write(path, format_backup(head, copying.keys(), copying.kek))
+        with whole_file(path, replace=False) as file:
+            file.writelines(format_backup(head, copying.keys(), copying.kek))
     except StorageError as error:
         msg = f"{error}: no backup was made, so `--forget {row.id.hex()}` is true"
         raise StorageError(msg) from None
@@ -255,27 +253,6 @@ def _check_place(log: LogDirectory, path: Path) -> None:
             f"{path} is in the log's directory, and would be lost with it, or kept in "
             "every copy of it: name a place apart from it"
         )
-
-
-def _write(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write a new file, durably; it has its name only when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    with storage_errors(f"write {path}"):
-        try:
-            _write_new(temporary, pieces)
-            temporary.rename(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    sync_directory(path.parent)
-
-
-def _write_new(path: Path, pieces: Iterator[bytes]) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file:  # noqa: PTH123 - of a descriptor
-        file.writelines(pieces)
-        file.flush()
-        sync_file(fd)
 
 
 def _read(path: Path) -> bytes:

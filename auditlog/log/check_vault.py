@@ -126,6 +126,9 @@ class VaultCheck:
             elif row.entry.type == ERASURE:
                 yield "is marked as erased, which an erasure is not"
             return
+        if self._use(row.key_id) is None and self._store.is_lost(row.key_id):
+            self.unchecked["content lost: its key was declared lost"] += 1
+            return
         wrong = list(self._key_problems(row))
         if wrong and self._has_changed(row):
             return

@@ -35,8 +35,8 @@ __all__ = [
     "vault_key_of",
 ]
 
-_PAGE = 2048
-"""Keys that are wrapped under one lock: some 30 ms for whoever waits to make one."""
+_PAGE = 512
+"""Keys that are wrapped under one lock: some 10 to 50 ms for who waits to make one."""
 _PAUSE_SECONDS = 0.002
 _log = logging.getLogger("auditlog")
 

@@ -82,11 +82,17 @@ class KeyRegistry(Protocol):
     def use_of(self, key_id: bytes) -> tuple[str, str] | None:
         """Return kind and label of the key with this id, or None."""
 
+    def is_lost(self, key_id: bytes) -> bool:
+        """Return whether the key with this id was declared lost."""
+
     def last_key(self) -> tuple[bytes, int] | None:
         """Return (key id, slot) of the key in the last slot taken, or None."""
 
     def last_slot(self) -> int:
-        """Return the last slot taken, also by a key that was erased; -1 if none is."""
+        """Return the last slot taken, also by a key that was erased or lost.
+
+        -1 if none is.
+        """
 
     def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
         """Record durably, all or none, key id, slot, kind and label of new keys."""
@@ -340,6 +346,8 @@ class Keys:
     def _slot(self, key_id: bytes) -> int:
         slot = self._registry.slot_of(key_id)
         if slot is None:
+            if self._registry.is_lost(key_id):
+                raise NotFoundError(f"the key {key_id.hex()} was declared lost")
             raise NotFoundError(f"no key {key_id.hex()} is registered")
         return slot
 

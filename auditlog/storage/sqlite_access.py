@@ -25,6 +25,11 @@ _COLUMNS = ", ".join(TokenRow._fields)
 _TOKEN: Kinds = (bytes, str, str, int, (int, type(None)), (str, type(None)))
 _LABELS_AT_ONCE = 512
 _PAGE = 4096
+_LAST_SLOT = (
+    "max(coalesce((SELECT max(slot) FROM keys), -1), "
+    "coalesce((SELECT max(slot) FROM erasures), -1), "
+    "coalesce((SELECT max(slot) FROM lost_keys), -1))"
+)
 _LOWEST = -(1 << 63)
 
 
@@ -82,12 +87,8 @@ class AccessTables:
         return first_of(self._database.fetch(query, (), (bytes, int)))
 
     def last_slot(self) -> int:
-        """Return the last slot taken, also by a key that was erased; -1 if none is."""
-        query = (
-            "SELECT max(coalesce((SELECT max(slot) FROM keys), -1), "
-            "coalesce((SELECT max(slot) FROM erasures), -1))"
-        )
-        found: int = self._database.fetch(query, (), (int,))[0][0]
+        """Return the last slot taken, also by a key that is no more; -1 if none is."""
+        found: int = self._database.fetch(f"SELECT {_LAST_SLOT}", (), (int,))[0][0]
         return found
 
     def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
@@ -110,12 +111,15 @@ class AccessTables:
             slot = page[-1][1]
 
     def slots_taken(self) -> tuple[int, int, int]:
-        """Return how many slots keys and erasures have, the last, and how many both."""
+        """Return how many slots are taken, the last, and how many of them twice.
+
+        By keys that are registered, were erased, or declared lost.
+        """
         query = (
-            "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM erasures), "
-            "max(coalesce((SELECT max(slot) FROM keys), -1), "
-            "coalesce((SELECT max(slot) FROM erasures), -1)), "
-            "(SELECT count(*) FROM erasures JOIN keys USING (slot))"
+            "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM erasures) "  # noqa: S608 (ours)
+            f"+ (SELECT count(*) FROM lost_keys), {_LAST_SLOT}, "
+            "(SELECT count(*) FROM erasures JOIN keys USING (slot)) + "
+            "(SELECT count(*) FROM lost_keys JOIN keys USING (slot))"
         )
         ((count, last, both),) = self._database.fetch(query, (), (int, int, int))
         return count, last, both
