@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from auditlog.cli.erasure_receipt import keep
+from auditlog.cli.who import login
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import (
     COSIGNATURE_ED25519,
@@ -23,6 +24,7 @@ from auditlog.core.note import (
 from auditlog.core.record import format_id
 from auditlog.log.directory import open_log
 from auditlog.log.erasing import erase, plan_erasure
+from auditlog.log.reader import Reader
 from auditlog.storage import Cosignature
 from tests.command import called, environment
 from tests.harness import read_log
@@ -78,6 +80,10 @@ def test_with_yes_it_is_erased_and_the_person_can_prove_it(
     verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0
     assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
+    with open_log(directory, read_only=True) as log:
+        context = Reader(log).content(done["id"]).context
+    assert json.loads(context["user"]) == login()
+    assert json.loads(context["reason"]) == {"text": "a letter"}
     again = called("erase", *options, "--yes")
     assert again.status == 11
     assert "nothing is held about this subject" in again.err

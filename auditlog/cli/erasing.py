@@ -103,7 +103,7 @@ def _erase_and_keep(
 ) -> Erased:
     kept = None if path is None else partial(keep, path)
     try:
-        return erase(log, plan, now=_now(), reason=reason, keep=kept)
+        return erase(log, plan, now=_now(), reason=reason, by=login(), keep=kept)
     except NotFoundError:
         # What was written down opens nothing: somebody else was first.
         if path is not None:

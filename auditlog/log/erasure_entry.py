@@ -16,6 +16,7 @@ one person. The leaves of the first, sealed under the key of its day:
                      for everything that is missing from the vault
 ``context/subject``  ``{"id": "…", "kind": "…"}``; its salt is in the receipt that the
                      person gets and nowhere else, so that nobody can confirm a guess
+``context/user``     who erased it: ``{"token": …, "label": …}`` or ``{"login": …}``
 ===================  ===============================================================
 """
 
@@ -81,6 +82,7 @@ class ErasureEntry:
         *,
         subject: tuple[str, str] | None = None,
         reason: str | None = None,
+        by: Mapping[str, str] | None = None,
     ) -> None:
         """Take what is known; `item` makes the entry.
 
@@ -91,6 +93,7 @@ class ErasureEntry:
             now: microseconds since the epoch.
             subject: kind and identifier of whom it is about, where that is known.
             reason: why, or at whose request.
+            by: who erases it, as `auditlog.log.access.Access.by`.
 
         Raises:
             StorageError: there is no key to seal under now.
@@ -110,6 +113,8 @@ class ErasureEntry:
             self._leaves[_SUBJECT] = canonical_json(said)
         if reason is not None:
             self._leaves["context/reason"] = canonical_json({"text": reason})
+        if by is not None:
+            self._leaves["context/user"] = canonical_json(dict(by))
         self._secret = os.urandom(_SECRET_BYTES)
         if subject is not None:
             self.disclosure = self._hidden()

@@ -96,7 +96,8 @@ class PersonsApi:
             access = Access("search", "api", reader_of(allowed.grant))
             record_person_access(log, plan.key_id, access, now=self._clock())
             return JSONResponse(plan_json(plan), headers=NO_STORE)
-        erased = _held(lambda: erase(log, plan, now=now, reason=reason))
+        by = reader_of(allowed.grant)
+        erased = _held(lambda: erase(log, plan, now=now, reason=reason, by=by))
         if finish(log, now):
             erased = erased._replace(state="final")
         return JSONResponse(_erased_json(log, erased), headers=NO_STORE)
