@@ -202,9 +202,11 @@ def test_a_receipt_never_takes_the_place_of_a_file(
     receipt.write_text("mine")
     options = ("--dir", directory, "--subject", ADA, "--yes", "--receipt", receipt)
     done = called("erase", *options)
-    assert done.status == 1
-    assert f"cannot write {receipt}" in done.err
+    assert done.status == 2
+    assert f"--receipt: expected a new file, {receipt} is there" in done.err
     assert receipt.read_text() == "mine"
+    nowhere = (*options[:-1], tmp_path / "none" / "there")
+    assert "cannot write" in called("erase", *nowhere).err
     assert called("erase", "--dir", directory, "--subject", ADA).status == 0
 
 

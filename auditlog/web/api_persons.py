@@ -32,6 +32,7 @@ from auditlog.log.erasing import (
 from auditlog.log.erasure_entry import Proof
 from auditlog.log.erasure_views import erasures_json, plan_json
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.person import NOTHING_HELD
 from auditlog.log.person_export import export_person
 from auditlog.log.reader import Reader
 from auditlog.log.said import subject_of
@@ -58,7 +59,6 @@ _REASON = 1024
 _EXPORTS = 2
 """Archives that may be made at once."""
 _NAMELESS = {"Content-Disposition": 'attachment; filename="export.zip"'}
-_NOTHING = "nothing is held on this subject"
 
 
 class PersonsApi:
@@ -171,7 +171,7 @@ def _held(act: Callable[[], Any]) -> Any:
     try:
         return act()
     except NotFoundError:
-        raise ProblemError(404, "not-found", _NOTHING) from None
+        raise ProblemError(404, "not-found", NOTHING_HELD) from None
 
 
 def _erased_json(log: LogDirectory, erased: Erased) -> dict[str, Any]:
