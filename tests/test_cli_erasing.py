@@ -21,9 +21,11 @@ from auditlog.core.note import (
     make_signer,
     split_unverified_note,
 )
+from auditlog.core.receipt import Disclosure
 from auditlog.core.record import format_id
 from auditlog.log.directory import open_log
 from auditlog.log.erasing import erase, plan_erasure
+from auditlog.log.identity import new_id
 from auditlog.log.reader import Reader
 from auditlog.storage import Cosignature
 from tests.command import called, environment
@@ -145,10 +147,14 @@ def test_what_opens_the_receipt_is_there_before_anything_is_erased(
         with pytest.raises(AuditLogError, match="the disk is full"):
             erase(log, plan, now=now_us(), keep=fail)
         assert log.store.erasures() == []
+        keep(receipt, format_id(new_id(now_us())), Disclosure(3, "", b"", b""))
+    finish = ("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    assert "was never begun: remove the file, and erase again" in called(*finish).err
+    with open_log(directory) as log:
         erase(log, plan, now=now_us(), keep=partial(keep, receipt))
         # Here the process dies.
     assert ADA not in receipt.read_text()
-    done = called("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    done = called(*finish)
     assert done.status == 0, done.err
     verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0
