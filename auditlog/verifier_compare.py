@@ -9,7 +9,7 @@ that suits it:
   the number of one in the other direction. What several receipts of one entry open is
   put together here, and held against each other as if one receipt had opened it all;
 - two decisions for one call: with one id, with one number of one process, or as the
-  same item of a batch;
+  same item of a batch; two erasures of one key, each shown to another person as theirs;
 - two logs: other entries at one index, other roots at one size, also of entries that a
   receipt only tells along.
 
@@ -38,7 +38,7 @@ from auditlog.verifier_opened import clash, merged
 __all__ = ["Verified", "compare"]
 
 _FRAUD = "evidence of fraud:"
-_BATCH = "auditlog.batch"
+_BATCH, _ERASURE = "auditlog.batch", "auditlog.erasure.v1"
 _ANNOTATIONS = "context/annotations"
 
 
@@ -97,6 +97,11 @@ def _facts(file: Verified) -> Iterator[tuple[tuple[Any, ...], object, str]]:
             index,
             f"{_FRAUD} the log {log} holds two entries with id {id_}",
         )
+    if entry.type == _ERASURE and file.receipt is not None:
+        for item in file.receipt.disclosures:
+            if item.path == "context/subject":
+                what = f"{_FRAUD} two persons were told that one key was theirs"
+                yield (log, "key", str(entry.data.get("key"))), item.value, what
     if entry.type == DECISION:
         yield from _number(log, entry, file.verdict.leaf)
         if file.receipt is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from auditlog.cli.erasure_receipt import keep
+from auditlog.cli.who import login
 from auditlog.core.errors import AuditLogError
 from auditlog.core.note import (
     COSIGNATURE_ED25519,
@@ -20,9 +21,12 @@ from auditlog.core.note import (
     make_signer,
     split_unverified_note,
 )
+from auditlog.core.receipt import Disclosure
 from auditlog.core.record import format_id
 from auditlog.log.directory import open_log
 from auditlog.log.erasing import erase, plan_erasure
+from auditlog.log.identity import new_id
+from auditlog.log.reader import Reader
 from auditlog.storage import Cosignature
 from tests.command import called, environment
 from tests.harness import read_log
@@ -78,6 +82,10 @@ def test_with_yes_it_is_erased_and_the_person_can_prove_it(
     verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0
     assert f'context/subject = {{"id":"{ADA}","kind":"person"}}' in verified.out
+    with open_log(directory, read_only=True) as log:
+        context = Reader(log).content(done["id"]).context
+    assert json.loads(context["user"]) == login()
+    assert json.loads(context["reason"]) == {"text": "a letter"}
     again = called("erase", *options, "--yes")
     assert again.status == 11
     assert "nothing is held about this subject" in again.err
@@ -139,10 +147,14 @@ def test_what_opens_the_receipt_is_there_before_anything_is_erased(
         with pytest.raises(AuditLogError, match="the disk is full"):
             erase(log, plan, now=now_us(), keep=fail)
         assert log.store.erasures() == []
+        keep(receipt, format_id(new_id(now_us())), Disclosure(3, "", b"", b""))
+    finish = ("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    assert "was never begun: remove the file, and erase again" in called(*finish).err
+    with open_log(directory) as log:
         erase(log, plan, now=now_us(), keep=partial(keep, receipt))
         # Here the process dies.
     assert ADA not in receipt.read_text()
-    done = called("erase", "--dir", directory, "--finish", "--receipt", receipt)
+    done = called(*finish)
     assert done.status == 0, done.err
     verified = called("verify", receipt, "--policy", directory / "policy")
     assert verified.status == 0
@@ -196,9 +208,11 @@ def test_a_receipt_never_takes_the_place_of_a_file(
     receipt.write_text("mine")
     options = ("--dir", directory, "--subject", ADA, "--yes", "--receipt", receipt)
     done = called("erase", *options)
-    assert done.status == 1
-    assert f"cannot write {receipt}" in done.err
+    assert done.status == 2
+    assert f"--receipt: expected a new file, {receipt} is there" in done.err
     assert receipt.read_text() == "mine"
+    nowhere = (*options[:-1], tmp_path / "none" / "there")
+    assert "cannot write" in called("erase", *nowhere).err
     assert called("erase", "--dir", directory, "--subject", ADA).status == 0
 
 

@@ -6,6 +6,7 @@ hands each party the half that suits it. Every log here is signed by its right k
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from auditlog.core.commitment import chunks, members
 from auditlog.core.pieces import TEXT, frame, split_body
 from auditlog.core.receipt import Related, format_receipt, parse_receipt
-from auditlog.core.record import Entry, format_entry, format_id
+from auditlog.core.record import Entry, format_entry, format_id, parse_entry
 from auditlog.verifier import main
 from tests.receipts import (
     ORIGIN,
@@ -422,6 +423,29 @@ def test_two_entries_with_one_id(judge: Judge) -> None:
     log = log_of(one, other)
     (said,) = judge(log, log.receipt(one), log.receipt(other))
     assert said.endswith(f"holds two entries with id {format_id(make_id(1))}")
+
+
+def erasure(number: int, key: str, person: str) -> Decision:
+    """Return an erasure of a key that is shown to a person as theirs."""
+    subject = b'{"id":"%b","kind":"person"}' % person.encode()
+    made = make_decision(number, b"", b"", context={"subject": subject})
+    entry = parse_entry(made.entry)
+    kept = {name: entry.data[name] for name in ("commitment", "request", "response")}
+    data = kept | {"key": key, "state": "shredded"}
+    said = replace(entry, type="auditlog.erasure.v1", data=data)
+    return replace(made, entry=format_entry(said))
+
+
+def test_one_erased_key_that_two_persons_are_told_was_theirs(judge: Judge) -> None:
+    """The operator erases once, and appeases whoever asks."""
+    ada, bob = erasure(1, "k1", "ada"), erasure(2, "k1", "bob")
+    other, again = erasure(3, "k2", "bob"), erasure(4, "k1", "ada")
+    log = log_of(ada, bob, other, again)
+    shows = [log.receipt(one, "context/subject") for one in (ada, bob, other, again)]
+    (said,) = judge(log, *shows[:2])
+    assert said.endswith("two persons were told that one key was theirs")
+    # After a restore a key is erased once more.
+    assert judge(log, shows[0], *shows[2:]) == []
 
 
 def amendment(number: int, kind: str, about: Decision) -> bytes:

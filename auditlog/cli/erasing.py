@@ -102,11 +102,11 @@ def _erase_and_keep(
 ) -> Erased:
     kept = None if path is None else partial(keep, path)
     try:
-        return erase(log, plan, now=_now(), reason=reason, keep=kept)
+        return erase(log, plan, now=_now(), reason=reason, by=login(), keep=kept)
     except NotFoundError:
         # What was written down opens nothing: somebody else was first.
         if path is not None:
-            path.unlink()
+            path.unlink(missing_ok=True)
         raise
 
 
@@ -117,8 +117,8 @@ def _check_receipt(plan: Plan, path: Path) -> None:
             "--receipt: expected a subject; of one decision, its own receipt and the "
             "erasure entry are all there is"
         )
-    with storage_errors(f"write {path}"):
-        path.touch(mode=0o600, exist_ok=False)
+    if path.exists() or path.is_symlink():
+        raise ConfigurationError(f"--receipt: expected a new file, {path} is there")
 
 
 def _receipt(log: LogDirectory, path: Path, erased: Erased, out: Output) -> int:

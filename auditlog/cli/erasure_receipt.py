@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from auditlog.core.encoding import format_base64, parse_base64
-from auditlog.core.errors import MalformedError, PendingError
+from auditlog.core.errors import MalformedError, NotFoundError, PendingError
 from auditlog.core.receipt import Disclosure
 from auditlog.core.record import check_fields, parse_id, parse_json
 from auditlog.log.directory import LogDirectory
@@ -51,6 +51,7 @@ def complete(log: LogDirectory, path: Path) -> None:
         path: of the file.
 
     Raises:
+        NotFoundError: nothing was erased: whoever wrote the file died before that.
         PendingError: it would convince nobody yet; the file is as it was.
         MalformedError: it holds something else.
         AuditLogError: it could not be made; the file is as it was.
@@ -58,7 +59,13 @@ def complete(log: LogDirectory, path: Path) -> None:
     erasure, disclosure = _read(path)
     make_checkpoint(log)
     reader = Reader(log)
-    level = reader.decision(erasure).level
+    try:
+        level = reader.decision(erasure).level
+    except NotFoundError:
+        raise NotFoundError(
+            f"the erasure that {path} would open was never begun: remove the file, "
+            "and erase again"
+        ) from None
     if level not in reader.firm_levels():
         raise PendingError(
             f"{path} holds what opens the receipt, and is none yet: the entry is "

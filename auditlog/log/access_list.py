@@ -13,7 +13,7 @@ from auditlog.storage import IndexRow, Query
 __all__ = ["accesses_of"]
 
 _MOST = 1000
-"""Readings of one entry that are told, the newest."""
+"""Readings that are told, the newest: each has to be opened."""
 _LEAVES = ("user", "recipient", "paths")
 
 
@@ -34,7 +34,7 @@ def accesses_of(
     about += [parse_entry(one).id for one in view.amendments]
     rows = [row for id_ in about for row in _about(log, id_)]
     newest = sorted(rows, key=lambda row: row.index or 0, reverse=True)
-    return [_access_json(reader, row) for row in newest]
+    return [_access_json(reader, row) for row in newest[:_MOST]]
 
 
 def _about(log: LogDirectory, id_: bytes) -> list[IndexRow]:

@@ -19,7 +19,7 @@ Processes that run have the key in memory until the store refuses it, or they en
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -78,6 +78,7 @@ def erase(
     *,
     now: int,
     reason: str | None = None,
+    by: Mapping[str, str] | None = None,
     keep: Callable[[str, Disclosure], object] | None = None,
 ) -> Erased:
     """Erase what a plan is about, for ever, and log it; it is ``shredded`` after that.
@@ -90,6 +91,7 @@ def erase(
         plan: by `plan_erasure` or `plan_decision_erasure`.
         now: microseconds since the epoch.
         reason: why, or at whose request; it is sealed.
+        by: who erases it, as `auditlog.log.access.Access.by`; sealed, too.
         keep: is given the id of the entry, and what shows whom it is about, before
             anything is erased: for `erasure_receipt`, whatever happens then.
 
@@ -105,6 +107,7 @@ def erase(
         now,
         subject=plan.subject,
         reason=reason,
+        by=by,
     )
     if keep is not None and entry.disclosure is not None:
         keep(format_id(entry.id), entry.disclosure)

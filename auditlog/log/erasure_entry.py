@@ -16,6 +16,7 @@ one person. The leaves of the first, sealed under the key of its day:
                      for everything that is missing from the vault
 ``context/subject``  ``{"id": "…", "kind": "…"}``; its salt is in the receipt that the
                      person gets and nowhere else, so that nobody can confirm a guess
+``context/user``     who erased it: ``{"token": …, "label": …}`` or ``{"login": …}``
 ===================  ===============================================================
 """
 
@@ -81,6 +82,7 @@ class ErasureEntry:
         *,
         subject: tuple[str, str] | None = None,
         reason: str | None = None,
+        by: Mapping[str, str] | None = None,
     ) -> None:
         """Take what is known; `item` makes the entry.
 
@@ -91,6 +93,7 @@ class ErasureEntry:
             now: microseconds since the epoch.
             subject: kind and identifier of whom it is about, where that is known.
             reason: why, or at whose request.
+            by: who erases it, as `auditlog.log.access.Access.by`.
 
         Raises:
             StorageError: there is no key to seal under now.
@@ -104,6 +107,7 @@ class ErasureEntry:
         self.counts: dict[bytes, int] = {}
         """How many entries lose their content, by key, once items were made."""
         self._keys, self._origin, self._now, self._reason = keys, origin, now, reason
+        self._by = by
         self._leaves: dict[str, bytes] = {}
         if subject is not None:
             kind, identifier = subject
@@ -111,6 +115,8 @@ class ErasureEntry:
             self._leaves[_SUBJECT] = canonical_json(said)
         if reason is not None:
             self._leaves["context/reason"] = canonical_json({"text": reason})
+        if by is not None:
+            self._leaves["context/user"] = canonical_json(dict(by))
         self._secret = os.urandom(_SECRET_BYTES)
         if subject is not None:
             self.disclosure = self._hidden()
@@ -145,7 +151,12 @@ class ErasureEntry:
         if key_id == self.key_id:
             return self.item(records)
         with_it = ErasureEntry(
-            key_id, self._keys, self._origin, self._now, reason=self._reason
+            key_id,
+            self._keys,
+            self._origin,
+            self._now,
+            reason=self._reason,
+            by=self._by,
         )
         return with_it.item(records)
 

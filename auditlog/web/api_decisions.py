@@ -81,7 +81,7 @@ class DecisionsApi:
     def accesses(self, id: str, credentials: Credentials) -> Response:  # noqa: A002
         """List who read content of a decision, or was handed some, newest first.
 
-        Also what was read of its amendments. At most 1,000 of each.
+        Also what was read of its amendments. At most 1,000.
         """
         allowed = self._log.authorize(credentials, "content")
         asked(parse_id, id)

@@ -32,6 +32,7 @@ from auditlog.log.erasure_entry import Proof
 from auditlog.log.erasure_views import erasures_json, plan_json
 from auditlog.log.finishing import settled
 from auditlog.log.leader import make_checkpoint
+from auditlog.log.person import NOTHING_HELD
 from auditlog.log.person_export import export_person
 from auditlog.log.reader import Reader
 from auditlog.log.said import subject_of
@@ -58,7 +59,6 @@ _REASON = 1024
 _EXPORTS = 2
 """Archives that may be made at once."""
 _NAMELESS = {"Content-Disposition": 'attachment; filename="export.zip"'}
-_NOTHING = "nothing is held on this subject"
 
 
 class PersonsApi:
@@ -96,7 +96,8 @@ class PersonsApi:
             access = Access("search", "api", reader_of(allowed.grant))
             record_person_access(log, plan.key_id, access, now=self._clock())
             return JSONResponse(plan_json(plan), headers=NO_STORE)
-        erased = _held(lambda: erase(log, plan, now=now, reason=reason))
+        by = reader_of(allowed.grant)
+        erased = _held(lambda: erase(log, plan, now=now, reason=reason, by=by))
         erased = settled(log, erased, now)
         return JSONResponse(_erased_json(log, erased), headers=NO_STORE)
 
@@ -169,7 +170,7 @@ def _held(act: Callable[[], Any]) -> Any:
     try:
         return act()
     except NotFoundError:
-        raise ProblemError(404, "not-found", _NOTHING) from None
+        raise ProblemError(404, "not-found", NOTHING_HELD) from None
 
 
 def _erased_json(log: LogDirectory, erased: Erased) -> dict[str, Any]:

@@ -316,7 +316,9 @@ def test_who_saw_a_decision_is_listed_newest_first(own: Served) -> None:
     problem(own.get(of(id_, "accesses"), own.auditor), 403, "forbidden")
 
 
-def test_readings_of_an_amendment_are_readings_of_the_decision(own: Served) -> None:
+def test_readings_of_an_amendment_are_readings_of_the_decision(
+    own: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id_ = own.ids[0]
     amended = own.post(
         of(id_, "amendments"), {"kind": "appeal", "reason": "r"}, own.reviewer
@@ -325,6 +327,12 @@ def test_readings_of_an_amendment_are_readings_of_the_decision(own: Served) -> N
     (access,) = own.get(of(id_, "accesses"), own.content).json()["accesses"]
     assert access["about"] == amended.json()["id"]
     assert access["paths"] == ["request", "response", "context/reason", "context/user"]
+    own.get(of(id_, "content?part=request"), own.content)
+    told = own.get(of(id_, "accesses"), own.content).json()["accesses"]
+    assert [one["about"] for one in told] == [id_, amended.json()["id"]]
+    # However many amendments there are, it is that many that are opened.
+    monkeypatch.setattr("auditlog.log.access_list._MOST", 1)
+    assert own.get(of(id_, "accesses"), own.content).json()["accesses"] == told[:1]
 
 
 # --- amendments -----------------------------------------------------------------------

@@ -128,6 +128,7 @@ def test_a_person_is_erased_and_the_receipt_is_theirs(own: Persons) -> None:
     assert bob.status_code == 200
     (row,) = served.get("/api/v1/erasures", served.privacy).json()["erasures"]
     assert row["id"] == told["id"]
+    assert served.opened(told["id"])["user"]["label"] == "a privacy"
     again = served.post("/api/v1/erasures", {"subject": ADA}, served.privacy)
     detail = problem(again, 404, "not-found")["detail"]
     assert detail == "nothing is held on this subject"

@@ -65,10 +65,10 @@ def test_a_match_in_what_a_value_says_goes(value: str, stored: str) -> None:
 
 
 def test_a_name_that_becomes_a_key_is_one() -> None:
-    rules = {"keys": ["ssn"], "patterns": ["QQ"]}
-    stored = _form("ssnQQ=1&ssnQ=1", **rules)
+    keys, patterns = ["ssn"], ["QQ"]
+    stored = _form("ssnQQ=1&ssnQ=1", keys=keys, patterns=patterns)
     assert stored == "ssn[redacted]=[redacted]&ssnQ=1"
-    assert _form(stored, **rules) == stored
+    assert _form(stored, keys=keys, patterns=patterns) == stored
 
 
 def test_a_pointer_names_a_field_and_goes_into_json_within_it() -> None:
