@@ -139,6 +139,23 @@ def test_a_copy_that_turns_up_later_opens_nothing(
         assert len([*log.store.find(Query(type=KEY))]) == 3
 
 
+def test_a_backup_that_turns_up_later_brings_nothing_back(
+    directory: Path, filled: Path, tmp_path: Path
+) -> None:
+    whole = (filled / "keys" / "keyring").read_bytes()
+    lacking = (directory / "keys" / "keyring").read_bytes()
+    with open_log(directory) as log:
+        log.paths.keyring.write_bytes(whole)
+        back_up(log, tmp_path / "late", 10**12, now_us())
+        log.paths.keyring.write_bytes(lacking)
+        declare_lost(log, now_us())
+        done = restore(log, tmp_path / "late", now_us())
+        assert (done.restored, done.erased, done.missing) == (0, 1, 0)
+        ((_, slot),) = log.store.lost_keys()
+        assert log.keys.keyring.occupied([slot]) == []
+        assert _report(log).unchecked == (f"3 x {LOST}",)
+
+
 def test_with_no_keyring_at_all_everything_is_lost(directory: Path) -> None:
     (directory / "keys" / "keyring").unlink()
     with open_log(directory) as log:
