@@ -46,6 +46,8 @@ _SWEEPING, _RECORD = b"", "record"
 _ROW: Kinds = (bytes, bytes, int, str, int, (bytes, type(None)))
 _AT_ONCE = 500
 _SWEEPS = 3
+_SWEPT = 8
+"""Erasures at a time."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(SpoolItem).decode
 
@@ -238,16 +240,20 @@ class ErasureTables:
             return True
         if not self._database.truncate():
             return False
-        key_ids = [row.key_id for row in rows]
-        labels = [self._labels.get(key_id) for key_id in key_ids]
-        known = [label for label in labels if label is not None]
-        if len(known) < len(labels):
+        if any(row.key_id not in self._labels for row in rows):
             # What a label was that another process erased cannot be looked for.
             self._rebuild("keys")
+        # A few at a time, for the write-ahead log grows while the file is read.
+        parts = (rows[at : at + _SWEPT] for at in range(0, len(rows), _SWEPT))
+        return all(map(self._sweep, parts))
+
+    def _sweep(self, rows: Sequence[ErasureRow]) -> bool:
+        key_ids = [row.key_id for row in rows]
+        labels = [self._labels[one] for one in key_ids if one in self._labels]
         for _ in range(_SWEEPS):
             if not self._database.truncate():
                 return False
-            if not self._has_stale_copy(key_ids, known):
+            if not self._has_stale_copy(key_ids, labels):
                 return self._note_swept(rows)
             self._rebuild("keys")
             self._rebuild("vault_key")
