@@ -101,7 +101,8 @@ def restore(options: argparse.Namespace, out: Output) -> int:
     if done.missing:
         out.warn(
             "what was sealed under the keys that are missing cannot be read: they were "
-            "made after this backup, and a newer one may have them"
+            "made after this backup, and a newer one may have them; if none has, see "
+            "`auditlog key lost`"
         )
     return AuditLogError.exit_code if done.missing else 0
 

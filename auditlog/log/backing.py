@@ -2,7 +2,7 @@
 
 A backup holds keys that may be erased later, so that each is on record before a byte of
 it is written, and until when it is kept. What comes back from one is held against what
-the log knows: a key that was erased since then stays so.
+the log knows: a key that was erased, or declared lost, since then stays so.
 
 Nothing here needs the service to stop. A backup is the keyring at one moment, under its
 lock. To restore is to write slots in place, one by one, while those that open are left
@@ -66,7 +66,7 @@ class Restored(NamedTuple):
     kept: int
     """Left alone, because they open."""
     erased: int
-    """Not written, because they were erased since then."""
+    """Not written, because they were erased, or declared lost, since then."""
     missing: int
     """Registered, and neither in the keyring nor in the backup: they are lost."""
 
@@ -190,14 +190,15 @@ class _Restoring:
         # Under the lock: what is erased from now on is destroyed after us.
         listed = ErasedKeys(log.paths.erased).read()
         rows = log.store.erasures()
-        self._erased = frozenset([*listed, *(row.key_id for row in rows)])
+        lost = (key_id for key_id, _ in log.store.lost_keys())
+        self._gone = frozenset([*listed, *(row.key_id for row in rows), *lost])
         self._here = {slot: key_id for key_id, slot, *_ in log.store.registered_keys()}
         self.restored = self.kept = self.erased = 0
 
     def run(self) -> None:
         self._check_slots()
         for key in self._backup.each():
-            if key.key_id in self._erased:
+            if key.key_id in self._gone:
                 self._forget(key)
             elif _is_there(self._writer, key.key_id, key.slot):
                 self.kept += 1
@@ -214,7 +215,7 @@ class _Restoring:
         """Refuse a backup in which slots are other keys' than they are here."""
         for key in self._backup.each():
             here = self._here.get(key.slot, key.key_id)
-            if here != key.key_id and key.key_id not in self._erased:
+            if here != key.key_id and key.key_id not in self._gone:
                 raise ConfigurationError(
                     f"slot {key.slot} is another key's in this log than in the backup: "
                     "it is of another log of this name, or the database of another time"
@@ -232,7 +233,7 @@ class _Restoring:
         """
         unknown = (key for key in self._backup.each() if key.slot not in self._here)
         for key in unknown:
-            if key.key_id not in self._erased:
+            if key.key_id not in self._gone:
                 self._log.store.register_again(key[:4])
 
 

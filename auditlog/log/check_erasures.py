@@ -113,7 +113,7 @@ class ErasureCheck:
             where = f"erasure {id_.hex()}"
             if log.store.slot_of(key_id) is not None:
                 yield Problem(where, "its key is registered again")
-            if key_id not in known:
+            if key_id not in known and not log.store.is_lost(key_id):
                 yield Problem(where, "the store does not know where its key was")
 
     def _list(

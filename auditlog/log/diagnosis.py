@@ -197,7 +197,10 @@ def _keyring(log: LogDirectory) -> Finding:
     try:
         log.keys.require()
     except AuditLogError as error:
-        todo = "restore keys/keyring and keys/vault.key: content cannot be read"
+        todo = (
+            "restore keys/keyring and keys/vault.key: content cannot be read; where no "
+            "backup has a key, `auditlog key lost`"
+        )
         return Finding("problem", "keyring", str(error), todo)
     return Finding("ok", "keyring", "opens with vault.key")
 

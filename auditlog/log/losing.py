@@ -12,6 +12,7 @@ entry names each key, and every check counts what it sealed.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.key_entry import lost_entry
 from auditlog.log.preparation import plain_item
 from auditlog.log.recovery import recover
-from auditlog.storage.journal import emitters_with_journal
+from auditlog.storage.journal import abandoned, emitters_with_journal
 from auditlog.storage.keys import INDEX, SUBJECT
 
 __all__ = ["Loss", "declare_lost", "find_lost"]
@@ -75,27 +76,37 @@ def declare_lost(log: LogDirectory, now: int) -> Loss:
             those of people who are left could not be found any more.
         StorageError: it is unknown whether it was done; to be done again.
     """
-    # What was accepted under such a key comes into the store while it is registered.
-    recover(log, now)
-    if emitters_with_journal(log.paths.journals):
-        raise ConfigurationError(
-            "a service records in this log, and may have these keys in memory: stop "
-            "it, so that what it has accepted is stored first"
-        )
+    # What was accepted under such a key comes into the store while it is registered. It
+    # may take a key that cannot be made before the others are given up.
+    with suppress(AuditLogError):
+        recover(log, now)
     loss = find_lost(log)
-    if INDEX in loss.kinds and loss.subjects_left:
-        raise ConfigurationError(
-            f"the key that leads from people to their keys is lost, but "
-            f"{loss.subjects_left} of those are not: nobody could be found by name "
-            "any more, to be told or erased. Restore a backup that has it"
-        )
+    _check_allowed(log, loss)
     starts = range(0, len(loss.key_ids), _IN_ONE_ENTRY)
     parts = [loss.key_ids[at : at + _IN_ONE_ENTRY] for at in starts]
     said = [plain_item(lost_entry(log.origin, now, part)) for part in parts]
     if said:
         log.store.lose_keys(loss.key_ids, said)
     _clear(log)
+    recover(log, now)
     return loss
+
+
+def _check_allowed(log: LogDirectory, loss: Loss) -> None:
+    with ExitStack() as locks:
+        left = [locks.enter_context(one) for one in abandoned(log.paths.journals)]
+        dead = {one.emitter for one in left}
+    if (emitters_with_journal(log.paths.journals) or set()) - dead:
+        raise ConfigurationError(
+            "a service records in this log, and may have these keys in memory: stop "
+            "it, so that what it has accepted is stored first"
+        )
+    if INDEX in loss.kinds and loss.subjects_left:
+        raise ConfigurationError(
+            f"the key that leads from people to their keys is lost, but "
+            f"{loss.subjects_left} of those are not: nobody could be found by name "
+            "any more, to be told or erased. Restore a backup that has it"
+        )
 
 
 def _clear(log: LogDirectory) -> None:

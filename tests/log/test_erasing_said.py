@@ -15,9 +15,7 @@ from auditlog.log.access import Access, record_access
 from auditlog.log.amending import append_amendment
 from auditlog.log.amendment import amendment
 from auditlog.log.check import check_log
-from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, open_log
-from auditlog.log.emitter import Emitter
 from auditlog.log.erasing import (
     catch_up,
     erase,
@@ -26,51 +24,21 @@ from auditlog.log.erasing import (
     plan_erasure,
 )
 from auditlog.log.erasure_entry import ErasureEntry
-from auditlog.log.preparation import Preparation
 from auditlog.log.recovery import recover
 from auditlog.log.runtime import Runtime
 from auditlog.storage import ERASED, KeyErasedError
-from auditlog.storage.acceptance import AcceptanceFile
-from auditlog.storage.journal import Journal
 from auditlog.storage.keys import RECORD, SUBJECT
 from auditlog.storage.sqlite_erasures import _SAID_APART, _SAID_OF
 from tests.log.builders import config_of, exchange, now_us
 from tests.log.erasures import ADA, BOB, made
+from tests.log.working import Working
 
 ADAS = Subject("person", ADA)
-ID = b"\x05" * 16
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> LogDirectory:
     return made(tmp_path / "audit")
-
-
-class Working:
-    """Another process, with one decision that it still works on."""
-
-    def __init__(self, log: LogDirectory, subject: Subject | None = ADAS) -> None:
-        self.log = log
-        self.emitter = Emitter(Journal.create(log.paths.journals, ID), ID)
-        self.one = exchange(0, subject=subject)
-        self.one.sequence = self.emitter.issue(self.one.id, self.one.time)
-        self.emitter.put_on_record(self.one.sequence, self.one.id, self.one.time)
-        self._preparation = Preparation(Describer(log.origin, ID, depth=1), log.keys)
-
-    @property
-    def id(self) -> str:
-        return format_id(self.one.id)
-
-    def store(self) -> None:
-        self.log.store.append([self._preparation.prepare(self.one)])
-
-    def accept(self) -> None:
-        acceptance = AcceptanceFile.create(self.log.paths.journals, ID)
-        assert acceptance.append([self._preparation.prepare(self.one)])
-        acceptance.close(clean=False)
-
-    def die(self) -> None:
-        self.emitter.close(clean=False)
 
 
 def _amend(log: LogDirectory, decision: str) -> bytes:

@@ -15,7 +15,7 @@ from auditlog.core.record import DECISION, format_id, parse_entry
 from auditlog.log.backing import back_up, restore
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import LogDirectory, open_log
-from auditlog.log.erasing import plan_erasure
+from auditlog.log.erasing import erase, plan_erasure
 from auditlog.log.key_entry import KEY, LostWord, parse_key_entry
 from auditlog.log.losing import declare_lost, find_lost
 from auditlog.log.preparation import plain_item
@@ -23,12 +23,14 @@ from auditlog.log.reader import Reader
 from auditlog.log.rotating import rotate
 from auditlog.log.runtime import Runtime
 from auditlog.storage import ERASED, Query
+from auditlog.storage.journal import emitters_with_journal
 from auditlog.storage.keyring import KeyringWriter
 from auditlog.storage.sealing import SLOT_SIZE
 from auditlog.storage.sqlite import SqliteStore
 from tests.filled import ORIGIN, fill_log
-from tests.log.builders import config_of, now_us
-from tests.log.erasures import ADA, BOB
+from tests.log.builders import config_of, exchange, now_us
+from tests.log.erasures import ADA, BOB, made
+from tests.log.working import Working
 
 ADAS, BOBS = Subject("person", ADA), Subject("person", BOB)
 LOST = "content lost: its key was declared lost"
@@ -139,6 +141,23 @@ def test_a_copy_that_turns_up_later_opens_nothing(
         assert len([*log.store.find(Query(type=KEY))]) == 3
 
 
+def test_a_backup_that_turns_up_later_brings_nothing_back(
+    directory: Path, filled: Path, tmp_path: Path
+) -> None:
+    whole = (filled / "keys" / "keyring").read_bytes()
+    lacking = (directory / "keys" / "keyring").read_bytes()
+    with open_log(directory) as log:
+        log.paths.keyring.write_bytes(whole)
+        back_up(log, tmp_path / "late", 10**12, now_us())
+        log.paths.keyring.write_bytes(lacking)
+        declare_lost(log, now_us())
+        done = restore(log, tmp_path / "late", now_us())
+        assert (done.restored, done.erased, done.missing) == (0, 1, 0)
+        ((_, slot),) = log.store.lost_keys()
+        assert log.keys.keyring.occupied([slot]) == []
+        assert _report(log).unchecked == (f"3 x {LOST}",)
+
+
 def test_with_no_keyring_at_all_everything_is_lost(directory: Path) -> None:
     (directory / "keys" / "keyring").unlink()
     with open_log(directory) as log:
@@ -163,6 +182,28 @@ def test_those_who_are_left_are_not_made_unfindable(directory: Path) -> None:
         with pytest.raises(ConfigurationError, match="1 of those are not: nobody"):
             declare_lost(log, now_us())
         assert log.store.lost_keys() == []
+
+
+@pytest.mark.parametrize("also_under_a_lost_one", [False, True])
+def test_what_a_dead_process_accepted_under_an_erased_key_stops_nothing(
+    tmp_path: Path, also_under_a_lost_one: bool
+) -> None:
+    """To say that it was erased takes a key, and none can be made before."""
+    log = made(tmp_path / "audit")
+    work = Working(log)
+    others = [exchange(1, subject=BOBS)] if also_under_a_lost_one else []
+    work.accept(*others)
+    erase(log, plan_erasure(log, *ADAS, now_us()), now=now_us())
+    work.die()
+    with log.keys.keyring.writing() as writer:
+        writer.destroy([key[1] for key in log.store.registered_keys()])
+    log.close()
+    with open_log(tmp_path / "audit") as log:
+        assert "index" in declare_lost(log, now_us()).kinds
+        assert emitters_with_journal(log.paths.journals) == frozenset()
+        problems = [one.what for one in check_log(log).problems]
+        assert [one for one in problems if "start" not in one] == []
+    _start(tmp_path / "audit")
 
 
 def test_beside_a_service_that_runs_nothing_is_given_up(filled: Path) -> None:
