@@ -15,7 +15,11 @@ from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import parse_id
 from auditlog.log.access import make_recipient
 from auditlog.log.directory import open_log
-from auditlog.log.erasing import Erased, erase, erasure_receipt
+from auditlog.log.erasing import (
+    Erased,
+    erase,
+    erasure_receipt,
+)
 from auditlog.log.erasure_plan import plan_erasure
 from auditlog.log.person_export import Exported, export_person
 from auditlog.log.reader import Reader
@@ -77,13 +81,13 @@ def proof_of(
 
     It is for the person alone: that it is theirs is opened in it, and nowhere else.
     """
-    assert erased.proof is not None  # nobody else erases here
-    shown = erased.proof.disclosure
+    assert erased.proof is not None
+    opened = erased.proof.disclosure
     with open_log(made.log, policy=made.policy_path) as log:
 
         def anchored() -> bytes:
             try:
-                receipt = erasure_receipt(log, erased.id, shown)
+                receipt = erasure_receipt(log, erased.id, opened)
             except PendingError:
                 return b""
             kinds = {one.kind for one in parse_receipt(receipt).anchors}

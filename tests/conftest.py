@@ -1,6 +1,7 @@
-"""What all tests share: a clean environment and the hypothesis profiles."""
+"""What all tests share: a clean environment, a place, and the hypothesis profiles."""
 
 import os
+import shutil
 
 from hypothesis import HealthCheck, Phase, settings
 
@@ -10,6 +11,12 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 for _name in [name for name in os.environ if name.startswith("AUDITLOG_")]:
     if _name != "AUDITLOG_VECTORS":
         del os.environ[_name]
+
+# Where a sync costs nothing, if there is room: most tests wait for little else. That
+# what must be synced is, traces of system calls say (`tests/faults/test_power.py`).
+_MEMORY, _ROOM = "/dev/shm", 4 << 30
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
 
 # Another tenant of the machine must not fail a property: no deadlines.
 settings.register_profile("dev", deadline=None)

@@ -276,8 +276,12 @@ class MemoryStore:
 
     # Where keys are
 
-    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
-        return [(key_id, *key) for key_id, key in self.keys.items()]
+    def registered_keys(self) -> Iterator[tuple[bytes, int, str, str]]:
+        found = [(id_, *key) for id_, key in self.keys.items()]
+        return iter(sorted(found, key=lambda key: key[1]))
+
+    def slots_taken(self) -> tuple[int, int, int]:
+        return len(self.keys) + len(self.erased), self.last_slot(), 0
 
     def key_slot(self, kind: str, label: str) -> tuple[bytes, int] | None:
         for key_id, (slot, *named) in self.keys.items():
@@ -294,10 +298,6 @@ class MemoryStore:
             if of == kind and label in labels
         }
 
-    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
-        found = [(id_, *key) for id_, key in self.keys.items() if key[0] >= slot]
-        return sorted(found, key=lambda key: key[1])[:limit]
-
     def keyring_backups(self) -> list[BackupRow]:
         return []
 
@@ -311,6 +311,12 @@ class MemoryStore:
     def use_of(self, key_id: bytes) -> tuple[str, str] | None:
         found = self.keys.get(key_id)
         return None if found is None else (found[1], found[2])
+
+    def is_lost(self, _key_id: bytes) -> bool:
+        return False
+
+    def lost_keys(self) -> list[tuple[bytes, int]]:
+        return []
 
     def is_erased(self, key_id: bytes) -> bool:
         return key_id in self.erased

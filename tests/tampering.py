@@ -20,7 +20,9 @@ from auditlog.log.anchor_ledger import Ledger
 from auditlog.log.backing import back_up, forget
 from auditlog.log.check import CheckReport, check_log
 from auditlog.log.directory import create_log, open_log
-from auditlog.log.erasing import erase, finish, plan_erasure
+from auditlog.log.erasing import erase, plan_erasure
+from auditlog.log.finishing import finish
+from auditlog.log.losing import declare_lost
 from auditlog.log.runtime import Runtime
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.token_scope import make_scope
@@ -61,6 +63,7 @@ TABLES = {
     "head": "id",
     "keyring_backups": "id",
     "keys": "slot",
+    "lost_keys": "slot",
     "meta": "key",
     "objects": "path",
     "spool": "first",
@@ -102,6 +105,10 @@ _SHOWN = {
     Change("erasures", "slot", "swapped"): "unseen",  # both are to hold zeros still
     Change("erasures", "time", "retyped"): "named",
     Change("keys", "slot", "swapped"): "unchecked",
+    # Which slot it was says nothing, but that one less is accounted for.
+    Change("lost_keys", "slot", "changed"): "unchecked",
+    Change("lost_keys", "key_id", "swapped"): "unseen",
+    Change("lost_keys", "slot", "swapped"): "unseen",
 }
 
 
@@ -126,6 +133,7 @@ def build(directory: Path, decisions: int, others: int) -> None:
             sequencer.step()
     _record(directory, decisions - decisions // 2, now_us())
     _erase(directory)
+    _lose(directory)
     _back_up(directory)
     _attest(directory)
     _cosign(directory)
@@ -191,6 +199,15 @@ def _erase(directory: Path) -> None:
                 assert finish(log, now_us(), wait=5) == 2
         assert log.store.sweep()
         Sequencer(log.store, log.origin, log.signers).step()
+
+
+def _lose(directory: Path) -> None:
+    """Declare the keys of two people lost about whom there is no content."""
+    with open_log(directory) as log:
+        for number in range(2):
+            key_id, _ = log.keys.subject_key("person", f"lost {number}")
+            log.keys.destroy(key_id)
+        assert len(declare_lost(log, now_us()).key_ids) == 2
 
 
 def _attest(directory: Path) -> None:
@@ -352,6 +369,7 @@ def _names(table: str, key: Any, where: str) -> bool:
         ),
         "head": ("head",),
         "keyring_backups": (f"keyring backup {_hex(key)}", "keys of the vault"),
+        "lost_keys": ("lost key", "keys", "erasures", "keys of the vault"),
         "objects": (f"{key}", f"object {key!r}", "objects"),
     }
     either = "|".join(map(re.escape, names[table]))

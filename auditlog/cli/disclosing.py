@@ -8,11 +8,11 @@ from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.cli.reading import renewing, say_what_is_not_renewed, wait_for
 from auditlog.cli.who import login
-from auditlog.cli.whole_file import write_whole
 from auditlog.core.record import parse_id
 from auditlog.log.access import make_recipient
 from auditlog.log.disclosing import Disclosed, disclose
 from auditlog.log.reader import Reader
+from auditlog.storage.whole_file import write_whole
 
 __all__ = ["run"]
 

@@ -23,7 +23,6 @@ from auditlog.log.erasing import (
     Erased,
     Plan,
     erase,
-    finish,
     forget_listed,
     plan_decision_erasure,
     plan_erasure,
@@ -34,6 +33,7 @@ from auditlog.log.erasure_views import (
     erasures_json,
     plan_json,
 )
+from auditlog.log.finishing import finish, settled
 from auditlog.storage.files import storage_errors
 
 __all__ = ["erase_content"]
@@ -91,8 +91,7 @@ def _erase(
         _check_receipt(plan, path)
     log.claim()
     erased = _erase_and_keep(log, plan, path, options.reason)
-    if finish(log, _now(), wait=_WAIT_SECONDS):
-        erased = erased._replace(state="final")
+    erased = settled(log, erased, _now(), wait=_WAIT_SECONDS)
     status = 0 if path is None else _receipt(log, path, erased, out)
     _tell(erased, path if status == 0 else None, out)
     return status

@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from auditlog.cli.whole_file import write_whole
 from auditlog.core.encoding import format_base64, parse_base64
 from auditlog.core.errors import MalformedError, NotFoundError, PendingError
 from auditlog.core.receipt import Disclosure
@@ -23,6 +22,7 @@ from auditlog.log.erasing import erasure_receipt
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.reader import Reader
 from auditlog.storage.files import storage_errors
+from auditlog.storage.whole_file import write_whole
 
 __all__ = ["complete", "keep"]
 

@@ -8,9 +8,9 @@ from auditlog.cli.opening import open_chosen
 from auditlog.cli.output import Output
 from auditlog.cli.subjects import recipient_of, subject_of
 from auditlog.cli.who import login
-from auditlog.cli.whole_file import whole_file
 from auditlog.core.errors import VerificationError
 from auditlog.log.person_export import Exported, export_person
+from auditlog.storage.whole_file import whole_file
 
 __all__ = ["export"]
 

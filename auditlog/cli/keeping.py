@@ -1,4 +1,4 @@
-"""Commands that keep the keys of the vault: key rotate, backup, backups, restore."""
+"""Commands that keep the keys of the vault: rotate, backup, backups, restore, lost."""
 
 import argparse
 import re
@@ -11,12 +11,18 @@ from auditlog.core.errors import AuditLogError, MalformedError
 from auditlog.core.record import format_time
 from auditlog.log.backing import back_up, forget
 from auditlog.log.backing import restore as restore_keys
+from auditlog.log.losing import declare_lost, find_lost
 from auditlog.log.rotating import rotate as rotate_keys
 from auditlog.storage.sqlite_backups import BackupRow
 
-__all__ = ["backup", "backups", "restore", "rotate"]
+__all__ = ["backup", "backups", "lost", "restore", "rotate"]
 
 _BACKUP_ID = re.compile("[0-9a-f]{32}")
+_NOT_YET = (
+    "Nothing was changed. Restore what any backup has first (`auditlog key restore`). "
+    "With --yes the rest is given up for ever, and the log says so."
+)
+_NOTHING_OPENS = "No key opens: is keys/vault.key the one of this log, and of today?"
 _KEPT = {True: "kept", False: "gone"}
 
 
@@ -98,6 +104,27 @@ def restore(options: argparse.Namespace, out: Output) -> int:
             "made after this backup, and a newer one may have them"
         )
     return AuditLogError.exit_code if done.missing else 0
+
+
+def lost(options: argparse.Namespace, out: Output) -> int:
+    """Say which keys do not open; with ``--yes``, declare them lost for ever."""
+    with open_chosen(options) as log:
+        if options.yes:
+            log.claim()
+            loss = declare_lost(log, _now())
+        else:
+            loss = find_lost(log)
+    if out.machine:
+        known = {"lost": len(loss.key_ids), "kinds": loss.kinds}
+        known |= {"entries": loss.entries, "left": loss.left}
+        out.document(known | {"dryRun": not options.yes})
+    else:
+        kinds = [(f"of {kind}", count) for kind, count in sorted(loss.kinds.items())]
+        counts = [("entries they seal", loss.entries), ("keys that open", loss.left)]
+        out.fields([("keys lost", len(loss.key_ids)), *kinds, *counts])
+    if loss.key_ids and not options.yes:
+        out.say(_NOT_YET if loss.left else f"{_NOTHING_OPENS} {_NOT_YET}")
+    return 0
 
 
 def _told(row: BackupRow) -> dict[str, Any]:

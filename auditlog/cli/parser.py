@@ -459,6 +459,15 @@ def _add_key(verbs: _Verbs) -> None:
     restore.add_argument(
         "file", metavar="FILE", type=Path, help="that `key backup` made"
     )
+    lost = verbs.add(
+        "lost", "keeping:lost", "say which keys do not open; with --yes, give them up"
+    )
+    lost.add_argument(
+        "--yes",
+        action="store_true",
+        help="put on record that they are lost, so that a service can go on: what they "
+        "sealed is never read again; without it nothing is changed",
+    )
 
 
 def _add_token(verbs: _Verbs) -> None:

@@ -9,7 +9,6 @@ from auditlog.cli.opening import open_chosen, read_option
 from auditlog.cli.output import Output
 from auditlog.cli.subjects import recipient_of, subject_of
 from auditlog.cli.who import login
-from auditlog.cli.whole_file import write_whole
 from auditlog.core.errors import PendingError
 from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import DECISION, parse_id
@@ -31,6 +30,7 @@ from auditlog.log.views import (
     parse_number,
 )
 from auditlog.storage import IndexRow, Query
+from auditlog.storage.whole_file import write_whole
 
 __all__ = [
     "find",

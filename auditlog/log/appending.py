@@ -6,6 +6,7 @@ whoever gets an error may look for its id.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import zstandard
 
@@ -13,7 +14,7 @@ from auditlog.core.errors import ConflictError, NotFoundError, StorageError
 from auditlog.core.record import Entry
 from auditlog.log.content import Content
 from auditlog.log.directory import LogDirectory
-from auditlog.log.preparation import key_of_subject, sealed_item
+from auditlog.log.preparation import sealed_item
 from auditlog.log.storing import is_stored
 from auditlog.storage import KeyErasedError, SpoolItem
 from auditlog.storage.acceptance import find_accepted
@@ -66,7 +67,9 @@ def sealed_about(
     """Return an entry that is about a decision, with its sealed content.
 
     It is sealed under the key of whom the decision is about, so that it goes with the
-    decision; under the epoch's where there is nobody, or not any more.
+    decision; under that of the day where there is nobody. Where it cannot be known, for
+    the decision is still on its way or was erased, it has a key of its own, which is
+    erased together with the decision, or alone.
 
     Args:
         log: the opened log.
@@ -77,23 +80,30 @@ def sealed_about(
     Raises:
         StorageError: there is no key to seal under now.
     """
-    under = _key_about(log, decision)
     compressor = zstandard.ZstdCompressor()
-    try:
+    with suppress(NotFoundError):
+        under = _key_about(log, decision)
         return sealed_item(entry, content, log.keys, compressor, under=under)
-    except NotFoundError:
-        if under is None:
-            raise
-        # Erased since it was looked up.
-        return sealed_item(entry, content, log.keys, compressor)
+    # Nobody knows whom it is about, or they were erased since it was looked up.
+    ((own, _),) = log.keys.record_keys([entry.id])
+    return sealed_item(entry, content, log.keys, compressor, under=own)
 
 
 def _key_about(log: LogDirectory, decision: bytes) -> bytes | None:
-    """Return the id of the key of whom a decision is about, stored or on its way."""
-    found = key_of_subject(log.store, log.keys, decision)
-    if found is None and log.store.by_id(decision) is None:
+    """Return the id of the key of whom a decision is about; None if that is nobody.
+
+    Raises:
+        NotFoundError: it cannot be known, or was erased.
+    """
+    row = log.store.by_id(decision)
+    if row is not None and row.index is not None:
+        key_id = log.store.sealed_by(row.index)
+    else:
         accepted = find_accepted(log.paths.journals, decision)
-        key_id = None if accepted is None else accepted.key_id
-        if key_id is not None and log.keys.kind(key_id) in {SUBJECT, RECORD}:
-            return key_id
-    return found
+        if accepted is None:
+            raise NotFoundError("the decision is on its way")
+        key_id = accepted.key_id
+    kind = None if key_id is None else log.keys.kind(key_id)
+    if key_id is not None and kind is None:
+        raise NotFoundError("the content of the decision was erased")
+    return key_id if kind in {SUBJECT, RECORD} else None

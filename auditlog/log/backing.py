@@ -25,14 +25,10 @@ from auditlog.log.directory import LogDirectory
 from auditlog.log.erasing import replay
 from auditlog.log.key_entry import BackupWord, backup_entry
 from auditlog.log.preparation import plain_item
-from auditlog.log.rotating import finish, finish_under, registered, vault_key_of
+from auditlog.log.rotating import finish, finish_under, vault_key_of
 from auditlog.storage import SpoolItem
 from auditlog.storage.erased_keys import ErasedKeys
-from auditlog.storage.files import (
-    storage_errors,
-    sync_directory,
-    sync_file,
-)
+from auditlog.storage.files import storage_errors
 from auditlog.storage.keyring import KeyringWriter, SlotKey
 from auditlog.storage.keyring_backup import (
     MAX_BACKUP,
@@ -43,6 +39,7 @@ from auditlog.storage.keyring_backup import (
 )
 from auditlog.storage.sealing import SLOT_SIZE, unwrap_slot
 from auditlog.storage.sqlite_backups import BackupRow
+from auditlog.storage.whole_file import whole_file
 
 __all__ = ["MadeBackup", "Restored", "back_up", "forget", "restore"]
 
@@ -100,7 +97,8 @@ def back_up(log: LogDirectory, path: Path, keep: int, now: int) -> MadeBackup:
     copying = _Copying(log)
     head = BackupHead(row.id, log.origin, row.made, row.expires)
     try:
-        _write(path, format_backup(head, copying.keys(), copying.kek))
+        with whole_file(path, replace=False) as file:
+            file.writelines(format_backup(head, copying.keys(), copying.kek))
     except StorageError as error:
         msg = f"{error}: no backup was made, so `--forget {row.id.hex()}` is true"
         raise StorageError(msg) from None
@@ -120,7 +118,7 @@ class _Copying:
 
     def keys(self) -> Iterator[BackupKey]:
         """Yield the keys that are registered, count them and those that do not open."""
-        for key_id, slot, kind, label in registered(self._log):
+        for key_id, slot, kind, label in self._log.store.registered_keys():
             wrapped = self._raw[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE]
             # Destroyed; or made since then, and not in this backup.
             if not any(wrapped):
@@ -177,7 +175,8 @@ def restore(log: LogDirectory, path: Path, now: int) -> Restored:
     # Also of a keyring that somebody has copied back by hand before.
     replay(log, now)
     with log.keys.keyring.writing() as writer:
-        missing = sum(1 for key in registered(log) if not _is_there(writer, *key[:2]))
+        keys = log.store.registered_keys()
+        missing = sum(1 for key in keys if not _is_there(writer, *key[:2]))
     return Restored(backup.head.id, done.restored, done.kept, done.erased, missing)
 
 
@@ -192,7 +191,7 @@ class _Restoring:
         listed = ErasedKeys(log.paths.erased).read()
         rows = log.store.erasures()
         self._erased = frozenset([*listed, *(row.key_id for row in rows)])
-        self._here = {slot: key_id for key_id, slot, *_ in registered(log)}
+        self._here = {slot: key_id for key_id, slot, *_ in log.store.registered_keys()}
         self.restored = self.kept = self.erased = 0
 
     def run(self) -> None:
@@ -254,27 +253,6 @@ def _check_place(log: LogDirectory, path: Path) -> None:
             f"{path} is in the log's directory, and would be lost with it, or kept in "
             "every copy of it: name a place apart from it"
         )
-
-
-def _write(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write a new file, durably; it has its name only when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    with storage_errors(f"write {path}"):
-        try:
-            _write_new(temporary, pieces)
-            temporary.rename(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    sync_directory(path.parent)
-
-
-def _write_new(path: Path, pieces: Iterator[bytes]) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file:  # noqa: PTH123 - of a descriptor
-        file.writelines(pieces)
-        file.flush()
-        sync_file(fd)
 
 
 def _read(path: Path) -> bytes:

@@ -5,7 +5,7 @@ So who empties a row of the vault and calls it erased is found out by counting.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from auditlog.core.record import Entry
 from auditlog.log.check_files import Problem
@@ -66,13 +66,13 @@ class ErasureCheck:
             StorageError: what the store says of them cannot be read.
         """
         unchecked: Counter[str] = Counter()
-        keys, rows = _keys_and_erasures(log)
-        problems = [*_in_keyring(log, rows), *_slots(keys, rows, unchecked)]
+        rows = log.store.erasures()
+        problems = [*_in_keyring(log, rows), *_slots(log, unchecked)]
         newest = log.store.find(Query(type=ERASURE, limit=1))
         if newest and (newest[0].index or 0) >= size:
             unchecked["erasures: some were made while the log was checked"] += 1
             return problems, unchecked
-        problems += [*self._count(erased, unchecked), *self._keys(keys, rows)]
+        problems += [*self._count(erased, unchecked), *self._keys(log, rows)]
         for row in rows:
             where = f"erasure {row.id.hex()}"
             problems += [Problem(where, what) for what in self._row(row)]
@@ -107,13 +107,11 @@ class ErasureCheck:
         if row.pending:
             yield "is done, but an entry waits to be added"
 
-    def _keys(
-        self, keys: Mapping[bytes, int], rows: Sequence[ErasureRow]
-    ) -> Iterator[Problem]:
+    def _keys(self, log: LogDirectory, rows: Sequence[ErasureRow]) -> Iterator[Problem]:
         known = {row.key_id for row in rows}
         for id_, key_id in self._said.items():
             where = f"erasure {id_.hex()}"
-            if key_id in keys:
+            if log.store.slot_of(key_id) is not None:
                 yield Problem(where, "its key is registered again")
             if key_id not in known:
                 yield Problem(where, "the store does not know where its key was")
@@ -132,17 +130,6 @@ class ErasureCheck:
         return []
 
 
-def _keys_and_erasures(
-    log: LogDirectory,
-) -> tuple[Mapping[bytes, int], Sequence[ErasureRow]]:
-    """Return the slots of keys, and the erasures, as they stood at one time."""
-    while True:
-        rows = log.store.erasures()
-        keys = {key_id: slot for key_id, slot, *_ in log.store.registered_keys()}
-        if len(log.store.erasures()) == len(rows):
-            return keys, rows
-
-
 def _in_keyring(log: LogDirectory, rows: Sequence[ErasureRow]) -> Iterator[Problem]:
     done = {row.slot: row for row in rows if row.state != "pending"}
     for slot in log.keys.keyring.occupied([*done]):
@@ -150,13 +137,11 @@ def _in_keyring(log: LogDirectory, rows: Sequence[ErasureRow]) -> Iterator[Probl
         yield Problem(where, "its key is in the keyring again")
 
 
-def _slots(
-    keys: Mapping[bytes, int], rows: Sequence[ErasureRow], unchecked: Counter[str]
-) -> Iterator[Problem]:
-    taken = [*keys.values(), *(row.slot for row in rows)]
-    if len({*taken}) < len(taken):
+def _slots(log: LogDirectory, unchecked: Counter[str]) -> Iterator[Problem]:
+    count, last, both = log.store.slots_taken()
+    if both:
         yield Problem("keys", "and erasures have a slot of the keyring in common")
     # A backup of the keyring may have been restored without some.
-    if missing := max(taken, default=-1) + 1 - len({*taken}):
+    if missing := last + 1 - (count - both):
         what = "slot of the keyring of which neither a key nor an erasure tells"
         unchecked[what] += missing

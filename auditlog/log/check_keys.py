@@ -14,7 +14,7 @@ from auditlog.core.errors import MalformedError
 from auditlog.core.record import Entry, parse_entry
 from auditlog.log.check_files import Problem
 from auditlog.log.directory import LogDirectory
-from auditlog.log.key_entry import KEY, BackupWord, parse_key_entry
+from auditlog.log.key_entry import KEY, BackupWord, LostWord, parse_key_entry
 from auditlog.storage import Query
 from auditlog.storage.sealing import SLOT_SIZE
 from auditlog.storage.sqlite_backups import BackupRow
@@ -31,6 +31,7 @@ class KeyCheck:
     def __init__(self) -> None:
         self._generation = 1
         self._backups: dict[bytes, BackupRow] = {}
+        self._lost: set[bytes] = set()
 
     def note(self, entry: Entry) -> None:
         """Take in the next entry.
@@ -44,6 +45,8 @@ class KeyCheck:
         said = parse_key_entry(entry.data)
         if isinstance(said, BackupWord):
             self._note_backup(said, entry.time)
+        elif isinstance(said, LostWord):
+            self._lost.update(said.key_ids)
         elif said <= self._generation:
             raise MalformedError(
                 f"expected a generation after {self._generation}, got {said}"
@@ -76,13 +79,31 @@ class KeyCheck:
         """
         unchecked: Counter[str] = Counter()
         problems = _check_slots(log)
+        # Before entries that are younger than what was taken in.
+        lost = [key_id for key_id, _ in log.store.lost_keys()]
         problems += _compare(self._backups, self._rows(log, size))
+        problems += self._check_lost(log, lost)
         if log.vault_key is not None:
             newest = log.vault_key.reload()[0].number
             if newest < self._generation:
                 what = f"generation {newest}, the log tells of {self._generation}"
                 unchecked[f"vault.key is of {what}"] += 1
         return problems, unchecked
+
+    def _check_lost(self, log: LogDirectory, lost: Sequence[bytes]) -> list[Problem]:
+        """Hold the keys that are on record as lost against what entries say."""
+        said = self._lost
+        problems = [
+            Problem(f"lost key {key_id.hex()}", "no entry says that it is lost")
+            for key_id in lost
+            if key_id not in said
+        ]
+        problems += [
+            Problem(f"lost key {key_id.hex()}", "is lost, but not on record as such")
+            for key_id in sorted(said.difference(lost))
+            if not log.store.is_lost(key_id)
+        ]
+        return problems
 
     def _rows(self, log: LogDirectory, size: int) -> Sequence[BackupRow]:
         """Return the rows of backups, all of whose entries were taken in.
@@ -124,12 +145,13 @@ def _check_slots(log: LogDirectory) -> list[Problem]:
     # In this order: of what a running service makes meanwhile the last slot says that
     # it is not ours to judge, and what it erases meanwhile is empty.
     last = log.store.last_slot()
-    taken = {slot for _, slot, *_ in log.store.registered_keys()}
-    taken.update(row.slot for row in log.store.erasures())
+    keys = (slot for _, slot, *_ in log.store.registered_keys())
+    taken = {*keys, *(row.slot for row in log.store.erasures())}
+    # Who declares keys lost may not have come to clear their slots.
+    taken.update(slot for _, slot in log.store.lost_keys())
     raw = log.keys.keyring.raw()
-    free = set(range(min(last + 1, len(raw) // SLOT_SIZE))) - taken
     return [
         Problem(f"keyring slot {slot}", "holds something, but is no registered key's")
-        for slot in sorted(free)
-        if any(raw[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE])
+        for slot in range(min(last + 1, len(raw) // SLOT_SIZE))
+        if slot not in taken and any(raw[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE])
     ]

@@ -3,6 +3,7 @@
 Which key is right depends on what is known:
 
 - of a day: of any entry of that day;
+- of one entry alone: of that one, where it is a decision or an amendment;
 - of a subject, or of one decision alone: of a decision whose tag that key gives, and of
   later entries about that decision. Where the content still says whom it is about, the
   key must be theirs.
@@ -38,6 +39,8 @@ __all__ = ["VaultCheck"]
 _WITH_CONTENT = frozenset({ACCESS, AMENDMENT, DECISION, ERASURE, MODEL})
 _LATER = frozenset({ACCESS, AMENDMENT})
 """Types of entries that may be about somebody because their decision is."""
+_ALONE = frozenset({AMENDMENT, DECISION})
+"""Types of entries that may have a key of their own."""
 _MAX_HELD = 4096
 _BEGINNING = 60_000_000
 """Microseconds that may pass from the time of an erasure until its key seals no more:
@@ -123,6 +126,9 @@ class VaultCheck:
             elif row.entry.type == ERASURE:
                 yield "is marked as erased, which an erasure is not"
             return
+        if self._use(row.key_id) is None and self._store.is_lost(row.key_id):
+            self.unchecked["content lost: its key was declared lost"] += 1
+            return
         wrong = list(self._key_problems(row))
         if wrong and self._has_changed(row):
             return
@@ -146,7 +152,7 @@ class VaultCheck:
         entry = row.entry
         if kind == SUBJECT and entry.type in {DECISION, ACCESS}:
             named = entry.type == DECISION or "decision" not in entry.data
-        elif kind == RECORD and entry.type == DECISION:
+        elif kind == RECORD and entry.type in _ALONE:
             named = label == format_id(entry.id)
         else:
             named = kind == EPOCH and label == epoch_of(entry.time)

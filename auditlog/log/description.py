@@ -17,7 +17,7 @@ from auditlog.log.content import Content, Part
 from auditlog.log.entry_template import EntryTemplate, Variable
 from auditlog.log.model_entry import identity, model_entry_id
 from auditlog.log.protocol_leaves import with_reading
-from auditlog.log.redacting import Committed, pass_through, without_secret
+from auditlog.log.redacting import Committed, Seen, look, pass_through, without_secret
 from auditlog.log.sides import HASHED, closed_sides, open_sides
 from auditlog.models.identity import Model
 from auditlog.storage import IndexRow
@@ -91,12 +91,17 @@ class Describer:
             )
         else:
             asked, answered = closed_sides(exchange.request, exchange.response)
-        exchange = with_reading(exchange, asked, answered)
+        redaction = exchange.redaction
+        seen = None
+        if redaction is not None:
+            seen = look(redaction, exchange, asked, answered)
+        exchange = with_reading(exchange, asked, answered, _copies(seen))
         kind = self._kind(exchange, asked.split, answered.split)
         context = _context(exchange, kind.hidden)
         passed = None
-        if exchange.redaction is not None:
-            passed = pass_through(exchange, asked, answered, context)
+        if redaction is not None and seen is not None:
+            bodies = list(zip((asked, answered), seen, strict=True))
+            passed = pass_through(redaction, bodies, context)
             context = context if passed is None else passed.context
         named = asked.leaves + answered.leaves
         named += [(part.path, part.value) for part in context]
@@ -195,6 +200,14 @@ class Describer:
             self.unwritten[id_] = model
             self._entries[model] = format_id(id_)
         return {"model.entry": self._entries[model]}
+
+
+def _copies(seen: tuple[Seen, Seen] | None) -> tuple[bytes | None, bytes | None]:
+    """Return what is stored instead of each body; None where it is the body."""
+    if seen is None:
+        return None, None
+    first, second = (one.copy or b"" if one.became else None for one in seen)
+    return first, second
 
 
 def _describe_call(exchange: Exchange, hidden: dict[str, bytes]) -> dict[str, Any]:

@@ -178,9 +178,10 @@ def open_log(
     try:
         signers = _read_signers(paths.log_key, store.origin)
         vault_key = VaultKey(paths.vault_key)
-        keys = Keys(Keyring(paths.keyring, vault_key), store)
+        listed = ErasedKeys(paths.erased)
+        keys = Keys(Keyring(paths.keyring, vault_key), store, listed)
         # Of a store that was restored this is the memory.
-        keys.bar(ErasedKeys(paths.erased).read())
+        keys.bar(listed.news())
     except BaseException:
         store.close()
         raise

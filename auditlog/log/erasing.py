@@ -4,34 +4,38 @@ In this order, so that whoever dies on any line leaves what the next start compl
 (`replay`), and nothing twice:
 
 1. One transaction takes the key out of the store and notes, as ``pending``, the entry
-   that will say so. From here on nobody seals under it, and nobody finds it.
+   that will say so. From here on nobody seals under it, and nobody finds it. Keys of
+   single entries about decisions that it seals go with it: each is an erasure of its
+   own, with all that follows.
 2. Its id goes into ``keys/erased``, durably: whatever is restored forgets it again.
 3. Its slot in the keyring is overwritten, durably. From here on nothing opens.
 4. One transaction takes what it sealed, and which entries that was, out of the vault,
    and appends the entry: ``shredded``.
-5. `finish`: no copy of what was deleted is left in the file of the store or in its
-   write-ahead log, and no backup of the keyring that may hold the key is kept any
-   more. An entry says so: ``final``.
+5. `auditlog.log.finishing`: no copy of what was deleted is left in the file of the
+   store or in its write-ahead log, and no backup of the keyring that may hold the key
+   is kept any more. An entry says so: ``final``.
 
 Processes that run have the key in memory until the store refuses it, or they end.
 """
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
+from auditlog.core.errors import (
+    ConfigurationError,
+    NotFoundError,
+    StorageError,
+)
 from auditlog.core.opening import verify_opening
 from auditlog.core.receipt import Disclosure, format_receipt, parse_receipt
 from auditlog.core.record import format_id, parse_entry
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasure_entry import RECORDS, ErasureEntry, Proof, final_entry
+from auditlog.log.erasure_entry import RECORDS, ErasureEntry, Proof
 from auditlog.log.erasure_plan import Plan, plan_decision_erasure, plan_erasure
 from auditlog.log.reader import Reader
 from auditlog.storage import KeyErasedError
-from auditlog.storage.acceptance import has_forgotten
 from auditlog.storage.erased_keys import ErasedKeys, parse_erased
 from auditlog.storage.keys import RECORD, SUBJECT
 from auditlog.storage.sqlite_erasures import ErasureRow
@@ -41,19 +45,16 @@ __all__ = [
     "Plan",
     "catch_up",
     "erase",
+    "erase_said_of",
     "erasure_receipt",
-    "finish",
     "forget_listed",
     "is_due",
     "plan_decision_erasure",
     "plan_erasure",
     "replay",
-    "waiting_for",
 ]
 
 _log = logging.getLogger("auditlog")
-
-_POLL_SECONDS = 0.05
 
 
 class Erased(NamedTuple):
@@ -110,30 +111,63 @@ def erase(
     )
     if keep is not None and entry.disclosure is not None:
         keep(format_id(entry.id), entry.disclosure)
-    _begin(log, entry, plan.key_id, now)
+    begun = _begin(log, entry, now)
     row = log.store.erasure_of(plan.key_id)
     if row is None:
         raise NotFoundError("nothing is held under this key any more")
     _complete(log, row, now)
+    for key_id in begun[1:]:
+        _complete_of(log, key_id, now)
     ours = row.id == entry.id
     return Erased(
         format_id(row.id),
         row.state if row.state == "final" else "shredded",
-        entry.records if ours else None,
+        entry.total if ours else None,
         entry.proof if ours else None,
     )
 
 
-def _begin(log: LogDirectory, entry: ErasureEntry, key_id: bytes, now: int) -> None:
+def erase_said_of(log: LogDirectory, decisions: Iterable[bytes], now: int) -> None:
+    """Erase what was said of decisions under keys of its own, for they are erased.
+
+    To be called before they are stored without content: nothing leads from a person to
+    a decision whose content is gone, and from there to what was said of it.
+
+    Args:
+        log: the opened log, not read-only.
+        decisions: their ids.
+        now: microseconds since the epoch.
+
+    Raises:
+        StorageError: it could not be completed; to be tried again.
+    """
+    for decision in decisions:
+        for key_id in log.store.said_of(decision):
+            _begin(log, ErasureEntry(key_id, log.keys, log.origin, now), now)
+            _complete_of(log, key_id, now)
+
+
+def _begin(log: LogDirectory, entry: ErasureEntry, now: int) -> list[bytes]:
+    """Take a key, and those that go with it, out of the store; return which, it first.
+
+    None where somebody else was first: what they began is completed.
+    """
     try:
-        log.store.begin_erasure(entry.id, key_id, now, entry.item)
+        log.store.begin_erasure(entry.key_id, now, entry.item_of)
     except KeyErasedError:
-        pass  # somebody else was first: what they began is completed
+        return []
     except StorageError:
         # The answer may have been lost, and not the erasure.
-        row = log.store.erasure_of(key_id)
+        row = log.store.erasure_of(entry.key_id)
         if row is None or row.id != entry.id:
             raise
+    return list(entry.counts)
+
+
+def _complete_of(log: LogDirectory, key_id: bytes, now: int) -> None:
+    row = log.store.erasure_of(key_id)
+    if row is not None:
+        _complete(log, row, now)
 
 
 def _complete(log: LogDirectory, row: ErasureRow, now: int) -> None:
@@ -215,8 +249,7 @@ def replay(log: LogDirectory, now: int) -> int:
     listed = ErasedKeys(log.paths.erased)
     again = log.store.registered(listed.read())
     for key_id in again:
-        entry = ErasureEntry(key_id, log.keys, log.origin, now)
-        _begin(log, entry, key_id, now)
+        _begin(log, ErasureEntry(key_id, log.keys, log.origin, now), now)
     pending = log.store.erasures("pending")
     for row in pending:
         _complete(log, row, now)
@@ -258,66 +291,6 @@ def forget_listed(log: LogDirectory, data: bytes, now: int) -> int:
     ErasedKeys(log.paths.erased).add(listed)
     log.keys.bar(listed)
     return replay(log, now) if is_due(log) else 0
-
-
-# --- for good -------------------------------------------------------------------------
-
-
-def finish(log: LogDirectory, now: int, *, wait: float = 0.0) -> int:
-    """Bring erasures to ``final``, as far as they can be; again does no harm.
-
-    Args:
-        log: the opened log, not read-only.
-        now: microseconds since the epoch.
-        wait: seconds to try for, while others read an old state of the store.
-
-    Returns:
-        How many have become final.
-
-    Raises:
-        StorageError: it could not be done; to be tried again.
-    """
-    deadline = time.monotonic() + wait
-    while not _is_swept(log):
-        if time.monotonic() > deadline:
-            return 0
-        time.sleep(_POLL_SECONDS)
-    ready = [row for row in log.store.erasures("shredded") if _is_ready(log, row, now)]
-    items = [(row.id, final_entry(row.key_id, log.origin, now)) for row in ready]
-    log.store.finish_erasures(items, now)
-    return len(items)
-
-
-def _is_swept(log: LogDirectory) -> bool:
-    rows = log.store.erasures("shredded")
-    left = [row.key_id for row in rows if row.pending is not None]
-    forgotten = not left or has_forgotten(log.paths.journals, left)
-    return forgotten and log.store.sweep()
-
-
-def _is_ready(log: LogDirectory, row: ErasureRow, now: int) -> bool:
-    expiry = log.store.backup_expiry(row.time)
-    return row.pending is None and (expiry is None or expiry <= now)
-
-
-def waiting_for(log: LogDirectory, row: ErasureRow, now: int) -> str | None:
-    """Return what an erasure waits for until it is final; None if it is.
-
-    Args:
-        log: the opened log.
-        row: the erasure.
-        now: microseconds since the epoch.
-    """
-    if row.state == "final":
-        return None
-    if row.state == "pending":
-        return "the next start of anything that writes"
-    if row.pending is not None:
-        return "free space of the store to be overwritten: `auditlog erase --finish`"
-    expiry = log.store.backup_expiry(row.time)
-    if expiry is None or expiry <= now:
-        return "`auditlog erase --finish`, or a service that runs"
-    return "the last backup of the keyring to expire"
 
 
 def erasure_receipt(log: LogDirectory, id_: str, disclosure: Disclosure) -> bytes:

@@ -101,11 +101,13 @@ class ErasureEntry:
         self.id = new_id(now)
         self.disclosure: Disclosure | None = None
         """What opens `subject`: known before anything is erased."""
+        self.key_id = key_id
         self.proof: Proof | None = None
         """What opens `subject`, once the item was made."""
-        self.records = 0
-        """As the item says, once it was made."""
-        self._key_id, self._keys, self._origin, self._now = key_id, keys, origin, now
+        self.counts: dict[bytes, int] = {}
+        """How many entries lose their content, by key, once items were made."""
+        self._keys, self._origin, self._now = keys, origin, now
+        self._reason, self._by = reason, by
         self._leaves: dict[str, bytes] = {}
         if subject is not None:
             kind, identifier = subject
@@ -128,18 +130,47 @@ class ErasureEntry:
         _, *keys = salts(self._secret, _BODIES + len(paths))
         return Disclosure(number, _SUBJECT, keys[number], self._leaves[_SUBJECT])
 
+    @property
+    def total(self) -> int:
+        """How many entries lose their content, once items were made."""
+        return sum(self.counts.values())
+
+    def item_of(self, key_id: bytes, records: int) -> SpoolItem:
+        """Return the item to append for this key, or for one that goes with it.
+
+        Whom the other one was about its entry does not say: one receipt is enough.
+
+        Args:
+            key_id: of the key that is erased.
+            records: how many entries lose their content.
+
+        Raises:
+            StorageError: there is no key to seal under now.
+        """
+        self.counts[key_id] = records
+        if key_id == self.key_id:
+            return self.item(records)
+        with_it = ErasureEntry(
+            key_id,
+            self._keys,
+            self._origin,
+            self._now,
+            reason=self._reason,
+            by=self._by,
+        )
+        return with_it.item(records)
+
     def item(self, records: int) -> SpoolItem:
         """Return the item to append; `records` is how many entries lose their content.
 
         Raises:
             StorageError: there is no key to seal under now.
         """
-        self.records = records
         leaves = self._leaves | {RECORDS: canonical_json(records)}
         data, content, opening = _committed(self._secret, sorted(leaves.items()))
         if self.disclosure is not None:
             self.proof = Proof(opening, self.disclosure)
-        data |= {"key": format_base64(self._key_id), "state": "shredded"}
+        data |= {"key": format_base64(self.key_id), "state": "shredded"}
         entry = Entry(self.id, ERASURE, self._origin, self._now, data)
         return sealed_item(entry, content, self._keys, zstandard.ZstdCompressor())
 

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from auditlog.core.errors import (
     AuditLogError,
@@ -129,11 +129,13 @@ def plan_decision_erasure(log: LogDirectory, decision: str, now: int) -> Plan:
 def _plan(
     log: LogDirectory, key_id: bytes, subject: tuple[str, str] | None, now: int
 ) -> Plan:
-    rows = log.store.rows_under(key_id)
-    types = Counter(row.type for row in rows)
-    decided = [row for row in rows if row.type == DECISION]
+    keys = [key_id, *log.store.said_apart(key_id)]
+    sealed = [(under, row) for under in keys for row in log.store.rows_under(under)]
+    types = Counter(row.type for _, row in sealed)
+    decided = [row for _, row in sealed if row.type == DECISION]
     times = [row.time for row in decided]
-    opened = [_opened(log, key_id, row) for row in rows]
+    # One at a time, for all that is held about somebody may not fit into memory.
+    found = [_found(_opened(log, *one)) for one in sealed]
     return Plan(
         key_id,
         subject,
@@ -143,9 +145,9 @@ def _plan(
         routes=tuple(sorted({row.route for row in decided if row.route})),
         first=min(times, default=None),
         last=max(times, default=None),
-        given=tuple(_given(opened)),
-        elsewhere=sum(_is_elsewhere(one) for one in opened),
-        unread=opened.count(None),
+        given=tuple(one for one in found if isinstance(one, Given)),
+        elsewhere=found.count("elsewhere"),
+        unread=found.count("unread"),
         backup_expiry=log.store.backup_expiry(now),
     )
 
@@ -170,29 +172,30 @@ def _opened(log: LogDirectory, key_id: bytes, row: IndexRow) -> _Opened:
     return entry, content
 
 
-def _given(opened: Sequence[_Opened]) -> list[Given]:
-    found = []
-    for entry, content in filter(None, opened):
-        said = _json(content, "recipient")
-        if entry.type == _ACCESS and said:
-            what, decision = entry.data.get("what"), entry.data.get("decision")
-            name, purpose = said.get("name"), said.get("purpose")
-            given = Given(
-                entry.time,
-                str(name),
-                None if purpose is None else str(purpose),
-                str(what),
-                None if decision is None else str(decision),
-            )
-            found.append(given)
-    return found
+def _found(opened: _Opened) -> Given | Literal["elsewhere", "unread"] | None:
+    """Return what is to be told of an entry, other than that it is there."""
+    if opened is None:
+        return "unread"
+    entry, content = opened
+    if entry.type == _ACCESS:
+        return _given(entry, content)
+    batch = _json(content, "annotations").get(BATCH)
+    is_item = isinstance(batch, dict) and "decision" in batch
+    return "elsewhere" if entry.type == DECISION and is_item else None
 
 
-def _is_elsewhere(opened: _Opened) -> bool:
-    if opened is None or opened[0].type != DECISION:
-        return False
-    batch = _json(opened[1], "annotations").get(BATCH)
-    return isinstance(batch, dict) and "decision" in batch
+def _given(entry: Entry, content: Content) -> Given | None:
+    said = _json(content, "recipient")
+    if not said:
+        return None
+    purpose, decision = said.get("purpose"), entry.data.get("decision")
+    return Given(
+        entry.time,
+        str(said.get("name")),
+        None if purpose is None else str(purpose),
+        str(entry.data.get("what")),
+        None if decision is None else str(decision),
+    )
 
 
 def _json(content: Content, name: str) -> Mapping[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from auditlog.core.record import format_id, format_time
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasing import waiting_for
 from auditlog.log.erasure_plan import Plan
+from auditlog.log.finishing import waiting_for
 
 __all__ = ["OUT_OF_REACH", "STAYS", "erasures_json", "plan_json"]
 

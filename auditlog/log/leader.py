@@ -27,7 +27,8 @@ from auditlog.log.anchor_status import watched_anchors
 from auditlog.log.anchor_work import When
 from auditlog.log.anchoring import Anchoring
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasing import catch_up, finish
+from auditlog.log.erasing import catch_up
+from auditlog.log.finishing import finish
 from auditlog.log.sequencer import Sequencer
 from auditlog.log.state import state_of
 from auditlog.log.witnessing import Witnessing

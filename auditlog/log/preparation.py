@@ -25,8 +25,8 @@ from auditlog.log.description import SUBJECT_BYTES, Describer
 from auditlog.log.model_entry import model_entry
 from auditlog.log.subjects import look_into_bodies
 from auditlog.models.identity import Model
-from auditlog.storage import Index, IndexRow, SpoolItem, Vault
-from auditlog.storage.keys import RECORD, SUBJECT, Renewed, subject_tag
+from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage.keys import Renewed, subject_tag
 from auditlog.storage.sealing import seal, unseal
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ __all__ = [
     "SealingKeys",
     "epoch_of",
     "index_row",
-    "key_of_subject",
     "plain_item",
     "sealed_item",
 ]
@@ -80,32 +79,11 @@ class SealingKeys(Protocol):
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys from memory that were erased."""
 
+    def heed(self) -> None:
+        """Give no key any more that was erased since, by whatever process."""
 
-class _Stored(Index, Vault, Protocol):
-    """Where decisions are looked up, and the keys of their content."""
-
-
-def key_of_subject(store: _Stored, keys: SealingKeys, decision: bytes) -> bytes | None:
-    """Return the id of the key that goes when whom a decision is about asks for it.
-
-    What is said later of a decision is sealed under it, too.
-
-    Args:
-        store: of the log.
-        keys: of the log.
-        decision: id of the decision, 16 bytes.
-
-    Returns:
-        None where the decision is not stored yet, is about nobody, or was erased.
-
-    Raises:
-        StorageError: it could not be looked up.
-    """
-    row = store.by_id(decision)
-    stored = None if row is None or row.index is None else store.sealed(row.index)
-    if stored is None or keys.kind(stored[0]) not in {SUBJECT, RECORD}:
-        return None
-    return stored[0]
+    def settled(self) -> None:
+        """Forget what `heed` has found: all that was sealed is in the store."""
 
 
 class Preparation:
@@ -145,6 +123,7 @@ class Preparation:
             ConfigurationError: the keyring is missing, though it has keys.
             StorageError: there are no keys to seal under now.
         """
+        self._keys.heed()
         self._drawn = _DRAWN.iter_unpack(os.urandom(_DRAWN.size * len(exchanges)))
         for exchange in exchanges:
             look_into_bodies(exchange)
@@ -268,8 +247,8 @@ def sealed_item(
         content: what its commitment covers.
         keys: of the log.
         compressor: for values.
-        under: id of the key to seal under, such as `key_of_subject` finds; None takes
-            that of the epoch.
+        under: id of the key to seal under, of a subject or of the
+            entry alone; None takes that of the epoch.
 
     Raises:
         NotFoundError: the key was erased meanwhile.

@@ -49,13 +49,20 @@ _NO_ANSWER = frozenset({202, 204, 205})
 """Statuses (and, before them, classes of these) that say that no answer is here."""
 
 
-def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
+def with_reading(
+    exchange: Exchange,
+    asked: Side,
+    answered: Side,
+    copies: tuple[bytes | None, bytes | None] = (None, None),
+) -> Exchange:
     """Return an exchange with what its protocol says of it, or as it is.
 
     Args:
         exchange: finished; it is not changed.
         asked: its request, opened.
         answered: its response, opened.
+        copies: what is stored instead of each, where something was redacted; what a
+            body said under one name is not to be kept under another.
     """
     protocols = exchange.protocols
     if protocols is None or not exchange.keep or not _is_legible(exchange, answered):
@@ -73,7 +80,32 @@ def with_reading(exchange: Exchange, asked: Side, answered: Side) -> Exchange:
     reading, fault = protocols.read(_bounded(traffic), exchange.route)
     if reading is None and fault is None:
         return exchange
+    if reading is not None and copies != (None, None):
+        first, second = copies
+        stored = msgspec.structs.replace(
+            traffic,
+            request=traffic.request if first is None else first,
+            response=traffic.response if second is None else second,
+            tail=traffic.tail if second is None else b"",
+        )
+        kept = protocols.read(_bounded(stored), exchange.route).reading
+        reading = _as_kept(reading, kept)
     return _told(exchange, reading, fault)
+
+
+def _as_kept(reading: Reading, kept: Reading | None) -> Reading:
+    """Return a reading that says no text but what was read of what is stored."""
+    if kept is None or kept.protocol != reading.protocol:
+        kept = Reading(protocol=reading.protocol, operation=reading.operation)
+    return msgspec.structs.replace(
+        reading,
+        error_type=kept.error_type,
+        requested_model=kept.requested_model,
+        answered_model=kept.answered_model,
+        response_id=kept.response_id,
+        parameters=kept.parameters,
+        attributes=kept.attributes,
+    )
 
 
 def _bounded(traffic: Traffic) -> Traffic:

@@ -158,7 +158,9 @@ class Reader:
 
     def _is_erased(self, key_id: bytes) -> bool:
         # A key that was erased may still be in our memory.
-        return key_id == ERASED or self._log.keys.kind(key_id) is None
+        return key_id == ERASED or (
+            self._log.keys.kind(key_id) is None and not self._store.is_lost(key_id)
+        )
 
     def _model_at(self, entry: bytes) -> int | None:
         """Return the index of the entry about the model that a decision ran on."""
@@ -378,8 +380,11 @@ class Reader:
         with contextlib.suppress(NotFoundError):  # its slot was overwritten
             if not self._is_erased(key_id):
                 return self._log.keys.key(key_id)
-        msg = f"the content of {format_id(entry.id)} was erased: nothing can open it"
-        raise NotFoundError(msg)
+        lost = self._store.is_lost(key_id)
+        gone = "is lost, as was declared" if lost else "was erased"
+        raise NotFoundError(
+            f"the content of {format_id(entry.id)} {gone}: nothing can open it"
+        )
 
     def firm_levels(self) -> tuple[str, ...]:
         """Return the levels that convince whoever holds to the log's own policy."""

@@ -15,6 +15,7 @@ from auditlog.core.errors import AuditLogError, ConflictError, StorageError
 from auditlog.core.record import DECISION, parse_entry
 from auditlog.log.directory import LogDirectory
 from auditlog.log.emitter import recovery_entries
+from auditlog.log.erasing import erase_said_of
 from auditlog.log.late_erasure import without_content
 from auditlog.log.preparation import index_row, plain_item
 from auditlog.metrics import SILENT, Observer
@@ -125,5 +126,7 @@ def _append(log: LogDirectory, items: Sequence[SpoolItem], now: int) -> None:
     try:
         log.store.append(items)
     except KeyErasedError as error:
+        gone = [item.row.id for item in items if item.key_id in error.key_ids]
+        erase_said_of(log, gone, now)
         left = without_content(items, error.key_ids, log.keys, log.origin, now)
         log.store.append(left)

@@ -41,6 +41,8 @@ from auditlog.log.sides import HASHED, Side, stored_pieces
 __all__ = [
     "Committed",
     "Passed",
+    "Seen",
+    "look",
     "pass_through",
     "redact_context",
     "without_secret",
@@ -51,7 +53,7 @@ _Leaf = Part | tuple[str, int] | None
 """What of a leaf is kept: a value, which piece of a stored side it is, or nothing."""
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """One side after the redactor saw it."""
 
     untouched: bool
@@ -65,50 +67,62 @@ class _Seen(NamedTuple):
 class Passed(NamedTuple):
     """An exchange after the choke point, of which not everything may be kept."""
 
-    asked: _Seen
-    answered: _Seen
+    asked: Seen
+    answered: Seen
     context: list[Part]
     """All ``context/`` leaves, copies among them, in the order of their paths."""
     gone: set[str]
     """Paths of those that may not be kept."""
 
 
-def pass_through(
-    exchange: Exchange, asked: Side, answered: Side, context: list[Part]
-) -> Passed | None:
-    """Let all that may be stored of an exchange pass its redactor.
+def look(
+    redaction: Redaction, exchange: Exchange, asked: Side, answered: Side
+) -> tuple[Seen, Seen]:
+    """Let the bodies of an exchange pass a redactor.
 
     Args:
+        redaction: that of the exchange.
         exchange: finished.
         asked: its request, opened.
         answered: its response, opened.
-        context: its ``context/`` leaves.
+    """
+    keep = exchange.keep
+    return (
+        _look(redaction, "request", exchange.request, asked, keep=keep),
+        _look(redaction, "response", exchange.response, answered, keep=keep),
+    )
+
+
+def pass_through(
+    redaction: Redaction,
+    bodies: Sequence[tuple[Side, Seen]],
+    context: Sequence[Part],
+) -> Passed | None:
+    """Let what is said of an exchange pass its redactor, after its bodies.
+
+    Args:
+        redaction: that of the exchange.
+        bodies: request and response, opened, and what `look` saw of them.
+        context: the ``context/`` leaves.
 
     Returns:
         None where all of it may be kept as it is.
     """
-    redaction = exchange.redaction
-    if redaction is None:
-        return None
-    bodies: tuple[tuple[Name, Body, Side], ...] = (
-        ("request", exchange.request, asked),
-        ("response", exchange.response, answered),
-    )
-    sides = {
-        name: _look(redaction, name, body, side, keep=exchange.keep)
-        for name, body, side in bodies
-    }
-    copies: dict[str, bytes] = {
-        n: seen.copy for n, seen in sides.items() if seen.copy is not None
-    }
-    said: dict[str, Any] = {
-        n: seen.became for n, seen in sides.items() if seen.became is not None
-    }
-    cut = [n for n, _, side in bodies if n in copies and side.raw.leaf_hash]
+    copies: dict[str, bytes] = {}
+    said: dict[str, Any] = {}
+    cut = []
+    for side, seen in bodies:
+        name = side.raw.path
+        if seen.became is not None:
+            said[name] = seen.became
+        if seen.copy is not None:
+            copies[name] = seen.copy
+            if side.raw.leaf_hash:
+                cut.append(name)
     if cut:
         said[CAPPED] = cut
     leaves, gone = _redacted(redaction, context, copies, said)
-    first, second = sides["request"], sides["response"]
+    (_, first), (_, second) = bodies
     if first.untouched and second.untouched and not gone:
         return None
     return Passed(first, second, leaves, gone)
@@ -157,24 +171,24 @@ def _look(
     side: Side,
     *,
     keep: bool,
-) -> _Seen:
+) -> Seen:
     raw = side.raw
     value = raw.value if side.decoded is None else side.decoded.value
     if not value or not keep:
         # What is covered and not kept was not seen either.
-        return _Seen(untouched=raw.leaf_hash is None)
+        return Seen(untouched=raw.leaf_hash is None)
     copy = None
     if _is_legible(body, side):
         cut = raw.leaf_hash is not None or body.state == "partial"
         copy = redaction.body(name, value, body.media_type, framed=body.framed, cut=cut)
     if copy is None:
-        return _Seen(untouched=False, became=_WITHHELD)
+        return Seen(untouched=False, became=_WITHHELD)
     hidden = side.decoded is not None and says_more(raw.value, body.coding or "")
     if copy != value or hidden:
-        return _Seen(untouched=False, copy=copy, became=_REDACTED)
+        return Seen(untouched=False, copy=copy, became=_REDACTED)
     if raw.leaf_hash is None:
-        return _Seen(untouched=True)
-    return _Seen(untouched=False, copy=copy)
+        return Seen(untouched=True)
+    return Seen(untouched=False, copy=copy)
 
 
 def _is_legible(body: Body, side: Side) -> bool:
@@ -245,7 +259,7 @@ def _salts(leaves: list[_Leaf], committed: Committed) -> Salts:
     return Salts(stream[:16], tuple(known))
 
 
-def _numbers(side: Side, seen: _Seen, depth: int) -> Sequence[int | None]:
+def _numbers(side: Side, seen: Seen, depth: int) -> Sequence[int | None]:
     """Return for each piece of a side which piece it is of what is stored of it."""
     count = len(side.leaves)
     if seen.untouched:

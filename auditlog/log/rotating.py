@@ -8,14 +8,15 @@
     4. ``keys/vault.key`` holds the new generation alone
     5. the entry about it is in the log
 
-All of it happens under the lock of the keyring: no key is made, destroyed or restored
-meanwhile, and nobody else rotates. Whoever dies leaves a log in which every
-key still opens; the next to rotate, or to start, goes on from there: `finish`.
+Slots are wrapped a page at a time, under the lock of the keyring: keys that are made,
+destroyed or restored in between are so under the new generation. Whoever dies leaves a
+log in which every key still opens; the next to rotate, or to start, begins with the
+slots again, of which those that are done are left alone: `finish`.
 """
 
 import logging
 import os
-from collections.abc import Iterator
+import time
 from typing import NamedTuple
 
 from auditlog.core.errors import AuditLogError, ConfigurationError, ConflictError
@@ -29,16 +30,15 @@ __all__ = [
     "Rotated",
     "finish",
     "finish_under",
-    "registered",
     "resume",
     "rotate",
     "vault_key_of",
 ]
 
+_PAGE = 512
+"""Keys that are wrapped under one lock: some 10 to 50 ms for who waits to make one."""
+_PAUSE_SECONDS = 0.002
 _log = logging.getLogger("auditlog")
-
-_PAGE = 4096
-"""Keys that are in memory at once: there may be one for each of many people."""
 
 
 class Rotated(NamedTuple):
@@ -65,16 +65,15 @@ def rotate(log: LogDirectory, now: int) -> Rotated:
     if (found := finish(log)) is not None:
         return Rotated(found, begun_before=True)
     keys = vault_key_of(log)
-    with log.keys.keyring.writing(create=log.store.last_slot() < 0) as writer:
+    _check_all_open(log)
+    with log.keys.keyring.writing(create=log.store.last_slot() < 0):
         if len(keys.known()) == 1:
             # Somebody who rotated while we waited for the lock may have died untold.
             _tell(log, keys.known()[0])
-            _check_all_open(log, writer)
             keys.begin(os.urandom(KEK_BYTES), now)
-        finish_under(log, writer)
-        newest = keys.known()[0]
-        _tell(log, newest)
-    return Rotated(newest.number, begun_before=False)
+        number = keys.known()[0].number
+    _tell(log, _wrap_in_pages(log, keys))
+    return Rotated(number, begun_before=False)
 
 
 def finish(log: LogDirectory) -> int | None:
@@ -93,13 +92,13 @@ def finish(log: LogDirectory) -> int | None:
     if keys is None:
         return None
     before = keys.reload()
+    newest = before[0]
     if len(before) > 1:
-        with log.keys.keyring.writing(create=log.store.last_slot() < 0) as writer:
-            finish_under(log, writer)
+        newest = _wrap_in_pages(log, keys)
     elif keys.has_left_overs():
         with log.keys.keyring.writing(create=log.store.last_slot() < 0):
             keys.tidy()
-    told = _tell(log, keys.known()[0])
+    told = _tell(log, newest)
     return before[0].number if len(before) > 1 or told else None
 
 
@@ -123,24 +122,50 @@ def finish_under(log: LogDirectory, writer: KeyringWriter) -> None:
     keys = vault_key_of(log)
     if len(keys.known()) < 2:
         return
-    writer.use(keys.known())
-    free = bytearray(b"\1") * writer.slots()
-    for key_id, slot, *_ in registered(log):
-        writer.rewrap([(key_id, slot)])
-        free[slot] = 0
-    # In the others are keys that were never registered, or are being erased.
-    writer.destroy([slot for slot, one in enumerate(free) if one])
-    writer.sync()
+    last: int | None = -1
+    while last is not None:
+        last = _wrap_page(log, writer, last)
     keys.retire()
     writer.use(keys.known())
 
 
-def registered(log: LogDirectory) -> Iterator[tuple[bytes, int, str, str]]:
-    """Yield id, slot, kind and label of every key, by slot, a page in memory each."""
-    slot = 0
-    while page := log.store.keys_from(slot, _PAGE):
-        yield from page
-        slot = page[-1][1] + 1
+def _wrap_in_pages(log: LogDirectory, keys: VaultKey) -> Generation:
+    """Do what is left of a rotation, and let others at the keyring in between.
+
+    Returns:
+        The generation under which every key is, and which is alone.
+    """
+    last, number = -1, 0
+    while True:
+        with log.keys.keyring.writing(create=log.store.last_slot() < 0) as writer:
+            if len(keys.known()) < 2:
+                return keys.known()[0]  # somebody else was faster
+            if keys.known()[0].number != number:
+                # It may have been faster, and rotated once more since then.
+                last, number = -1, keys.known()[0].number
+            found = _wrap_page(log, writer, last)
+            if found is None:
+                keys.retire()
+                return keys.known()[0]
+        last = found
+        # Whoever waits for a lock gets it only from who does not take it at once.
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _wrap_page(log: LogDirectory, writer: KeyringWriter, last: int) -> int | None:
+    """Wrap the keys after a slot again, a page of them, durably.
+
+    Returns:
+        The last slot of the page; None after the last page.
+    """
+    writer.use(vault_key_of(log).known())
+    page = log.store.keys_after(last, _PAGE)
+    end = page[-1][1] if len(page) == _PAGE else writer.slots() - 1
+    writer.rewrap((key_id, slot) for key_id, slot, *_ in page)
+    # In the others are keys that were never registered, or are being erased.
+    taken = {slot for _, slot, *_ in page}
+    writer.destroy([slot for slot in range(last + 1, end + 1) if slot not in taken])
+    return end if len(page) == _PAGE else None
 
 
 def vault_key_of(log: LogDirectory) -> VaultKey:
@@ -154,9 +179,13 @@ def vault_key_of(log: LogDirectory) -> VaultKey:
     return log.vault_key
 
 
-def _check_all_open(log: LogDirectory, writer: KeyringWriter) -> None:
-    for key_id, slot, *_ in registered(log):
-        writer.key(key_id, slot)
+def _check_all_open(log: LogDirectory) -> None:
+    if log.store.last_slot() < 0:
+        return
+    last = -1
+    while page := log.store.keys_after(last, _PAGE):
+        log.keys.keyring.read_many([key[:2] for key in page])
+        last = page[-1][1]
 
 
 def _tell(log: LogDirectory, newest: Generation) -> bool:

@@ -27,7 +27,7 @@ from auditlog.log.anchor_file import KINDS, Configure
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, ensure_log
 from auditlog.log.emitter import Emitter
-from auditlog.log.erasing import catch_up
+from auditlog.log.erasing import catch_up, erase_said_of
 from auditlog.log.leader import Leader, time_left
 from auditlog.log.preparation import Preparation
 from auditlog.log.recorder import OnAccepted, Recorder
@@ -100,6 +100,7 @@ class Runtime:
             clock,
             self._acceptance,
             self._observer,
+            lambda ids: erase_said_of(self._log, ids, self._now()),
         )
         gather = config.durability != "sync"
         self._recorder = Recorder(storing, self._emitter, gather=gather)

@@ -87,6 +87,7 @@ class Storing:
         clock: Callable[[], float],
         acceptance: Acceptance | None,
         observer: Observer = SILENT,
+        erase_said: Callable[[Sequence[bytes]], None] | None = None,
     ) -> None:
         """Take over the emitter's side of a log.
 
@@ -99,6 +100,9 @@ class Storing:
             acceptance: makes items durable ahead of the store; None where the store
                 does that itself.
             observer: is told what came into the store, and what could not.
+            erase_said: erases what was said of decisions, whose ids it is given,
+                before their content was erased on its way; None where nobody says
+                anything of decisions.
         """
         self.observer = observer
         self._store = store
@@ -107,6 +111,7 @@ class Storing:
         self._origin = origin
         self._clock = clock
         self._acceptance = acceptance
+        self._erase_said = erase_said
         self._behind: list[Ready] = []
         """Durable, but not in the store yet."""
 
@@ -215,6 +220,7 @@ class Storing:
         if self._acceptance is not None:
             self._acceptance.clear()
         self._behind.clear()
+        self._preparation.keys.settled()
         if self.observer.watches:
             self._observe(everything)
 
@@ -283,6 +289,9 @@ class Storing:
             for one in missing
         ]
         gone = [one for one in again if one.submission is None]
+        lost = [one.item.row.id for one in gone if one.item.key_id in erased]
+        if lost and self._erase_said is not None:
+            self._erase_said(lost)
         told = without_content(
             [one.item for one in gone],
             erased,

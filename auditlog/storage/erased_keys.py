@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from auditlog.core.errors import MalformedError
+from auditlog.core.errors import MalformedError, StorageError
 from auditlog.storage.files import (
     check_private,
     close_own,
@@ -57,6 +57,9 @@ class ErasedKeys:
     def __init__(self, path: Path) -> None:
         """Name the file; it is made with the first key that is erased."""
         self.path = path
+        self._name = str(path)
+        self._seen = 0
+        """Bytes of the file that `news` has told of."""
 
     def read(self) -> list[bytes]:
         """Return the ids of all keys in it, each once, in the order of their erasure.
@@ -70,6 +73,29 @@ class ErasedKeys:
             return []
         with self._open(os.O_RDONLY) as fd:
             return self._parse(fd)
+
+    def news(self) -> list[bytes]:
+        """Return the ids that came in since this was called last; cheap if none did.
+
+        Raises:
+            ConfigurationError: others than its owner can reach the file.
+            MalformedError: it holds something else.
+            StorageError: it cannot be read.
+        """
+        try:
+            # A plain name and no Path: services ask all the time.
+            size = os.stat(self._name).st_size  # noqa: PTH116
+        except FileNotFoundError:
+            size = 0
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror}") from None
+        seen, self._seen = self._seen, size - size % _LINE
+        if self._seen == seen:
+            return []
+        if self._seen < seen:
+            return self.read()  # it is another one, from a backup
+        with self._open(os.O_RDONLY) as fd:
+            return self._parse(fd, seen)
 
     def add(self, key_ids: Iterable[bytes]) -> None:
         """Add ids that are not in it yet, durably.
@@ -101,9 +127,10 @@ class ErasedKeys:
             sync_file(fd)
         sync_directory(self.path.parent)
 
-    def _parse(self, fd: int) -> list[bytes]:
+    def _parse(self, fd: int, start: int = 0) -> list[bytes]:
         with storage_errors(f"read {self.path}"):
-            data = os.pread(fd, min(os.fstat(fd).st_size, _MAX_BYTES + 1), 0)
+            size = os.fstat(fd).st_size - start
+            data = os.pread(fd, min(max(0, size), _MAX_BYTES + 1), start)
         try:
             return parse_erased(data)
         except MalformedError as error:

@@ -88,6 +88,12 @@ class HeldKeys:
         with self._lock:
             return self._used(key_id)
 
+    def retire(self, key_ids: Iterable[bytes]) -> None:
+        """Give these keys for no use any more, only by their ids, until `drop`."""
+        with self._lock:
+            for key_id in key_ids:
+                self._retire(key_id)
+
     def drop(self, key_ids: Iterable[bytes]) -> None:
         """Hold these keys no more; of those that are not here nothing happens."""
         with self._lock:
@@ -102,6 +108,11 @@ class HeldKeys:
         return held
 
     def _remove(self, key_id: bytes) -> None:
-        held = self._stay.pop(key_id, None) or self._newest.pop(key_id, None)
+        self._retire(key_id)
+        self._stay.pop(key_id, None)
+        self._newest.pop(key_id, None)
+
+    def _retire(self, key_id: bytes) -> None:
+        held = self._stay.get(key_id) or self._newest.get(key_id)
         if held is not None and self._by_use.get(held.use) == key_id:
             del self._by_use[held.use]

@@ -39,11 +39,15 @@ from auditlog.storage.files import (
 from auditlog.storage.sealing import SLOT_SIZE, unwrap_slot, wrap_slot
 from auditlog.storage.vault_key import FixedKey, Generation
 
-__all__ = ["Generations", "Keyring", "KeyringWriter", "SlotKey"]
+__all__ = ["DamagedSlotError", "Generations", "Keyring", "KeyringWriter", "SlotKey"]
 
 _MAX_SLOTS = 1 << 32
 _NONCE_BYTES = 12
 _DESTROYED = bytes(SLOT_SIZE)
+
+
+class DamagedSlotError(StorageError):
+    """What is in a slot does not open under any generation."""
 
 
 class SlotKey(NamedTuple):
@@ -105,12 +109,38 @@ class Keyring:
             NotFoundError: the key was destroyed.
             StorageError: the slot cannot be read, or does not open.
         """
-        try:
-            return self._read(key_id, slot, self._generations.known())
-        except StorageError:
-            # It may be just being wrapped again.
-            with self._undisturbed():
-                return self._read(key_id, slot, self._generations.reload())
+        (key,) = self.read_many([(key_id, slot)])
+        if key is None:
+            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+        return key
+
+    def read_many(self, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        """Return the key in each of many slots, in order; None for one destroyed.
+
+        Opening the file takes longer than all else, so it is opened once.
+
+        Args:
+            keys: key id and slot of each.
+
+        Raises:
+            ConfigurationError: the keyring is missing.
+            StorageError: a slot cannot be read, or does not open.
+        """
+        generations = self._generations.known()
+        found = []
+        for (key_id, slot), data in zip(keys, self._stored(keys), strict=True):
+            try:
+                found.append(_opened(self.path, data, key_id, slot, generations))
+            except StorageError:
+                found.append(self._read_again(key_id, slot))
+        return found
+
+    def _read_again(self, key_id: bytes, slot: int) -> bytes | None:
+        """Return what is in a slot that may be just being wrapped again."""
+        with self._undisturbed():
+            generations = self._generations.reload()
+            (data,) = self._stored([(key_id, slot)])
+            return _opened(self.path, data, key_id, slot, generations)
 
     def raw(self) -> bytes:
         """Return all slots as they are; nothing if there is no file.
@@ -182,22 +212,14 @@ class Keyring:
             with storage_errors(f"unlock {self.path}"):
                 fcntl.flock(fd, fcntl.LOCK_UN)
 
-    def _read(
-        self, key_id: bytes, slot: int, generations: Sequence[Generation]
-    ) -> bytes:
-        data = self._stored(slot)
-        if data == _DESTROYED:
-            raise NotFoundError(f"the key {key_id.hex()} was destroyed")
-        return _unwrap(self.path, data, key_id, slot, generations)[0]
-
-    def _stored(self, slot: int) -> bytes:
+    def _stored(self, keys: Sequence[tuple[bytes, int]]) -> list[bytes]:
         if not self.path.exists():
             raise ConfigurationError(
                 f"the keyring {self.path} is missing, but keys are registered: "
                 "restore it from its own backup; without it nothing sealed opens"
             )
         with storage_errors(f"read {self.path}"), self._open(os.O_RDONLY) as fd:
-            return os.pread(fd, SLOT_SIZE, _offset(slot))
+            return [os.pread(fd, SLOT_SIZE, _offset(slot)) for _, slot in keys]
 
     @contextlib.contextmanager
     def _open(self, flags: int) -> Iterator[int]:
@@ -248,9 +270,7 @@ class KeyringWriter:
             StorageError: the slot cannot be read, or does not open.
         """
         data = self.stored(slot)
-        if data == _DESTROYED:
-            return None
-        return _unwrap(self._path, data, key_id, slot, self._generations)[0]
+        return _opened(self._path, data, key_id, slot, self._generations)
 
     def rewrap(self, keys: Iterable[tuple[bytes, int]]) -> None:
         """Wrap keys, by key id and slot, under the newest generation, in place.
@@ -268,14 +288,24 @@ class KeyringWriter:
             if number != self._generations[0].number:
                 self.put([SlotKey(key_id, slot, key)])
 
-    def write(self, keys: Sequence[SlotKey]) -> None:
-        """Write keys into their slots, durably, over whatever was there.
+    def add(self, keys: Sequence[SlotKey]) -> None:
+        """Write new keys, durably, over whatever was there.
+
+        Args:
+            keys: in slots that follow each other.
 
         Raises:
             StorageError: it is unknown which of them are there.
         """
-        self.put(keys)
+        drawn = os.urandom(_NONCE_BYTES * len(keys))
+        nonces = [drawn[n * _NONCE_BYTES :][:_NONCE_BYTES] for n in range(len(keys))]
+        wrapped = map(self._wrapped, keys, nonces)
+        self._overwrite(keys[0].slot, b"".join(wrapped))
         self.sync()
+
+    def _wrapped(self, one: SlotKey, nonce: bytes) -> bytes:
+        kek = self._generations[0].key
+        return wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
 
     def put(self, keys: Iterable[SlotKey]) -> None:
         """Write keys into their slots; durable only after `sync`.
@@ -284,9 +314,7 @@ class KeyringWriter:
             StorageError: it is unknown which of them are there.
         """
         for one in keys:
-            kek, nonce = self._generations[0].key, os.urandom(_NONCE_BYTES)
-            wrapped = wrap_slot(kek, one.key, one.key_id, one.slot, nonce)
-            self._overwrite(one.slot, wrapped)
+            self._overwrite(one.slot, self._wrapped(one, os.urandom(_NONCE_BYTES)))
 
     def destroy(self, slots: Sequence[int]) -> None:
         """Overwrite slots with zeros, durably; what their keys sealed is gone.
@@ -301,7 +329,7 @@ class KeyringWriter:
     def _overwrite(self, slot: int, data: bytes) -> None:
         with storage_errors(f"write {self._path}"):
             written = os.pwrite(self._fd, data, _offset(slot))
-        if written != SLOT_SIZE:
+        if written != len(data):
             raise StorageError(f"cannot write {self._path}: disk full")
 
     def sync(self) -> None:
@@ -314,6 +342,19 @@ class KeyringWriter:
             sync_file(self._fd)
         # The name may be new; a later key finds it durable already.
         sync_directory(self._path.parent)
+
+
+def _opened(
+    path: Path,
+    data: bytes,
+    key_id: bytes,
+    slot: int,
+    generations: Sequence[Generation],
+) -> bytes | None:
+    """Return the key in a slot; None if it was destroyed."""
+    if data == _DESTROYED:
+        return None
+    return _unwrap(path, data, key_id, slot, generations)[0]
 
 
 def _unwrap(
@@ -330,7 +371,7 @@ def _unwrap(
             return unwrap_slot(generation.key, data, key_id, slot), generation.number
         except (MalformedError, VerificationError) as error:
             failed = error
-    raise StorageError(
+    raise DamagedSlotError(
         f"slot {slot} of the keyring {path} does not open: it is damaged or older than "
         f"the database, or the key-encryption key is another one ({failed})"
     )

@@ -18,24 +18,33 @@ A slot is written first and registered afterwards. Who dies in between leaves by
 that no key id names, and the next key overwrites them. However many keys are missing,
 they are made by one locked write, one sync and one transaction.
 
-Those who seal hold keys in memory. Another process may erase one meanwhile; then the
-store refuses what was sealed under it (`auditlog.storage.Spool.append`), and whoever is
-refused forgets the key. Those who open content hold no key that can be erased alone.
+Those who seal hold keys in memory. Another process may erase one meanwhile: they look
+into the list of erased keys before each batch (`Keys.heed`). What was just being sealed
+the store refuses (`auditlog.storage.Spool.append`), and whoever is refused forgets the
+key. Those who open content hold no key that can be erased alone.
 """
 
 import contextlib
 import hashlib
 import hmac
 import os
+import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from unicodedata import normalize
 
-from auditlog.core.errors import ConfigurationError, NotFoundError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    NotFoundError,
+    StorageError,
+)
 from auditlog.core.record import format_id
+from auditlog.storage.erased_keys import ErasedKeys
 from auditlog.storage.held_keys import HeldKey, HeldKeys, Use
-from auditlog.storage.keyring import Keyring, SlotKey
+from auditlog.storage.keyring import DamagedSlotError, Keyring, SlotKey
 
 __all__ = [
     "EPOCH",
@@ -51,8 +60,9 @@ __all__ = [
 EPOCH, SUBJECT, RECORD, INDEX = "epoch", "subject", "record", "index"
 _TAG = b"auditlog/subject-tag/v1\n"
 _TAG_BYTES = 16
-_KEY_BYTES = 32
-_KEY_ID_BYTES = 16
+_NEW = struct.Struct("16s32s")
+"""Key id and key."""
+_LOOK_SECONDS = 0.02
 
 
 class KeyRegistry(Protocol):
@@ -72,11 +82,17 @@ class KeyRegistry(Protocol):
     def use_of(self, key_id: bytes) -> tuple[str, str] | None:
         """Return kind and label of the key with this id, or None."""
 
+    def is_lost(self, key_id: bytes) -> bool:
+        """Return whether the key with this id was declared lost."""
+
     def last_key(self) -> tuple[bytes, int] | None:
         """Return (key id, slot) of the key in the last slot taken, or None."""
 
     def last_slot(self) -> int:
-        """Return the last slot taken, also by a key that was erased; -1 if none is."""
+        """Return the last slot taken, also by a key that was erased or lost.
+
+        -1 if none is.
+        """
 
     def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
         """Record durably, all or none, key id, slot, kind and label of new keys."""
@@ -110,10 +126,26 @@ def subject_tag(key: bytes, id_: bytes) -> bytes:
 class Keys:
     """Makes and finds keys. Methods may be called from any thread."""
 
-    def __init__(self, keyring: Keyring, registry: KeyRegistry) -> None:
-        """Take the file of slots, and who knows what is in it."""
+    def __init__(
+        self,
+        keyring: Keyring,
+        registry: KeyRegistry,
+        listed: ErasedKeys | None = None,
+    ) -> None:
+        """Take the file of slots, and who knows what is in it.
+
+        Args:
+            keyring: the file of slots.
+            registry: knows which key is in which slot.
+            listed: keys that were erased, by whatever process; None if nobody else
+                erases any.
+        """
         self.keyring = keyring
         self._registry = registry
+        self._listed = listed
+        self._look_at = 0.0
+        self._retired: list[bytes] = []
+        """Known to be erased, and kept for what was sealed before."""
         self._making = threading.Lock()
         self._held = HeldKeys(_STAYING)
         self._erased: set[bytes] = set()
@@ -225,11 +257,35 @@ class Keys:
         """Let keys open nothing any more, whatever the store and the keyring say."""
         gone = list(key_ids)
         self._erased.update(gone)
-        self.forget(gone)
+        self._retire(gone)
+
+    def _retire(self, key_ids: Sequence[bytes]) -> None:
+        # What was sealed a moment ago, maybe by another thread, is to be sealed again.
+        self._held.retire(key_ids)
+        self._retired += [one for one in key_ids if self._held.named(one) is not None]
 
     def forget(self, key_ids: Iterable[bytes]) -> None:
         """Drop keys from memory that were erased, by whatever process."""
         self._held.drop(key_ids)
+
+    def heed(self) -> None:
+        """Give no key any more that was erased since, by whatever process.
+
+        What was sealed under it before can be sealed again, until `settled`.
+        """
+        # Each look gives up the interpreter lock.
+        if self._listed is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        # Where the list cannot be read, the store refuses nevertheless.
+        with contextlib.suppress(AuditLogError):
+            self._retire(self._listed.news())
+
+    def settled(self) -> None:
+        """Forget keys that were erased: all that they have sealed is in the store."""
+        if self._retired:
+            gone, self._retired = self._retired, []
+            self.forget(gone)
 
     def renew(self, key_id: bytes) -> Renewed | None:
         """Return a key in place of one that was erased, making it on first use.
@@ -290,6 +346,8 @@ class Keys:
     def _slot(self, key_id: bytes) -> int:
         slot = self._registry.slot_of(key_id)
         if slot is None:
+            if self._registry.is_lost(key_id):
+                raise NotFoundError(f"the key {key_id.hex()} was declared lost")
             raise NotFoundError(f"no key {key_id.hex()} is registered")
         return slot
 
@@ -315,21 +373,35 @@ class Keys:
         found: dict[Use, HeldKey] = {}
         for kind in sorted({use.kind for use in uses}):
             labels = [use.label for use in uses if use.kind == kind]
-            for label, (key_id, slot) in self._registry.key_slots(kind, labels).items():
-                if key_id in self._erased:
-                    raise StorageError(
-                        f"expected no key that was erased, but {key_id.hex()} is "
-                        "registered again, as by a backup: its erasure is to be "
-                        "replayed before anything is sealed"
-                    )
-                try:
-                    key = self.keyring.read(key_id, slot)
-                except NotFoundError:
-                    if self._registry.slot_of(key_id) is None:
-                        continue  # erased meanwhile, so that another one may be made
-                    raise
-                found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+            slots = self._registry.key_slots(kind, labels)
+            self._refuse_erased(key_id for key_id, _ in slots.values())
+            keys = self._read(kind, [*slots.values()]) if slots else []
+            for (label, (key_id, _)), key in zip(slots.items(), keys, strict=True):
+                if key is not None:
+                    found[Use(kind, label)] = HeldKey(Use(kind, label), key_id, key)
+                elif self._registry.slot_of(key_id) is not None:
+                    raise NotFoundError(f"the key {key_id.hex()} was destroyed")
+                # Else it was erased meanwhile, so that another one may be made.
         return found
+
+    def _read(self, kind: str, keys: Sequence[tuple[bytes, int]]) -> list[bytes | None]:
+        try:
+            return self.keyring.read_many(keys)
+        except DamagedSlotError as error:
+            if kind in _STAYING:
+                raise
+            # Where other keys open, one that is lost stops nothing about others.
+            self.require()
+            raise NotFoundError(str(error)) from None
+
+    def _refuse_erased(self, key_ids: Iterable[bytes]) -> None:
+        for key_id in key_ids:
+            if key_id in self._erased:
+                raise StorageError(
+                    f"expected no key that was erased, but {key_id.hex()} is "
+                    "registered again, as by a backup: its erasure is to be "
+                    "replayed before anything is sealed"
+                )
 
     def _make(self, uses: Sequence[Use]) -> dict[Use, HeldKey]:
         with self._making:
@@ -338,14 +410,11 @@ class Keys:
                 # Another process may have made some while we waited.
                 found = self._registered(uses)
                 missing = [use for use in uses if use not in found]
-                made = [
-                    HeldKey(use, os.urandom(_KEY_ID_BYTES), os.urandom(_KEY_BYTES))
-                    for use in missing
-                ]
+                made = [HeldKey(use, *drawn) for use, drawn in _drawn(missing)]
                 if made:
                     slots = range(start := self._next_slot(), start + len(made))
                     placed = list(zip(made, slots, strict=True))
-                    writer.write([SlotKey(m.key_id, at, m.key) for m, at in placed])
+                    writer.add([SlotKey(m.key_id, at, m.key) for m, at in placed])
                     rows = [(m.key_id, at, *m.use) for m, at in placed]
                     self._registry.add_keys(rows)
         return found | {held.use: held for held in made}
@@ -360,6 +429,11 @@ class Keys:
 
 
 _STAYING = frozenset({EPOCH, INDEX})
+
+
+def _drawn(uses: Sequence[Use]) -> Iterator[tuple[Use, tuple[bytes, bytes]]]:
+    """Yield for each use a new key id and key; the system is asked once for all."""
+    return zip(uses, _NEW.iter_unpack(os.urandom(_NEW.size * len(uses))), strict=True)
 
 
 def _label(index: bytes, kind: str, identifier: str) -> str:

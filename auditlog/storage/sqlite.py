@@ -14,10 +14,12 @@ its writers queue on. Format version 1::
     tokens       hashes of access tokens
     erasures     slots of keys that were erased
     keyring_backups  until when each copy of the keyring may hold them
+    lost_keys    slots of keys that were declared lost
 
 What changes together stands in a module of its own: `auditlog.storage.sqlite_entries`,
 `auditlog.storage.sqlite_publication`, `auditlog.storage.sqlite_access`,
-`auditlog.storage.sqlite_erasures`, `auditlog.storage.sqlite_backups`.
+`auditlog.storage.sqlite_erasures`, `auditlog.storage.sqlite_backups`,
+`auditlog.storage.sqlite_lost`.
 
 Columns are checked when they are read: a file that somebody else changed gives
 `StorageError`. Whether positions are contiguous and hashes right is for the log's own
@@ -50,6 +52,7 @@ from auditlog.storage.sqlite_entries import (
     EntryTables,
 )
 from auditlog.storage.sqlite_erasures import ERASURES_SCHEMA, ErasureTables
+from auditlog.storage.sqlite_lost import LOST_SCHEMA, LostTables
 from auditlog.storage.sqlite_publication import (
     ATTESTATIONS_SCHEMA,
     PUBLICATION_SCHEMA,
@@ -70,12 +73,17 @@ CREATE TABLE head (
     size INTEGER NOT NULL, root BLOB NOT NULL);"""
 _SCHEMA = (
     f"{_META_SCHEMA}{ENTRIES_SCHEMA};{PUBLICATION_SCHEMA};{ATTESTATIONS_SCHEMA};"
-    f"{ACCESS_SCHEMA};{ERASURES_SCHEMA};{BACKUPS_SCHEMA}"
+    f"{ACCESS_SCHEMA};{ERASURES_SCHEMA};{BACKUPS_SCHEMA};{LOST_SCHEMA}"
 )
 
 
 class SqliteStore(
-    EntryTables, PublicationTables, AccessTables, ErasureTables, BackupTables
+    EntryTables,
+    PublicationTables,
+    AccessTables,
+    ErasureTables,
+    BackupTables,
+    LostTables,
 ):
     """All ports: Spool, Objects, Head, Publication, Attestations, Vault, Index, Scan.
 

@@ -6,7 +6,7 @@
     tokens  hashes of access tokens, until when they are good, and for what
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from auditlog.storage import TokenRow
 from auditlog.storage.database import Database, Kinds, first_of, only_of
@@ -24,6 +24,13 @@ CREATE TABLE tokens (
 _COLUMNS = ", ".join(TokenRow._fields)
 _TOKEN: Kinds = (bytes, str, str, int, (int, type(None)), (str, type(None)))
 _LABELS_AT_ONCE = 512
+_PAGE = 4096
+_LAST_SLOT = (
+    "max(coalesce((SELECT max(slot) FROM keys), -1), "
+    "coalesce((SELECT max(slot) FROM erasures), -1), "
+    "coalesce((SELECT max(slot) FROM lost_keys), -1))"
+)
+_LOWEST = -(1 << 63)
 
 
 def _marks(count: int) -> int:
@@ -80,12 +87,8 @@ class AccessTables:
         return first_of(self._database.fetch(query, (), (bytes, int)))
 
     def last_slot(self) -> int:
-        """Return the last slot taken, also by a key that was erased; -1 if none is."""
-        query = (
-            "SELECT max(coalesce((SELECT max(slot) FROM keys), -1), "
-            "coalesce((SELECT max(slot) FROM erasures), -1))"
-        )
-        found: int = self._database.fetch(query, (), (int,))[0][0]
+        """Return the last slot taken, also by a key that is no more; -1 if none is."""
+        found: int = self._database.fetch(f"SELECT {_LAST_SLOT}", (), (int,))[0][0]
         return found
 
     def add_keys(self, keys: Sequence[tuple[bytes, int, str, str]]) -> None:
@@ -97,20 +100,39 @@ class AccessTables:
         with self._database.writing() as connection:
             connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?)", keys)
 
-    def registered_keys(self) -> list[tuple[bytes, int, str, str]]:
-        """Return (key id, slot, kind, label) of all keys, in the order of slots."""
-        query = "SELECT key_id, slot, kind, label FROM keys ORDER BY slot"
-        return self._database.fetch(query, (), (bytes, int, str, str))
+    def registered_keys(self) -> Iterator[tuple[bytes, int, str, str]]:
+        """Yield (key id, slot, kind, label) of all keys, in the order of slots.
 
-    def keys_from(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
+        A page is in memory at a time: there may be a key for each of many people.
+        """
+        slot: int = _LOWEST
+        while page := self.keys_after(slot, _PAGE):
+            yield from page
+            slot = page[-1][1]
+
+    def slots_taken(self) -> tuple[int, int, int]:
+        """Return how many slots are taken, the last, and how many of them twice.
+
+        By keys that are registered, were erased, or declared lost.
+        """
+        query = (
+            "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM erasures) "  # noqa: S608 (ours)
+            f"+ (SELECT count(*) FROM lost_keys), {_LAST_SLOT}, "
+            "(SELECT count(*) FROM erasures JOIN keys USING (slot)) + "
+            "(SELECT count(*) FROM lost_keys JOIN keys USING (slot))"
+        )
+        ((count, last, both),) = self._database.fetch(query, (), (int, int, int))
+        return count, last, both
+
+    def keys_after(self, slot: int, limit: int) -> list[tuple[bytes, int, str, str]]:
         """Return (key id, slot, kind, label) of up to `limit` keys, by slot ascending.
 
         Args:
-            slot: the first that counts.
+            slot: the last that does not count.
             limit: of keys.
         """
         query = (
-            "SELECT key_id, slot, kind, label FROM keys WHERE slot >= ? "
+            "SELECT key_id, slot, kind, label FROM keys WHERE slot > ? "
             "ORDER BY slot LIMIT ?"
         )
         return self._database.fetch(query, (slot, limit), (bytes, int, str, str))

@@ -21,6 +21,7 @@ state        what holds
 Times are microseconds since the epoch; that of a row is when it came into its state.
 """
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -45,6 +46,8 @@ _SWEEPING, _RECORD = b"", "record"
 _ROW: Kinds = (bytes, bytes, int, str, int, (bytes, type(None)))
 _AT_ONCE = 500
 _SWEEPS = 3
+_SWEPT = 8
+"""Erasures at a time."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(SpoolItem).decode
 
@@ -72,38 +75,49 @@ class ErasureTables:
     """Of keys whose erasure this process began, by key id."""
 
     def begin_erasure(
-        self, id_: bytes, key_id: bytes, time: int, prepare: Callable[[int], SpoolItem]
+        self, key_id: bytes, time: int, prepare: Callable[[bytes, int], SpoolItem]
     ) -> None:
         """Let a key be registered no more, and note durably what is to be done.
 
-        From now on nothing is appended that is sealed under it.
+        So it is done with the keys of their own under which something was said of
+        decisions that this key seals (`said_apart`), in the same transaction. From now
+        on nothing is appended that is sealed under any of them.
 
         Args:
-            id_: id of the entry that will say so.
             key_id: the key.
             time: microseconds since the epoch.
-            prepare: returns that entry, given how many entries' content the key
-                seals; called within the transaction, so it must not come back here.
+            prepare: returns the entry that will say so, given a key and how many
+                entries' content it seals; called within the transaction, so it must
+                not come back here.
 
         Raises:
             KeyErasedError: the key is not registered; somebody else was first.
             StorageError: it is unknown whether this was noted.
         """
         with self._database.writing() as connection:
-            query = "SELECT slot, label, kind FROM keys WHERE key_id = ?"
-            found = connection.execute(query, (key_id,)).fetchone()
-            if found is None:
-                raise KeyErasedError([key_id])
-            query = "SELECT count(*) FROM vault WHERE key_id = ?"
-            (count,) = connection.execute(query, (key_id,)).fetchone()
-            row = (id_, key_id, found[0], "pending", time, _encode(prepare(count)))
-            query = "INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)"
-            connection.execute(query, row)
-            connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-        if found[2] != _RECORD:
-            # In memory alone, and until it was looked for. That of a record is the id
-            # of its entry, which stays.
-            self._labels[key_id] = str(found[1]).encode()
+            apart = connection.execute(_SAID_APART, (key_id,)).fetchall()
+            labels = {
+                one: _take_out(connection, one, time, prepare)
+                for one in [key_id, *(found for (found,) in apart)]
+            }
+        # In memory alone, and until it was looked for.
+        self._labels.update(
+            (one, label) for one, label in labels.items() if label is not None
+        )
+
+    def said_apart(self, key_id: bytes) -> list[bytes]:
+        """Return the keys of single entries about decisions that a key seals.
+
+        What was said of a decision before anybody could know whom it is about has a
+        key of its own, and goes with the decision.
+        """
+        found = self._database.fetch(_SAID_APART, (key_id,), (bytes,))
+        return [one for (one,) in found]
+
+    def said_of(self, decision: bytes) -> list[bytes]:
+        """Return the keys of single entries about a decision, stored or not."""
+        found = self._database.fetch(_SAID_OF, (decision,), (bytes,))
+        return [one for (one,) in found]
 
     def shred(self, id_: bytes, time: int) -> None:
         """Remove what the key of a pending erasure sealed, and append its entry.
@@ -226,16 +240,20 @@ class ErasureTables:
             return True
         if not self._database.truncate():
             return False
-        key_ids = [row.key_id for row in rows]
-        labels = [self._labels.get(key_id) for key_id in key_ids]
-        known = [label for label in labels if label is not None]
-        if len(known) < len(labels):
+        if any(row.key_id not in self._labels for row in rows):
             # What a label was that another process erased cannot be looked for.
             self._rebuild("keys")
+        # A few at a time, for the write-ahead log grows while the file is read.
+        parts = (rows[at : at + _SWEPT] for at in range(0, len(rows), _SWEPT))
+        return all(map(self._sweep, parts))
+
+    def _sweep(self, rows: Sequence[ErasureRow]) -> bool:
+        key_ids = [row.key_id for row in rows]
+        labels = [self._labels[one] for one in key_ids if one in self._labels]
         for _ in range(_SWEEPS):
             if not self._database.truncate():
                 return False
-            if not self._has_stale_copy([*key_ids, *known]):
+            if not self._has_stale_copy(key_ids, labels):
                 return self._note_swept(rows)
             self._rebuild("keys")
             self._rebuild("vault_key")
@@ -245,14 +263,23 @@ class ErasureTables:
         with self._database.writing() as connection:
             connection.execute(f"REINDEX {name}")
 
-    def _has_stale_copy(self, key_ids: Sequence[bytes]) -> bool:
+    def _has_stale_copy(
+        self, key_ids: Sequence[bytes], labels: Sequence[bytes]
+    ) -> bool:
         # While this is lent, nobody writes to the file, only to the log beside it.
         with self._database.reading() as connection:
             connection.execute("BEGIN")
             try:
                 query = "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'erasures'"
                 roots = [root for (root,) in connection.execute(query) if root]
-                return has_stale_copy(self._database.path, key_ids, roots)
+                # Of who came back since then the label is meant to be there.
+                query = "SELECT 1 FROM keys WHERE kind = 'subject' AND label = ?"
+                gone = [
+                    label
+                    for label in labels
+                    if not connection.execute(query, (label.decode(),)).fetchall()
+                ]
+                return has_stale_copy(self._database.path, [*key_ids, *gone], roots)
             finally:
                 connection.execute("ROLLBACK")
 
@@ -263,6 +290,49 @@ class ErasureTables:
         for row in rows:
             self._labels.pop(row.key_id, None)
         return True
+
+
+_OF_SINGLE_ENTRIES = (
+    "SELECT DISTINCT keys.key_id FROM entry_index AS said "
+    "CROSS JOIN vault ON vault.idx = said.idx "
+    "CROSS JOIN keys ON keys.key_id = vault.key_id "
+    "WHERE keys.kind = 'record' AND said.about "
+)
+"""In this order: from a decision to what was said of it, however many keys are here."""
+_SAID_OF = f"{_OF_SINGLE_ENTRIES} = ?1"
+_SAID_APART = (
+    f"{_OF_SINGLE_ENTRIES} IN (SELECT decision.id FROM vault AS sealed CROSS JOIN "  # noqa: S608 (ours)
+    "entry_index AS decision ON decision.idx = sealed.idx WHERE sealed.key_id = ?1) "
+    "AND keys.key_id <> ?1"
+)
+
+
+def _take_out(
+    connection: sqlite3.Connection,
+    key_id: bytes,
+    time: int,
+    prepare: Callable[[bytes, int], SpoolItem],
+) -> bytes | None:
+    """Note what is to be done with a key, and register it no more.
+
+    Returns:
+        Its label, of which no copy may stay; None for that of a record, which is the id
+        of its entry and stays.
+
+    Raises:
+        KeyErasedError: the key is not registered.
+    """
+    query = "SELECT slot, label, kind FROM keys WHERE key_id = ?"
+    found = connection.execute(query, (key_id,)).fetchone()
+    if found is None:
+        raise KeyErasedError([key_id])
+    query = "SELECT count(*) FROM vault WHERE key_id = ?"
+    (count,) = connection.execute(query, (key_id,)).fetchone()
+    item = prepare(key_id, count)
+    row = (item.row.id, key_id, found[0], "pending", time, _encode(item))
+    connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
+    return None if found[2] == _RECORD else str(found[1]).encode()
 
 
 def _marks(values: Sequence[object]) -> str:

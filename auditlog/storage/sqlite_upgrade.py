@@ -14,6 +14,7 @@ from auditlog.storage.database import Database
 from auditlog.storage.sqlite_backups import BACKUPS_SCHEMA
 from auditlog.storage.sqlite_entries import ABOUT_SCHEMA, VAULT_KEY_SCHEMA
 from auditlog.storage.sqlite_erasures import ERASURES_SCHEMA
+from auditlog.storage.sqlite_lost import LOST_SCHEMA
 from auditlog.storage.sqlite_publication import ATTESTATIONS_SCHEMA
 
 __all__ = ["add_missing"]
@@ -22,6 +23,7 @@ _TABLES = {
     "attestations": ATTESTATIONS_SCHEMA,
     "erasures": ERASURES_SCHEMA,
     "keyring_backups": BACKUPS_SCHEMA,
+    "lost_keys": LOST_SCHEMA,
 }
 _HAS = "SELECT 1 FROM sqlite_schema WHERE name = ?"
 _HAS_COLUMN = "SELECT 1 FROM pragma_table_info('entry_index') WHERE name = 'about'"

@@ -26,11 +26,11 @@ from auditlog.log.erasing import (
     Erased,
     erase,
     erasure_receipt,
-    finish,
     plan_erasure,
 )
 from auditlog.log.erasure_entry import Proof
 from auditlog.log.erasure_views import erasures_json, plan_json
+from auditlog.log.finishing import settled
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.person import NOTHING_HELD
 from auditlog.log.person_export import export_person
@@ -98,8 +98,7 @@ class PersonsApi:
             return JSONResponse(plan_json(plan), headers=NO_STORE)
         by = reader_of(allowed.grant)
         erased = _held(lambda: erase(log, plan, now=now, reason=reason, by=by))
-        if finish(log, now):
-            erased = erased._replace(state="final")
+        erased = settled(log, erased, now)
         return JSONResponse(_erased_json(log, erased), headers=NO_STORE)
 
     def export(self, credentials: Credentials, body: Body) -> Response:

@@ -12,9 +12,10 @@ It prints a table and writes ``bench.json``, a list of ``{"name", "ours", "peer"
 "unit", "ratio", "target", "gate", "ok"}``: `gate` is ``goal`` (`ok` says whether it is
 met), ``info`` (`ok` is null unless there is a target), or ``skipped``.
 
-Groups: a requests and streams, b appends, c proofs, d checks, e sizes, f start-up. What
-is compared is measured interleaved, in short rounds, in one run; figures are medians.
-Absolute figures depend on the machine and on who else uses it: trust ratios.
+Groups: a requests and streams, b appends, c proofs, d checks, e sizes, f start-up, g
+model protocols, h privacy. What is compared is measured interleaved, in short rounds,
+in one run; figures are medians. Absolute figures depend on the machine and on who else
+uses it: trust ratios.
 
 Peers are optional and stay out of the project's environment. With the two lines::
 

@@ -26,15 +26,17 @@ from auditlog.config import Config
 from auditlog.core.record import DECISION
 from auditlog.log.access import make_recipient
 from auditlog.log.directory import LogDirectory, create_log, open_log
-from auditlog.log.erasing import erase, finish
+from auditlog.log.erasing import erase
 from auditlog.log.erasure_plan import plan_erasure
+from auditlog.log.finishing import finish
+from auditlog.log.leader import make_checkpoint
 from auditlog.log.person_export import export_person
 from auditlog.log.runtime import Runtime
 from auditlog.storage import Query, SpoolItem
 from auditlog.web.asgi import App
 from tests.bench.arms import BARE, Running, start_arm, start_configured
 from tests.bench.context import Context
-from tests.bench.growing import Pattern, grow_to
+from tests.bench.growing import Pattern
 from tests.bench.peers import MIDDLEWARE, NOT_INSTALLED
 from tests.bench.report import Row, at_most, compare, missing, ratio_at_most
 from tests.bench.requests import CALLERS, drive, one_round
@@ -46,6 +48,8 @@ __all__ = ["ARMS", "rows_of", "run"]
 
 _MICRO, _MILLI = 1e6, 1e3
 _PEOPLE = 16
+_AT_ONCE = 8192
+"""Decisions in one append while the log is made."""
 _OF_ONE = 100
 """Decisions about the person who is erased, or asks for everything."""
 _LOOP_GOAL, _TOTAL_GOAL = at_most(15), ratio_at_most(1 / 5)
@@ -225,9 +229,18 @@ def _log_of(directory: Path, size: int) -> LogDirectory:
     assert runtime.flush(60), "decisions did not reach the disk"
     runtime.stop()
     log = open_log(directory)
-    for _ in grow_to(log, _pattern(log), [size], content=True):
-        pass
+    _fill(log, _pattern(log), size)
     return log
+
+
+def _fill(log: LogDirectory, pattern: Pattern, size: int) -> None:
+    """Append until there are so many, with one checkpoint over all of it."""
+    at = log.store.size()
+    while at < size:
+        items = pattern.items(at, min(_AT_ONCE, size - at), content=True)
+        log.store.append(items)
+        at += len(items)
+    make_checkpoint(log)
 
 
 def _pattern(log: LogDirectory) -> Pattern:

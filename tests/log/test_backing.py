@@ -154,6 +154,7 @@ def test_whoever_dies_while_making_one_leaves_no_copy_that_is_not_on_record(
             assert [row.id for row in rows] == words, "both or neither"
             files = list(place.iterdir())
             assert not files or rows
+            assert {one.name for one in files} <= {"backup"}, "no part of one"
             if (place / "backup").exists():
                 assert restore(log, place / "backup", now).kept == 5
             seen.add((len(rows), len(files)))
@@ -194,7 +195,7 @@ def test_a_full_disk_is_told_and_leaves_no_file(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("auditlog.log.backing.sync_file", full)
+        patch.setattr("auditlog.storage.whole_file.sync_file", full)
         with pytest.raises(StorageError, match="disk full: no backup was made, so"):
             back_up(log, made.backup, DAY, now_us())
     assert [*made.backup.parent.iterdir()] == [made.directory]

@@ -10,8 +10,13 @@ import pytest
 from auditlog.core.record import DECISION
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, open_log
-from auditlog.log.erasing import erase, finish, plan_erasure, replay
+from auditlog.log.erasing import (
+    erase,
+    plan_erasure,
+    replay,
+)
 from auditlog.log.erasure_entry import ErasureEntry
+from auditlog.log.finishing import finish
 from auditlog.storage import ERASED, Query
 from tests.filled import fill_log
 from tests.log.builders import now_us
@@ -131,7 +136,7 @@ def test_an_erasure_under_way_is_no_problem(log: LogDirectory) -> None:
     give_to(log, ADA, *_decisions(log)[3:])
     key_id = plan_erasure(log, "person", ADA, now_us()).key_id
     entry = ErasureEntry(key_id, log.keys, log.origin, now_us())
-    log.store.begin_erasure(entry.id, key_id, now_us(), entry.item)
+    log.store.begin_erasure(key_id, now_us(), entry.item_of)
     assert _said(log) == ["3 x content that is just being erased"]
     assert replay(log, now_us()) == 1
     assert _said(log) == []

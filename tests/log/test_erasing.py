@@ -1,6 +1,8 @@
 """Erasure: what it does, what it leaves, and whom it may be told."""
 
+import os
 import sqlite3
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,11 @@ from auditlog.log.directory import LogDirectory, open_log
 from auditlog.log.erasing import (
     erase,
     erasure_receipt,
-    finish,
     is_due,
     plan_erasure,
     replay,
 )
+from auditlog.log.finishing import finish
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.reader import Reader
 from auditlog.storage import ERASED, Query
@@ -46,6 +48,29 @@ def test_a_plan_says_what_is_held_and_who_was_given_what(log: LogDirectory) -> N
     assert given.what == "disclosure"
     assert ADA not in repr(plan)
     assert log.store.size() == size
+
+
+def test_who_comes_back_does_not_keep_the_erasure_from_being_final(
+    log: LogDirectory,
+) -> None:
+    erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
+    add_decision(log, ADA)
+    assert finish(log, now_us()) == 1
+    erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
+    assert finish(log, now_us()) == 1
+
+
+def test_a_plan_holds_one_content_at_a_time(log: LogDirectory) -> None:
+    size = 1 << 18
+    for _ in range(16):
+        add_decision(log, "eve", request=os.urandom(size))
+    tracemalloc.start()
+    try:
+        assert plan_erasure(log, "person", "eve", now_us()).decisions == 16
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * size
 
 
 def test_who_is_not_known_cannot_be_erased(log: LogDirectory) -> None:

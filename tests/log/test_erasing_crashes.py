@@ -21,7 +21,14 @@ from auditlog.core.errors import NotFoundError, StorageError
 from auditlog.core.record import DECISION
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, open_log
-from auditlog.log.erasing import Plan, catch_up, erase, finish, is_due, plan_erasure
+from auditlog.log.erasing import (
+    Plan,
+    catch_up,
+    erase,
+    is_due,
+    plan_erasure,
+)
+from auditlog.log.finishing import finish
 from auditlog.log.runtime import runtime_for
 from auditlog.storage import Query
 from auditlog.storage.database import Database

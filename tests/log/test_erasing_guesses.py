@@ -19,7 +19,13 @@ from auditlog.core.receipt import parse_receipt
 from auditlog.core.record import canonical_json, parse_entry
 from auditlog.log.content import Content, unpack
 from auditlog.log.directory import LogDirectory
-from auditlog.log.erasing import Erased, erase, erasure_receipt, finish, plan_erasure
+from auditlog.log.erasing import (
+    Erased,
+    erase,
+    erasure_receipt,
+    plan_erasure,
+)
+from auditlog.log.finishing import finish
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.parts import Hashed, Salted
 from auditlog.storage import ERASED

@@ -17,12 +17,11 @@ from auditlog.log.erasing import (
     Plan,
     catch_up,
     erase,
-    finish,
     is_due,
     plan_erasure,
-    waiting_for,
 )
 from auditlog.log.erasure_entry import ErasureEntry
+from auditlog.log.finishing import finish, settled, waiting_for
 from auditlog.log.reader import Reader
 from auditlog.log.runtime import Runtime
 from auditlog.log.tokens import create_token
@@ -31,7 +30,7 @@ from auditlog.web.api import create_app
 from tests.command import started
 from tests.filled import ORIGIN, fill_log
 from tests.log.builders import config_of, now_us
-from tests.log.erasures import ADA, give_to
+from tests.log.erasures import ADA, BOB, add_decision, give_to
 
 HOUR = 3_600_000_000
 
@@ -52,7 +51,7 @@ def _begin(log: LogDirectory) -> Plan:
     plan = plan_erasure(log, "person", ADA, now_us())
     subject = ("person", ADA)
     entry = ErasureEntry(plan.key_id, log.keys, log.origin, now_us(), subject=subject)
-    log.store.begin_erasure(entry.id, plan.key_id, now_us(), entry.item)
+    log.store.begin_erasure(plan.key_id, now_us(), entry.item_of)
     return plan
 
 
@@ -176,6 +175,29 @@ def test_a_backup_that_is_kept_holds_up_the_end(directory: Path) -> None:
         assert said == "the last backup of the keyring to expire"
         assert finish(log, now + 5 * HOUR) == 1
         assert waiting_for(log, log.store.erasures()[0], now) is None
+
+
+def test_that_another_erasure_is_final_is_not_said_of_this_one(directory: Path) -> None:
+    now = now_us()
+    with open_log(directory) as log:
+        add_decision(log, BOB)
+        erase(log, plan_erasure(log, "person", ADA, now), now=now)
+        _backup(log, b"later", made=now + 1, expires=now + HOUR)
+        made = erase(log, plan_erasure(log, "person", BOB, now + 2), now=now + 2)
+        assert settled(log, made, now + 2, wait=5).state == "shredded"
+        assert [row.state for row in log.store.erasures()] == ["final", "shredded"]
+        assert settled(log, made, now + HOUR).state == "final"
+
+
+def test_an_erasure_holds_where_its_end_cannot_be_reached(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or what shows whom it was about would be lost with the error."""
+    with open_log(directory) as log:
+        made = erase(log, plan_erasure(log, "person", ADA, now_us()), now=now_us())
+        log.store.close()
+        assert settled(log, made, now_us()) == made
+    assert "an erasure is not final yet" in caplog.text
 
 
 def _backup(log: LogDirectory, id_: bytes, made: int, expires: int) -> None:

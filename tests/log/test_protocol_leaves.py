@@ -10,6 +10,8 @@ from auditlog.capture.body import Body
 from auditlog.capture.exchange import Exchange
 from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.reading import Reading, Traffic
+from auditlog.capture.redaction.choke import ChokePoint
+from auditlog.capture.redaction.rules import parse_rules
 from auditlog.core.record import parse_entry
 from auditlog.log.content import Content, verify_content
 from auditlog.log.description import Describer
@@ -29,6 +31,7 @@ REST = (
     b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
 )
 DONE = b"data: [DONE]\n\n"
+PATH = b"/v1/chat/completions"
 ERROR = b'data: {"error":{"message":"SECRET","type":"server_error"}}\n\n'
 
 
@@ -84,10 +87,8 @@ def test_what_was_redacted_is_read_from_the_copy_which_is_said() -> None:
     one = streamed(HEAD, REST, DONE, redaction=WordRedaction(b"fused", b"m-1"))
     described = Describer(ORIGIN, bytes(16), depth=1).describe(one)
     entry, content = parse_entry(described.entry), described.content
-    assert content.redaction == dict.fromkeys(
-        ("model", "request", "response"), "redacted"
-    )
-    assert b"m-1" not in content.context["stored.model"]
+    assert content.redaction == dict.fromkeys(("request", "response"), "redacted")
+    assert b"m-1" not in content.context["model"]
     reading = read_content(entry, content)
     assert reading is not None
     assert (reading.redacted, reading.completeness) == (True, "complete")
@@ -97,6 +98,32 @@ def test_what_was_redacted_is_read_from_the_copy_which_is_said() -> None:
     again = read_content(parse_entry(plain.entry), plain.content)
     assert again is not None
     assert (again.redacted, again.answers[0].text) == (False, "Refused")
+
+
+@pytest.mark.parametrize(
+    ("rules", "gone"),
+    [
+        ({"keys": ["model"]}, b"m-471147"),
+        ({"fields": ["response/id"]}, b"c-471147"),
+        ({"keys": ["stop"]}, b"QQQ"),
+        ({"fields": ["request/seed"]}, b"815115"),
+    ],
+)
+def test_what_a_body_may_not_say_is_not_said_under_another_name(
+    rules: dict[str, Any], gone: bytes
+) -> None:
+    asked = b'{"model":"m-471147","stop":["QQQ"],"seed":815115,"messages":[]}'
+    answer = (
+        b'{"id":"c-471147","object":"chat.completion","choices":[{"index":0,"message":'
+        b'{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}'
+    )
+    one = exchange(7, asked, answer, target=PATH, protocols=Protocols())
+    said = Describer(ORIGIN, bytes(16), depth=1).describe(one).content.context
+    assert gone in said["protocol"] + said["model"]
+    one.redaction = ChokePoint(parse_rules(**rules))
+    kept = Describer(ORIGIN, bytes(16), depth=1).describe(one).content.context
+    assert gone not in b"".join(kept.values())
+    assert kept["usage"] == said["usage"]
 
 
 def test_of_a_withheld_answer_nothing_is_read_but_how_it_ended() -> None:

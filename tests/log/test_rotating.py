@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from auditlog.core.errors import ConfigurationError, StorageError
 from auditlog.core.record import parse_entry
+from auditlog.log import rotating
+from auditlog.log.backing import back_up, restore
 from auditlog.log.check import check_log
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.key_entry import KEY, parse_key_entry
@@ -47,6 +50,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
         log.keys.destroy(destroyed)
         kek = log.vault_key.known()[0].key if log.vault_key else b""
     return Made(directory, keys, destroyed, kek)
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two keys under one lock, so that a rotation has several pages."""
+    monkeypatch.setattr(rotating, "_PAGE", 2)
 
 
 @pytest.fixture
@@ -177,7 +186,7 @@ def test_a_slot_that_does_not_open_stops_it_before_it_begins(
 def test_a_missing_keyring_is_not_made_anew(log: LogDirectory) -> None:
     log.paths.keyring.unlink()
     before = log.paths.vault_key.read_bytes()
-    with pytest.raises(StorageError, match=r"open .*keyring.*: No such file"):
+    with pytest.raises(ConfigurationError, match="restore it from its own backup"):
         rotate(log, now_us())
     assert log.paths.vault_key.read_bytes() == before
     assert not log.paths.keyring.exists()
@@ -281,6 +290,73 @@ def test_a_service_records_across_rotations(made: Made) -> None:
         assert (report.problems, report.unchecked) == ((), ())
         assert report.decisions == 3
         assert _generations(log) == [2, 3, 4]
+
+
+class Pauses:
+    """What others do while a rotation lets them at the keyring, in its order."""
+
+    def __init__(self, *acts: Callable[[], object]) -> None:
+        self._acts = list(acts)
+
+    def __call__(self, _seconds: float) -> None:
+        if self._acts:
+            self._acts.pop(0)()
+
+
+def test_between_pages_keys_are_made_destroyed_and_backed_up(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_log(made.directory) as log, open_log(made.directory) as other:
+        gone = max(made.keys, key=lambda one: log.store.slot_of(one) or 0)
+        del made.keys[gone]
+        fresh = Keys(other.keys.keyring, other.store)
+
+        def act() -> None:
+            assert {one: fresh.key(one) for one in made.keys} == made.keys
+            made.keys.update([other.keys.epoch_key("between")])
+            other.keys.destroy(gone)
+
+        monkeypatch.setattr(time, "sleep", Pauses(act))
+        rotate(log, now_us())
+        monkeypatch.undo()
+        assert _slots(log)[log.store.slot_of(gone) or 0] == bytes(SLOT_SIZE)
+    _check_keys(made, 2)
+
+
+def test_a_backup_between_pages_is_under_one_generation(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_log(made.directory) as log, open_log(made.directory) as other:
+
+        def act() -> None:
+            back_up(other, tmp_path / "copy", 10**12, now_us())
+
+        monkeypatch.setattr(time, "sleep", Pauses(act))
+        rotate(log, now_us())
+        monkeypatch.undo()
+        (made.directory / "keys" / "keyring").write_bytes(b"")
+        assert restore(other, tmp_path / "copy", now_us()).restored == 3
+    with open_log(made.directory) as log:
+        assert {one: log.keys.key(one) for one in made.keys} == made.keys
+
+
+def test_whoever_is_overtaken_begins_with_the_slots_again(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one finishes it, begins the next, and dies."""
+    with open_log(made.directory) as log, open_log(made.directory) as other:
+
+        def overtake() -> None:
+            assert other.vault_key is not None
+            assert rotate(other, now_us()) == Rotated(2, begun_before=True)
+            with other.keys.keyring.writing():
+                other.vault_key.begin(os.urandom(32), now_us())
+
+        monkeypatch.setattr(time, "sleep", Pauses(overtake))
+        rotate(log, now_us())
+        monkeypatch.undo()
+        assert _generations(log) == [2, 3]
+    _check_keys(made, 3)
 
 
 MAKER = """

@@ -20,7 +20,12 @@ from auditlog.capture.body import Body
 from auditlog.capture.exchange import Exchange
 from auditlog.capture.places import parse_place
 from auditlog.capture.subjects import Sought, Subject
-from auditlog.core.errors import AuditLogError, ConfigurationError, StorageError
+from auditlog.core.errors import (
+    AuditLogError,
+    ConfigurationError,
+    NotFoundError,
+    StorageError,
+)
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import format_id, parse_entry, parse_id, parse_json
 from auditlog.log.amending import append_amendment
@@ -31,8 +36,8 @@ from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log, open_log
 from auditlog.log.emitter import Emitter
 from auditlog.log.erasing import erase as erase_for_ever
-from auditlog.log.erasing import plan_erasure
-from auditlog.log.erasure_entry import ERASURE, erased_entry
+from auditlog.log.erasing import erase_said_of, plan_erasure, replay
+from auditlog.log.erasure_entry import ERASURE, ErasureEntry, erased_entry
 from auditlog.log.preparation import Preparation, epoch_of, sealed_item
 from auditlog.log.recorder import Recorder
 from auditlog.log.recovery import recover
@@ -40,7 +45,7 @@ from auditlog.log.runtime import Runtime, stop_all
 from auditlog.log.said import subject_of
 from auditlog.log.storing import Storing
 from auditlog.log.subjects import look_into_bodies, take
-from auditlog.storage import ERASED, KeyErasedError, Query, SpoolItem
+from auditlog.storage import ERASED, KeyErasedError, Query, SpoolItem, keys
 from auditlog.storage.acceptance import AcceptanceFile
 from auditlog.storage.journal import Journal
 from auditlog.storage.keys import EPOCH, RECORD, SUBJECT, subject_tag
@@ -79,12 +84,10 @@ def erase(log: LogDirectory, subject: Subject) -> bytes:
 
 
 def _erase(log: LogDirectory, key_id: bytes) -> None:
-    slot = log.store.slot_of(key_id)
+    slot, now = log.store.slot_of(key_id), now_us()
     assert slot is not None
-    with log.store._database.writing() as connection:
-        connection.execute("DELETE FROM keys WHERE key_id = ?", (key_id,))
-        values = (key_id, key_id, slot, "pending", now_us())
-        connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, NULL)", values)
+    entry = ErasureEntry(key_id, log.keys, ORIGIN, now)
+    log.store.begin_erasure(key_id, now, entry.item_of)
     with log.keys.keyring.writing() as writer:
         writer.destroy([slot])
 
@@ -175,7 +178,7 @@ def test_a_batch_makes_its_keys_at_once(
     assert times == [1, 50, 50], "what blinds, the subjects, the decisions alone"
 
 
-@given(st.text(min_size=1, max_size=1024))
+@given(st.text(min_size=1, max_size=64))
 def test_any_text_that_is_an_identifier_is_told_alike(text: str) -> None:
     """By a handler or by a rule: the leaf has the same bytes."""
     spoken = auditlog.Decision(bytes(16))
@@ -315,7 +318,10 @@ def make(
     made: list[Recorder] = []
 
     def recorder(acceptance: AcceptanceFile | None = None) -> Recorder:
-        storing = Storing(spool, preparation, emitter, ORIGIN, time.time, acceptance)
+        storing = Storing(
+            *(spool, preparation, emitter, ORIGIN, time.time, acceptance),
+            erase_said=lambda ids: erase_said_of(log, ids, now_us()),
+        )
         made.append(Recorder(storing, emitter, gather=False))
         return made[-1]
 
@@ -555,13 +561,14 @@ def test_beside_an_erasure_each_decision_stands_and_check_finds_nothing(
     with open_log(config.dir, read_only=True) as log:
         report = check_log(log)
         assert not report.problems
-        assert (report.decisions, report.erased) == (240, erased)
-        assert erased > 0
+        assert report.decisions == 240
+        # What the service completes itself takes decisions along that wait for a place.
+        assert report.erased >= erased > 0
         rows = log.store.index_rows(0, log.store.size())
         last = [
             kind_at(log, row.index or 0) for row in rows if row.sequence is not None
         ]
-        assert last.count("erased") == erased
+        assert last.count("erased") == report.erased
         assert set(last) <= {SUBJECT, "erased"}
 
 
@@ -605,8 +612,9 @@ def test_an_amendment_whose_key_goes_meanwhile_is_sealed_again(
         log, amendment(format_id(one.id), "override", by="j.doe"), now_us()
     )
     assert [item.entry for item in attempts] == [attempts[0].entry] * 2
-    assert kind_at(log, 1) == EPOCH
+    assert kind_at(log, 1) == RECORD, "nobody knows any more whom it is about"
     assert id_ == attempts[0].row.id
+    assert not [one for one in _report(log).unchecked if "being erased" not in one]
 
 
 def test_an_amendment_right_after_its_decision_finds_its_key(tmp_path: Path) -> None:
@@ -794,3 +802,58 @@ def test_the_store_names_the_keys_that_live_no_more(
     assert log.store.size() == 0
     log.store.append([one for one in items if one.key_id not in gone])
     assert log.store.size() == 34
+
+
+def test_a_key_that_another_process_erased_is_not_used_again(
+    log: LogDirectory, preparation: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is accepted long after the erasure would go with who dies then."""
+    monkeypatch.setattr(keys, "_LOOK_SECONDS", 0.0)
+    before, late, one = (about(ADA, number) for number in range(3))
+    log.store.append([preparation.prepare(before)])
+    behind = preparation.prepare(late)
+    with open_log(log.paths.directory) as other:
+        plan = plan_erasure(other, *ADA, now_us())
+        erase_for_ever(other, plan, now=now_us())
+    preparation.begin([one])
+    item = preparation.prepare(one)
+    log.store.append([item])
+    assert item.key_id == log.keys.subject(*ADA) != plan.key_id
+    assert preparation.seal_again(behind) is not None
+    log.keys.settled()
+    assert preparation.seal_again(behind) is None
+
+
+def test_a_slot_that_is_damaged_stops_nothing_about_others(
+    log: LogDirectory, make: Callable[..., Recorder], emitter: Emitter
+) -> None:
+    """It is admitted by name, as what cannot be described; all the rest is recorded."""
+    (adas, _), _ = log.keys.subject_keys([ADA, BOB])
+    at = 64 * (log.store.slot_of(adas) or 0)
+    slots = log.paths.keyring.read_bytes()
+    log.paths.keyring.write_bytes(slots[:at] + bytes([9]) * 64 + slots[at + 64 :])
+    log.keys.forget([adas])
+    recorder = make()
+    verdicts = [_submit(recorder, emitter, about(one)) for one in (ADA, BOB, None)]
+    recorder.start()
+    assert recorder.flush(5)
+    assert [verdict == [None] for verdict in verdicts] == [False, True, True]
+    stored = [parse_entry(one) for one in log.store.read(0, log.store.size())]
+    reasons = [one.data["reason"] for one in stored if "reason" in one.data]
+    assert (len(stored), reasons) == (3, ["unrecordable"])
+
+
+def test_who_completes_an_erasure_leaves_what_was_just_sealed_to_be_sealed_again(
+    log: LogDirectory, preparation: Preparation
+) -> None:
+    """The leader does so beside those who record, in the same process."""
+    item = preparation.prepare(about(ADA))
+    erase(log, ADA)
+    assert replay(log, now_us()) == 1
+    with pytest.raises(NotFoundError, match="was erased"):
+        log.keys.key(item.key_id or b"")
+    again = preparation.seal_again(item)
+    assert again is not None
+    assert again.key_id == log.keys.subject(*ADA) != item.key_id
+    log.keys.settled()
+    assert preparation.seal_again(item) is None

@@ -35,6 +35,7 @@ UNIQUE = {
     *("checkpoints.size", "cosignatures.size", "cosignatures.key", "entry_index.id"),
     *("entry_index.idx", "entry_index.sequence", "keys.key_id", "keys.label"),
     "keyring_backups.id",
+    *("lost_keys.key_id", "lost_keys.slot"),
     *("erasures.id", "erasures.key_id", "erasures.slot"),
     *("keys.slot", "meta.key", "objects.path", "spool.first", "tokens.hash"),
     "vault.idx",

@@ -218,6 +218,8 @@ def test_the_attack_finds_the_value_by_the_salt_of_any_leaf_that_holds_it(
     every = salts(one.secret, len(described.content.salts.leaves))[1:]
     has = known(described)
     for leaf in truth(kind, PIN):
+        if leaf[0] == "context/model":
+            continue  # of which there is none: a protocol says what it read of the copy
         tried = [has._replace(salts={salt}, likely={salt}) for salt in every]
         found = [confirmed([leaf], one) for one in tried]
         assert found.count(True) == 1, leaf[0]

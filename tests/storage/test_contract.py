@@ -229,6 +229,7 @@ def test_the_first_row_of_another_type(store: Store) -> None:
 
 
 def test_what_a_key_seals_is_found_among_all_that_matches(store: Store) -> None:
+    store.add_keys([(b"k" * 16, 0, "subject", "a"), (b"l" * 16, 1, "subject", "b")])
     sealed = [
         item(n, route=route)._replace(key_id=key * 16, sealed=b"x")
         for n, (route, key) in enumerate(

@@ -82,3 +82,32 @@ def test_a_link_in_its_place_is_not_followed(listed: ErasedKeys) -> None:
     listed.path.symlink_to("elsewhere")
     with pytest.raises(StorageError, match=r"cannot open .*erased"):
         listed.add([ONE])
+
+
+def test_news_are_what_came_in_since_they_were_asked_for(listed: ErasedKeys) -> None:
+    assert listed.news() == []
+    other = ErasedKeys(listed.path)
+    other.add([ONE])
+    assert (listed.news(), listed.news()) == ([ONE], [])
+    with listed.path.open("ab") as file:
+        file.write(b"01")
+    assert listed.news() == []
+    other.add([TWO, THREE])
+    assert listed.news() == [TWO, THREE]
+
+
+def test_of_a_list_from_a_backup_all_is_news(listed: ErasedKeys) -> None:
+    listed.add([ONE, TWO])
+    assert listed.news() == [ONE, TWO]
+    listed.path.write_text(f"{THREE.hex()}\n")
+    assert listed.news() == [THREE]
+    listed.path.unlink()
+    assert listed.news() == []
+
+
+def test_news_that_are_none_are_refused_once(listed: ErasedKeys) -> None:
+    listed.add([ONE])
+    listed.path.write_text("x" * 66)
+    with pytest.raises(MalformedError, match="expected ids of erased keys"):
+        listed.news()
+    assert listed.news() == []

@@ -1,5 +1,6 @@
 """The keyring: one key per epoch whoever asks, nothing readable without the KEK."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -70,6 +71,27 @@ def test_epochs_have_different_keys_in_slots_of_64_bytes(
         assert key not in data
         wrapped = data[64 * slot : 64 * slot + 64]
         assert unwrap_slot(KEK, wrapped, key_id, slot) == key
+
+
+def test_many_slots_are_read_with_one_open(
+    ring: Keys, path: Path, slots: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [ring.epoch_key(f"day {n}") for n in range(5)]
+    ring.destroy(made[2][0])
+    opened, open_ = [], Keyring._open
+
+    def counted(keyring: Keyring, flags: int) -> contextlib.AbstractContextManager[int]:
+        opened.append(flags)
+        return open_(keyring, flags)
+
+    monkeypatch.setattr(Keyring, "_open", counted)
+    named = [(key_id, slot) for slot, (key_id, _) in enumerate(made)]
+    keys: list[bytes | None] = [key for _, key in made]
+    keys[2] = None
+    assert Keyring(path, KEK).read_many(named[::-1]) == keys[::-1]
+    assert len(opened) == 2, "once to look at its permissions, once to read"
+    with pytest.raises(StorageError, match=r"slot 1 of the keyring .* not open"):
+        ring.keyring.read_many([named[0], (named[0][0], 1)])
 
 
 def test_the_file_is_private(ring: Keys, path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from auditlog.core.errors import ConflictError, StorageError
-from auditlog.storage import IndexRow, SpoolItem
+from auditlog.storage import IndexRow, SpoolItem, sqlite_access
 from auditlog.storage.sqlite import SqliteStore
 from auditlog.storage.sqlite_backups import BackupRow
 from tests.log.builders import gap_items
@@ -61,7 +61,7 @@ KEY = (b"k" * 16, 4, "subject", "x")
 def test_a_key_is_registered_again(store: SqliteStore) -> None:
     for _ in range(2):
         store.register_again(KEY)
-        assert store.registered_keys() == [KEY]
+        assert [*store.registered_keys()] == [KEY]
 
 
 @pytest.mark.parametrize("erased", [(KEY[0], 9), (b"e" * 16, KEY[1])])
@@ -73,7 +73,7 @@ def test_a_key_that_was_erased_is_not_registered_again(
         row = (b"i" * 16, *erased, "pending", 1, b"")
         connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)", row)
     store.register_again(KEY)
-    assert store.registered_keys() == []
+    assert [*store.registered_keys()] == []
     assert [row[1:3] for row in store.erasures()] == [erased]
 
 
@@ -82,9 +82,10 @@ def test_an_erasure_waits_for_every_backup_that_was_on_record_by_then(
 ) -> None:
     """Its caller may have read the clock before the backup was made."""
     store.add_keys([KEY])
-    store.begin_erasure(b"i" * 16, KEY[0], 8, lambda _: _item())
+    item = _item()
+    store.begin_erasure(KEY[0], 8, lambda *_: item)
     store.add_backup(ONE, _item())
-    store.shred(b"i" * 16, 8)
+    store.shred(item.row.id, 8)
     (row,) = store.erasures()
     assert (row.state, row.time) == ("shredded", ONE.made)
     assert store.backup_expiry(row.time) == max(ONE.expires, 0)
@@ -98,12 +99,17 @@ def test_what_is_another_keys_by_now_stays_so(
 ) -> None:
     store.add_keys([taken])
     store.register_again(KEY)
-    assert store.registered_keys() == [taken]
+    assert [*store.registered_keys()] == [taken]
 
 
-def test_keys_are_read_a_page_at_a_time(store: SqliteStore) -> None:
+def test_keys_are_read_a_page_at_a_time(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = [(bytes([n]) * 16, 2 * n, "epoch", f"{n}") for n in range(5)]
     store.add_keys(keys)
-    assert store.keys_from(0, 2) == keys[:2]
-    assert store.keys_from(3, 9) == keys[2:]
-    assert store.keys_from(9, 9) == []
+    assert store.keys_after(-1, 2) == keys[:2]
+    assert store.keys_after(2, 9) == keys[2:]
+    assert store.keys_after(8, 9) == []
+    monkeypatch.setattr(sqlite_access, "_PAGE", 2)
+    assert [*store.registered_keys()] == keys
+    assert store.slots_taken() == (5, 8, 0)

@@ -57,7 +57,7 @@ def _erase(store: SqliteStore, number: int) -> None:
     id_ = _bytes("id", number, 16)
     row = IndexRow(None, id_, "auditlog.erasure.v1", number)
     entry = SpoolItem(b"entry %d" % number, row)
-    store.begin_erasure(id_, _key(number), number, lambda _: entry)
+    store.begin_erasure(_key(number), number, lambda *_: entry)
     store.shred(id_, number)
 
 

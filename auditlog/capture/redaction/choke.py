@@ -124,9 +124,8 @@ class ChokePoint:
         seen = self._seen(side, value, media_type)
         if seen is None:
             return None
-        try:
-            text, size = utf_8_decode(seen)  # its end may cut a character
-        except UnicodeDecodeError:
+        text, size = _decoded(seen)
+        if text is None:
             # What looked at the whole body may have known better.
             known = self._rules.bodies or self._rules.unreadable == "keep"
             return seen if known else None
@@ -162,7 +161,9 @@ class ChokePoint:
         """
         try:
             answer = redactor(*given)
-        except Exception as error:  # noqa: BLE001 - of whatever kind, it failed
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception
             self._say(error)
             raise FailedRedactorError(type(error).__name__) from None
         if not isinstance(answer, kind):
@@ -171,7 +172,7 @@ class ChokePoint:
             raise wrong
         return answer
 
-    def _say(self, error: Exception) -> None:
+    def _say(self, error: BaseException) -> None:
         """Log, once, that redaction fails; what the error says may hold anything."""
         if not self._said:
             self._said = True
@@ -194,6 +195,16 @@ class _Watched:
 
     def body(self, side: Side, value: bytes, media_type: str | None) -> bytes | None:
         return self._ask(bytes | None, self._redactor.body, side, value, media_type)
+
+
+def _decoded(value: bytes) -> tuple[str | None, int]:
+    """Return a text and its length in bytes, as its end may cut a character."""
+    if b"\0" in value:  # UTF-16 is UTF-8 with zeros, mostly
+        return None, 0
+    try:
+        return utf_8_decode(value)
+    except UnicodeDecodeError:
+        return None, 0
 
 
 _Reader = Callable[..., str]

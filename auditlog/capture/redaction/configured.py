@@ -14,8 +14,12 @@ Redactor = TextRedactor | BodyRedactor
 
 _MAX_BUILT = 64
 
-_ADDED: dict[Path, tuple[Redactor, ...]] = {}
-"""Of each log, what the middleware of this process adds; grows only."""
+_RULES = ("redact_keys", "redact_fields", "redact_patterns")
+_Named = dict[str, tuple[str, ...]]
+_NONE: _Named = {}
+
+_ADDED: dict[Path, tuple[_Named, tuple[Redactor, ...]]] = {}
+"""Of each log, the rules and redactors of the middleware of this process; grow only."""
 _BUILT: dict[tuple[object, ...], tuple[ChokePoint | None, tuple[Redactor, ...]]] = {}
 """Those built before. What they were built with is named by identity, and kept, so that
 none of it is ever something else."""
@@ -33,9 +37,10 @@ def choke_point(config: Config, redactors: Sequence[Redactor]) -> ChokePoint | N
     Raises:
         ConfigurationError: a rule is none; its option is named.
     """
-    point = _parsed(config, redactors)
+    point = _parsed(config, _named(config, _NONE), redactors)
     directory = config.dir.absolute()
-    _ADDED[directory] = _together(_ADDED.get(directory, ()), redactors)
+    named, known = _ADDED.get(directory, (_NONE, ()))
+    _ADDED[directory] = _named(config, named), _together(known, redactors)
     return point
 
 
@@ -45,27 +50,31 @@ def choke_point_beyond_http(
     """Return what `auditlog.record` and its like pass; None if nothing has to go.
 
     Args:
-        config: names the log, and rules.
-        redactors: besides those of the middleware of this process for the same log.
+        config: names the log, and rules besides those of the middleware of this
+            process for the same log, whose code the environment does not know.
+        redactors: likewise.
 
     Raises:
         ConfigurationError: a rule is none; its option is named.
     """
-    every = _together(_ADDED.get(config.dir.absolute(), ()), redactors)
-    key = (
-        config.redact_keys,
-        config.redact_fields,
-        config.redact_patterns,
-        config.redact_unreadable,
-        *map(id, every),
-    )
+    named, known = _ADDED.get(config.dir.absolute(), (_NONE, ()))
+    named, every = _named(config, named), _together(known, redactors)
+    key = (*named.values(), config.redact_unreadable, *map(id, every))
     if key not in _BUILT:
-        point = _parsed(config, every)
+        point = _parsed(config, named, every)
         if len(_BUILT) >= _MAX_BUILT:
             _BUILT.clear()
         _BUILT[key] = point, every
         return point
     return _BUILT[key][0]
+
+
+def _named(config: Config, more: _Named) -> _Named:
+    """Return the rules of a configuration by option, after those that are known."""
+    return {
+        name: tuple(dict.fromkeys([*more.get(name, ()), *getattr(config, name)]))
+        for name in _RULES
+    }
 
 
 def _together(
@@ -76,11 +85,13 @@ def _together(
     )
 
 
-def _parsed(config: Config, redactors: Sequence[Redactor]) -> ChokePoint | None:
+def _parsed(
+    config: Config, named: _Named, redactors: Sequence[Redactor]
+) -> ChokePoint | None:
     rules = parse_rules(
-        keys=config.redact_keys,
-        fields=config.redact_fields,
-        patterns=config.redact_patterns,
+        keys=named["redact_keys"],
+        fields=named["redact_fields"],
+        patterns=named["redact_patterns"],
         redactors=redactors,
         unreadable=config.redact_unreadable,
     )

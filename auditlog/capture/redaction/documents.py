@@ -28,12 +28,12 @@ _TEXT = re.compile(
     r"application/(?:x-)?(?:yaml|javascript|csv|toml|graphql)"
 )
 _CHARSET = re.compile(r";[ \t]*charset=\"?([^\s;\"]+)", re.IGNORECASE)
-# No codec that could do anything but read characters.
+# No codec that could do anything but read characters, and of those only such to which
+# ASCII is ASCII: what was said to be UTF-16 and is not reads as other characters.
 _CHARSETS = re.compile(
     r"utf-?8|us-ascii|ascii|latin-?1|iso-?8859-\d{1,2}|(?:windows-|cp)125\d|koi8-[ru]|"
-    r"utf-?(?:16|32)(?:-?[bl]e)?|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5"
+    r"shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5"
 )
-_WIDE = re.compile(r"utf-?(16|32)(-?[bl]e)?")
 
 
 def redact_document(
@@ -103,6 +103,14 @@ class _Reader:
         self, value: bytes, media_type: str | None, places: Places, *, cut: bool
     ) -> bytes | None:
         """Return what may be stored of a body, or of one part of it."""
+        text = value.removeprefix(codecs.BOM_UTF8)  # most readers pass over it
+        mark = value[: len(value) - len(text)]
+        stored = self._part(text, media_type, places, cut=cut)
+        return None if stored is None else mark + stored
+
+    def _part(
+        self, value: bytes, media_type: str | None, places: Places, *, cut: bool
+    ) -> bytes | None:
         kind = _essence(media_type or "")
         json = partial(redact_json, self._rules, value, places, cut=cut)
         if _JSON.fullmatch(kind):
@@ -116,7 +124,7 @@ class _Reader:
                 return stored
             if kind in _PROSE and (stored := lines()) is not None:
                 return stored
-        if kind == _FORM:
+        if kind == _FORM and b"\0" not in value:
             return redact_form(self._rules, value, places, cut=cut)
         return self._other(value, kind, _charset(media_type or "", value), cut=cut)
 
@@ -154,10 +162,5 @@ def _charset(media_type: str, value: bytes) -> str | None:
     """Return the charset that is named, UTF-8 if none is, None if it cannot be."""
     found = _CHARSET.search(media_type)
     name = found[1].lower() if found else "utf-8"
-    if not _CHARSETS.fullmatch(name):
-        return None
-    if not (wide := _WIDE.fullmatch(name)):
-        return None if b"\0" in value else name  # UTF-16 is UTF-8 with zeros, mostly
-    # Written again with its order, a text keeps its mark of order as a character.
-    big = value.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
-    return name if wide[2] else f"utf-{wide[1]}-{'be' if big else 'le'}"
+    # UTF-16 is UTF-8 with zeros, mostly.
+    return name if _CHARSETS.fullmatch(name) and b"\0" not in value else None

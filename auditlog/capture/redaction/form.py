@@ -1,7 +1,8 @@
 """Pairs of names and values: bodies of forms, and the query of a target.
 
 As browsers write them (WHATWG URL §5.1): percent-encoded, ``+`` is a space, pairs are
-separated by ``&``, here by ``;`` too. Only values that change are written again.
+separated by ``&``. To some readers ``;`` separates them too, so that what holds one is
+read both ways. Only values that change are written again.
 """
 
 import re
@@ -14,10 +15,10 @@ from auditlog.capture.redaction.text import find, redact_cut_text, redact_text
 
 __all__ = ["goes", "redact_form", "redact_target"]
 
-_PAIRS = re.compile(rb"([^&;]*+)([&;]?)")
+_PAIRS = re.compile(rb"([^&]*+)(&?)")
 _HALF_ESCAPE = re.compile(rb"%[0-9A-Fa-f]?\Z")
-# Of user[name], user.name: the names that a framework makes of it.
-_PARTS = re.compile(r"[^][.]+")
+# Of user[name], user.name, user:name: the names that a framework makes of it.
+_PARTS = re.compile(r"[\w -]+")
 _SAFE = "[]:@!$'()*,"
 
 
@@ -47,25 +48,34 @@ def redact_form(
     pairs = _PAIRS.findall(value)[:-1]  # and an empty one at the end
     last = len(pairs) - 1
     return b"".join(
-        _pair(rules, pair, places, cut=cut and number == last and not mark) + mark
+        _pairs(rules, pair, places, cut=cut and number == last and not mark) + mark
         for number, (pair, mark) in enumerate(pairs)
     )
+
+
+def _pairs(rules: Rules, pair: bytes, places: Places, *, cut: bool) -> bytes:
+    """Return a pair redacted, which may be several with ``;`` between them."""
+    *firsts, last = pair.split(b";")
+    if firsts:
+        found = [_pair(rules, one, places, cut=False) for one in firsts]
+        pair = b";".join([*found, _pair(rules, last, places, cut=cut)])
+    return _pair(rules, pair, places, cut=cut)
 
 
 def _pair(rules: Rules, pair: bytes, places: Places, *, cut: bool) -> bytes:
     name, equals, value = pair.partition(b"=")
     cut_name = cut and not equals
     text = _decode(name.replace(b"+", b" "))
-    if equals and goes(rules, places, text):
+    change = redact_cut_text if cut_name else redact_text
+    new_name = change(rules, text)
+    if equals and any(goes(rules, places, one) for one in {text, new_name}):
         value = REDACTED.encode()
     elif equals:
         plain = _decode(value.replace(b"+", b" "))
         inner = step(places, text)
         new = redact_value(rules, plain, inner, cut=True if cut else None)
         value = value if new == plain else _encode(new)
-    change = redact_cut_text if cut_name else redact_text
-    new = change(rules, text)
-    return (name if new == text else _encode(new)) + equals + value
+    return (name if new_name == text else _encode(new_name)) + equals + value
 
 
 def _decode(value: bytes) -> str:
@@ -94,11 +104,16 @@ def redact_target(rules: Rules, value: bytes) -> bytes:
 
 
 def _segment(rules: Rules, segment: bytes) -> bytes:
-    first, *parameters = segment.split(b";")
-    text = _decode(first)
+    return b";".join(
+        _pair(rules, one, (), cut=False) if b"=" in one else _name(rules, one)
+        for one in segment.split(b";")
+    )
+
+
+def _name(rules: Rules, part: bytes) -> bytes:
+    text = _decode(part)
     new = redact_text(rules, text)
-    kept = first if new == text else _quote(new)
-    return b";".join([kept, *(_pair(rules, one, (), cut=False) for one in parameters)])
+    return part if new == text else _quote(new)
 
 
 def _across(rules: Rules, segments: list[bytes]) -> bytes:

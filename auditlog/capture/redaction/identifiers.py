@@ -33,6 +33,8 @@ def _cards(text: str) -> list[Span]:
 def _cards_within(text: str, start: int, end: int) -> Iterator[Span]:
     """Yield all groups that may be a card together, as none must be left in part."""
     groups = [group.span() for group in _GROUP.finditer(text, start, end)]
+    if all(to - at >= _CARD.stop for at, to in groups):
+        return
     ends = list(accumulate(to - at for at, to in groups))
     sums = _check_sums([int(mark) for mark in text[start:end] if mark.isdecimal()])
     before = 0

@@ -39,7 +39,8 @@ _EVERY_STRING = re.compile(rf"{_STRING}({_WHITE}:)?+", re.DOTALL)
 _ESCAPES = re.compile(r"\\.(?:[^\"\\]*+\\.)*+", re.DOTALL)
 # And, for keys, where a name may be within a string: with double quotes it has escapes.
 _QUOTED = re.compile(r"'\s*+:")
-_EXPONENT = re.compile(r"[eE]\+?[0-9]{2}")
+_EXPONENT = re.compile(r"[eE]\+?[0-9]")
+_MOST_DIGITS = 32
 _FLOAT = re.compile(r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,2})?")
 
 
@@ -77,8 +78,9 @@ def plain_number(number: str) -> str:
     if _FLOAT.fullmatch(number) is None:
         return number
     exact = Decimal(number)
-    whole = exact == exact.to_integral_value()
-    return f"{exact:f}".partition(".")[0] if whole else number
+    if exact.adjusted() > _MOST_DIGITS or exact != exact.to_integral_value():
+        return number
+    return f"{exact:f}".partition(".")[0]
 
 
 def write_string(text: str, *, ascii_only: bool) -> str:

@@ -27,7 +27,10 @@ _HEADER = re.compile(r"^([^\r\n:]++):[ \t]*+([^\r\n]*+)", re.MULTILINE)
 _PARAMETER = re.compile(
     r";[ \t]*([\w-]+)(\*?)=(?:\"((?:[^\"\\]|\\.)*+)\"|([^;\s]*+))", re.ASCII
 )
-_PLAIN_CODINGS = ("", "7bit", "8bit", "binary")
+_DISPOSITION = re.compile(rf"[ \t]*[\w-]*(?:{_PARAMETER.pattern})*+[ \t]*", re.ASCII)
+_ENCODED_WORD = "=?"  # RFC 2047 §2
+_FOLDED = re.compile(r"[\r\n][ \t]")  # RFC 5322 §2.2.3
+_PLAIN_CODINGS = frozenset({"7bit", "8bit", "binary", "identity", ""})
 
 
 class PartReader(Protocol):
@@ -43,7 +46,8 @@ class _Part(NamedTuple):
     name: str
     is_file: bool
     media_type: str | None
-    coding: str
+    is_plain: bool
+    """Whether every reader sees this part like that, and its content as it is."""
 
 
 def redact_multipart(
@@ -64,9 +68,9 @@ def redact_multipart(
     Raises:
         FailedRedactorError: a callable failed.
     """
-    found = _BOUNDARY.search(media_type)
-    boundary = (found[1] or found[2] or "") if found else ""
-    if not _NAME.fullmatch(boundary):
+    found = [quoted or plain for quoted, plain in _BOUNDARY.findall(media_type)]
+    boundary = found[0] if found else ""
+    if len(found) != 1 or not _NAME.fullmatch(boundary):
         return None
     marks = _marks(value, b"--" + boundary.encode())
     if marks is None:
@@ -129,7 +133,7 @@ def _content(
     *,
     cut: bool,
 ) -> bytes | None:
-    if about.coding not in _PLAIN_CODINGS:
+    if not about.is_plain:
         return None
     if about.is_file or about.media_type is not None:
         return read(content, about.media_type, places, cut=cut)
@@ -142,18 +146,27 @@ def _content(
 
 
 def _about(head: str) -> _Part:
-    headers = {
-        name.strip().lower(): value.strip() for name, value in _HEADER.findall(head)
+    found = [(name.strip().lower(), value) for name, value in _HEADER.findall(head)]
+    headers = {name: value.strip() for name, value in found}
+    disposition = headers.get("content-disposition", "")
+    given = list(_PARAMETER.finditer(disposition))
+    parameters = {one[1].lower(): _parameter(one) for one in given}
+    codings = {
+        headers.get(f"content-{of}encoding", "").lower() for of in ("", "transfer-")
     }
-    parameters = {
-        found[1].lower(): _parameter(found)
-        for found in _PARAMETER.finditer(headers.get("content-disposition", ""))
-    }
+    is_plain = (
+        codings <= _PLAIN_CODINGS
+        and len(headers) == len(found)  # none of them twice
+        and [one[1].lower() for one in given].count("name") <= 1
+        and _DISPOSITION.fullmatch(disposition) is not None
+        and _ENCODED_WORD not in disposition
+        and not _FOLDED.search(head)
+    )
     return _Part(
         parameters.get("name", ""),
         "filename" in parameters,
         headers.get("content-type"),
-        headers.get("content-transfer-encoding", "").lower(),
+        is_plain,
     )
 
 

@@ -23,8 +23,10 @@ __all__ = ["WAYS", "Reader", "Spot"]
 WAYS = 4
 """Ways to tell which strings belong together."""
 
-# A string, a name if a colon follows; or a number.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*+:)?|-?[0-9][0-9.eE+-]*+')
+# A string, a name if a colon follows; or a number. What does not end is a string too:
+# else each quote in it would be looked at as the beginning of one that does not end.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+("(\s*+:)?)?|-?[0-9][0-9.eE+-]*+')
+_END, _COLON = 1, 2
 _MAX_DEPTH = 64
 _MAX_SHAPES = 256
 _MAX_TOKENS = 1 << 18
@@ -84,7 +86,9 @@ class Reader:
         tokens = list(islice(_TOKEN.finditer(text), _MAX_TOKENS + 1))
         if len(tokens) > _MAX_TOKENS:
             raise MalformedError(f"expected at most {_MAX_TOKENS} names and values")
-        values = [token for token in tokens if token[1] is None]
+        if any(token[_END] is None and token[0][0] == '"' for token in tokens):
+            return None  # a string does not end
+        values = [token for token in tokens if token[_COLON] is None]
         shape = self._shape(text, values)
         if shape is None:
             return None

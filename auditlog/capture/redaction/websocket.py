@@ -60,6 +60,8 @@ def _texts(found: list[Message]) -> list[str | None]:
 
 
 def _decoded(payload: bytes) -> str | None:
+    if b"\0" in payload:
+        return None  # UTF-16 is UTF-8 with zeros, mostly
     try:
         return payload.decode()
     except UnicodeDecodeError:

@@ -208,6 +208,36 @@ def test_what_the_middleware_adds_applies_to_whatever_else_is_recorded(
     assert further.leaf("x", b"abc") == b"abc"
 
 
+def test_rules_that_only_code_names_apply_too(tmp_path: Path) -> None:
+    # A record that finds its log by the environment knows nothing of that code.
+    choke_point(config(tmp_path, redact_keys=["ssn"], redact_patterns=["email"]), ())
+    beyond = choke_point_beyond_http(config(tmp_path, redact_keys=["pin"]))
+    assert beyond is not None
+    said = {"ssn": 1, "pin": 2, "to": CANARY}
+    after = beyond.leaf("annotations", json.dumps(said).encode())
+    assert after == json.dumps(dict.fromkeys(said, "[redacted]")).encode()
+
+
+class Panic(BaseException):
+    """As what a library in Rust raises."""
+
+
+def test_a_callable_that_panics_withholds_and_does_not_end_the_thread() -> None:
+    def panics(text: str) -> str:
+        raise Panic(text)
+
+    choke = point(panics)
+    assert choke.body("request", b"a", "text/plain", framed=False) is None
+    assert choke.leaf("user", b'"a"') is None
+
+
+@pytest.mark.parametrize("media_type", ["text/event-stream", "application/x-ndjson"])
+def test_a_stream_with_zeros_is_no_text(media_type: str) -> None:
+    wide = f"data: {CANARY}\n\n".encode("utf-16-le")
+    choke = point(patterns=["email"])
+    assert choke.body("response", wide, media_type, framed=False) is None
+
+
 @pytest.mark.parametrize(
     ("options", "redact", "said"),
     [

@@ -27,6 +27,12 @@ def _form(value: str | bytes, *, cut: bool = False, **rules: Any) -> str:
         ("s+s+n=1", "s+s+n=[redacted]"),
         ("person[ssn]=1&person.ssn=2", "person[ssn]=[redacted]&person.ssn=[redacted]"),
         ("a=1;ssn=2", "a=1;ssn=[redacted]"),
+        ("ssn=1;2&b=3;4", "ssn=[redacted]&b=3;4"),
+        ("ssn=1;b=2;ssn=3", "ssn=[redacted]"),
+        (
+            "a:ssn=1&a(ssn)=2&a->ssn=3&ssn%00=4",
+            "a:ssn=[redacted]&a(ssn)=[redacted]&a->ssn=[redacted]&ssn%00=[redacted]",
+        ),
         ("ssn", "ssn"),
         ("ssn=", "ssn=[redacted]"),
         ("ssn=a=b", "ssn=[redacted]"),
@@ -44,6 +50,7 @@ def test_the_value_of_a_key_goes(value: str, stored: str) -> None:
     ("value", "stored"),
     [
         ("a=joe@x.de", "a=[redacted]"),
+        ("a=1;joe@x.de;joe@x.de=2", "a=1;[redacted];[redacted]=2"),
         ("a=joe%40x.de", "a=[redacted]"),
         ("a=%6a%6Fe%40x%2ede&b=%41", "a=[redacted]&b=%41"),
         ("a=to+joe%40x.de+now", "a=to+[redacted]+now"),
@@ -55,6 +62,13 @@ def test_the_value_of_a_key_goes(value: str, stored: str) -> None:
 )
 def test_a_match_in_what_a_value_says_goes(value: str, stored: str) -> None:
     assert _form(value, patterns=["email"]) == stored
+
+
+def test_a_name_that_becomes_a_key_is_one() -> None:
+    rules = {"keys": ["ssn"], "patterns": ["QQ"]}
+    stored = _form("ssnQQ=1&ssnQ=1", **rules)
+    assert stored == "ssn[redacted]=[redacted]&ssnQ=1"
+    assert _form(stored, **rules) == stored
 
 
 def test_a_pointer_names_a_field_and_goes_into_json_within_it() -> None:
@@ -137,6 +151,7 @@ def test_any_bytes_are_a_form_and_a_target(value: bytes, cut: bool) -> None:
         ("/users/joe%40x.de", "/users/[redacted]"),
         ("/a%2Fjoe%40x.de", "/a%2F[redacted]"),
         ("/a;ssn=1;b=2/c", "/a;ssn=[redacted];b=2/c"),
+        ("/a/ssn=1/b", "/a/ssn=[redacted]/b"),
         ("/a?to=joe%40x.de", "/a?to=[redacted]"),
         ("/a?joe@x.de", "/a?[redacted]"),
         ("/customers/4711/x?y", "/[redacted]/[redacted]/x?y"),
@@ -144,7 +159,7 @@ def test_any_bytes_are_a_form_and_a_target(value: bytes, cut: bool) -> None:
         ("*", "*"),
         ("", ""),
         ("/a?", "/a?"),
-        ("/a?b?ssn=1", "/a?b?ssn=1"),
+        ("/a?b?ssn=1", "/a?b?ssn=[redacted]"),
         ("/%E9/joe@x.de?%E9", "/%E9/[redacted]?%E9"),
         ("//x//", "//x//"),
     ],

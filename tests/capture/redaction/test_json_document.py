@@ -111,6 +111,7 @@ def test_a_match_in_what_a_string_says_goes(body: str, stored: str) -> None:
         f"{CARD}.0",
         f"{CARD}.000",
         "4.111111111111111e15",
+        "41111111.11111111E8",
         "41111111111111110E-1",
     ],
 )

@@ -85,6 +85,34 @@ def test_a_part_that_cannot_be_read_is_taken_out_alone(part: tuple[str, str]) ->
     assert _stored(body) == _body((part[0], "[redacted]"), (_field("b"), "stays"))
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        'Content-Disposition: form-data;\r\n name="ssn"',
+        'Content-Disposition:\r\n\tform-data; name="ssn"',
+        'Content-Disposition: form-data; name = "ssn"',
+        'Content-Disposition: form-data, name="ssn"',
+        'Content-Disposition: form-data name="ssn"',
+        'Content-Disposition: form-data; name="ssn"; name="a"',
+        "Content-Disposition: form-data; name=\"ssn\"; name*=UTF-8''a",
+        'Content-Disposition: form-data; name*0="ss"; name*1="n"',
+        'Content-Disposition: form-data; name="=?utf-8?B?c3Nu?="',
+        'Content-Disposition: form-data; name="ssn"\r\nContent-Disposition: x; name=a',
+        'Content-Disposition: form-data; name="a"\r\nContent-Encoding: base64',
+    ],
+)
+def test_a_part_that_two_readers_name_differently_is_taken_out(head: str) -> None:
+    stored = _stored(_body((head, "QQQ"), (_field("b"), "stays")))
+    assert stored is not None
+    assert b"QQQ" not in stored
+    assert b"stays" in stored
+
+
+def test_a_type_with_two_boundaries_has_none() -> None:
+    body = _body((_field("ssn"), "1"))
+    assert _stored(body, f"{TYPE}; boundary=q") is None
+
+
 def test_unreadable_parts_are_kept_where_that_was_asked_for() -> None:
     body = _body((_file("a", "image/png"), b"\x89PNG"), (_field("ssn"), "1"))
     stored = _stored(body, **RULES, unreadable="keep")

@@ -55,6 +55,14 @@ def test_all_strings_are_found_where_they_stand(
         assert all(json.loads(text[one.start : one.end]) == one.value for one in spots)
 
 
+@pytest.mark.parametrize("piece", ['\\"', '\\"a\\":', '"\\'])
+@pytest.mark.parametrize("start", ["", '["'])
+def test_no_text_takes_more_than_time_in_its_length(start: str, piece: str) -> None:
+    # Were anything quadratic here, this would take hours.
+    text = start + piece * (100_000 // len(piece))
+    assert not Reader().strings(text, LIMIT)
+
+
 @given(text=st.text('{}[]",:\\u01ae ', max_size=20))
 def test_any_text_has_strings_or_is_no_json(text: str) -> None:
     found = strings(text, text)

@@ -235,9 +235,7 @@ def test_wherever_it_is_cut_no_value_survives(media: str, known: bool) -> None:
 
 
 def test_of_a_character_that_is_cut_nothing_stays() -> None:
-    assert (
-        redacted(choke("email"), b"data: caf\xc3") == b"data: [redacted]"
-    )  # codespell:ignore caf
+    assert redacted(choke("email"), b"data: Ann\xc3") == b"data: [redacted]"
 
 
 def test_a_body_beyond_the_bound_is_not_looked_at_and_not_stored() -> None:

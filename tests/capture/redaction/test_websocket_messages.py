@@ -81,6 +81,11 @@ def test_binary_messages_that_are_no_text_are_not_stored() -> None:
     assert redacted(raw, unreadable="keep") == raw
 
 
+def test_binary_messages_with_zeros_are_no_text() -> None:
+    wide = framed(CANARY.encode("utf-16-le"))
+    assert redacted(wide) == framed(REDACTED.encode())
+
+
 def test_binary_messages_that_are_text_are_searched() -> None:
     raw = framed(CANARY.encode(), b'{"ssn": 123}')
     assert redacted(raw) == framed(b"[redacted]", b'{"ssn": "[redacted]"}')

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from auditlog.core.errors import AuditLogError
-from auditlog.storage.files import sync_directory, sync_file
+from auditlog.storage.files import storage_errors, sync_directory, sync_file
 
 __all__ = ["whole_file", "write_whole"]
 
@@ -15,7 +14,9 @@ _PRIVATE, _USUAL = 0o600, 0o666
 
 
 @contextmanager
-def whole_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
+def whole_file(
+    path: Path, *, private: bool = True, replace: bool = True
+) -> Iterator[BinaryIO]:
     """Yield a file that takes its name, or that of an older one, when it is durable.
 
     Until then it has no name, where the system can do that: what is killed in between
@@ -24,32 +25,29 @@ def whole_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
     Args:
         path: its name.
         private: whether it is for its owner alone.
+        replace: whether it may take the place of an older one.
 
     Raises:
-        AuditLogError: it cannot be written; what was at `path` is still there.
+        StorageError: it cannot be written; what was at `path` is still there.
     """
     unfinished = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    try:
+    with storage_errors(f"write {path}"):
         try:
             with _new(unfinished, _PRIVATE if private else _USUAL) as file:
                 yield file
                 file.flush()
                 sync_file(file.fileno())
-                if not unfinished.exists():
-                    _name(file.fileno(), unfinished)
-            unfinished.replace(path)
+                _give_name(file.fileno(), unfinished, path, replace=replace)
         finally:
             unfinished.unlink(missing_ok=True)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise AuditLogError(f"cannot write {path}: {error.strerror}") from None
+    sync_directory(path.parent)
 
 
 def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file, as `whole_file`.
 
     Raises:
-        AuditLogError: it cannot be written.
+        StorageError: it cannot be written.
     """
     with whole_file(path, private=private) as file:
         file.write(data)
@@ -66,6 +64,24 @@ def _new(name: Path, mode: int) -> BinaryIO:
         pass  # another system, or a file system that has no such files
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     return os.fdopen(os.open(name, flags, mode), "wb")
+
+
+def _give_name(fd: int, unfinished: Path, path: Path, *, replace: bool) -> None:
+    if unfinished.exists():
+        if not replace:
+            # Unlike a rename, a link never takes the place of anything.
+            os.link(unfinished, path)
+            return
+    else:
+        try:
+            _name(fd, path)
+        except FileExistsError:
+            if not replace:
+                raise
+            _name(fd, unfinished)
+        else:
+            return
+    unfinished.replace(path)
 
 
 def _name(fd: int, name: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the command line hands out in a file is whole there, or nothing of it is."""
+"""What is handed out in a file is whole there, or nothing of it is."""
 
 import os
 import stat
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from auditlog.cli.whole_file import whole_file, write_whole
-from auditlog.core.errors import AuditLogError
+from auditlog.core.errors import AuditLogError, StorageError
+from auditlog.storage.whole_file import whole_file, write_whole
 from tests.command import environment
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from auditlog.cli.whole_file import whole_file
+from auditlog.storage.whole_file import whole_file
 with whole_file(Path(sys.argv[1])) as file:
     file.write(b"personal")
     file.flush()
@@ -26,7 +26,7 @@ with whole_file(Path(sys.argv[1])) as file:
 def test_what_is_killed_in_between_leaves_nothing(tmp_path: Path) -> None:
     """A file without a name goes with its process, however that ends."""
     command = [sys.executable, "-c", KILLED, str(tmp_path / "person.zip")]
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     done = subprocess.run(command, env=environment(PYTHONPATH=root), check=False)
     assert done.returncode == -9
     assert list(tmp_path.iterdir()) == []
@@ -69,6 +69,25 @@ def test_where_files_need_a_name_it_is_as_private(
         file.write(b"personal")
     (only,) = tmp_path.iterdir()
     assert (only.name, only.read_bytes()) == ("person.zip", b"personal")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_must_be_new_never_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    if named:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    file = tmp_path / "backup"
+
+    def write() -> None:
+        with whole_file(file, replace=False) as unfinished:
+            unfinished.write(b"keys")
+
+    write()
+    file.write_bytes(b"older")
+    with pytest.raises(StorageError, match=f"cannot write {file}: File exists"):
+        write()
+    assert [(one, one.read_bytes()) for one in tmp_path.iterdir()] == [(file, b"older")]
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
