@@ -106,8 +106,8 @@ class ErasureEntry:
         """What opens `subject`, once the item was made."""
         self.counts: dict[bytes, int] = {}
         """How many entries lose their content, by key, once items were made."""
-        self._keys, self._origin, self._now, self._reason = keys, origin, now, reason
-        self._by = by
+        self._keys, self._origin, self._now = keys, origin, now
+        self._reason, self._by = reason, by
         self._leaves: dict[str, bytes] = {}
         if subject is not None:
             kind, identifier = subject
