@@ -93,6 +93,8 @@ def test_a_part_that_cannot_be_read_is_taken_out_alone(part: tuple[str, str]) ->
         'Content-Disposition: form-data; name = "ssn"',
         'Content-Disposition: form-data, name="ssn"',
         'Content-Disposition: form-data name="ssn"',
+        "Content-Disposition: form-data; name=ssné",
+        'Content-Disposition: form-data; name=ssn"',
         'Content-Disposition: form-data; name="ssn"; name="a"',
         "Content-Disposition: form-data; name=\"ssn\"; name*=UTF-8''a",
         'Content-Disposition: form-data; name*0="ss"; name*1="n"',
