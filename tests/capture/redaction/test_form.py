@@ -65,7 +65,7 @@ def test_a_match_in_what_a_value_says_goes(value: str, stored: str) -> None:
 
 
 def test_a_name_that_becomes_a_key_is_one() -> None:
-    rules = {"keys": ["ssn"], "patterns": ["QQ"]}
+    rules: dict[str, Any] = {"keys": ["ssn"], "patterns": ["QQ"]}
     stored = _form("ssnQQ=1&ssnQ=1", **rules)
     assert stored == "ssn[redacted]=[redacted]&ssnQ=1"
     assert _form(stored, **rules) == stored
