@@ -18,7 +18,7 @@ from auditlog.log.entry_template import EntryTemplate, Variable
 from auditlog.log.model_entry import identity, model_entry_id
 from auditlog.log.protocol_leaves import with_reading
 from auditlog.log.redacting import Committed, Seen, look, pass_through, without_secret
-from auditlog.log.sides import HASHED, closed_sides, open_sides
+from auditlog.log.sides import HASHED, Side, closed_sides, open_sides
 from auditlog.models.identity import Model
 from auditlog.storage import IndexRow
 
@@ -85,12 +85,7 @@ class Describer:
         Raises:
             MalformedError: what configuration and code say does not fit in an entry.
         """
-        if exchange.keep:
-            asked, answered = open_sides(
-                exchange.request, exchange.response, self._depth
-            )
-        else:
-            asked, answered = closed_sides(exchange.request, exchange.response)
+        asked, answered = _sides(exchange, self._depth)
         redaction = exchange.redaction
         seen = None
         if redaction is not None:
@@ -200,6 +195,12 @@ class Describer:
             self.unwritten[id_] = model
             self._entries[model] = format_id(id_)
         return {"model.entry": self._entries[model]}
+
+
+def _sides(exchange: Exchange, depth: int) -> tuple[Side, Side]:
+    if exchange.keep:
+        return open_sides(exchange.request, exchange.response, depth)
+    return closed_sides(exchange.request, exchange.response)
 
 
 def _copies(seen: tuple[Seen, Seen] | None) -> tuple[bytes | None, bytes | None]:

@@ -38,7 +38,7 @@ def choke_point(config: Config, redactors: Sequence[Redactor]) -> ChokePoint | N
         ConfigurationError: a rule is none; its option is named.
     """
     point = _parsed(config, _named(config, _NONE), redactors)
-    directory = config.dir.absolute()
+    directory = config.dir.resolve()
     named, known = _ADDED.get(directory, (_NONE, ()))
     _ADDED[directory] = _named(config, named), _together(known, redactors)
     return point
@@ -57,7 +57,7 @@ def choke_point_beyond_http(
     Raises:
         ConfigurationError: a rule is none; its option is named.
     """
-    named, known = _ADDED.get(config.dir.absolute(), (_NONE, ()))
+    named, known = _ADDED.get(config.dir.resolve(), (_NONE, ()))
     named, every = _named(config, named), _together(known, redactors)
     key = (*named.values(), config.redact_unreadable, *map(id, every))
     if key not in _BUILT:

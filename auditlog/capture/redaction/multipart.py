@@ -27,7 +27,12 @@ _HEADER = re.compile(r"^([^\r\n:]++):[ \t]*+([^\r\n]*+)", re.MULTILINE)
 _PARAMETER = re.compile(
     r";[ \t]*([\w-]+)(\*?)=(?:\"((?:[^\"\\]|\\.)*+)\"|([^;\s]*+))", re.ASCII
 )
-_DISPOSITION = re.compile(rf"[ \t]*[\w-]*(?:{_PARAMETER.pattern})*+[ \t]*", re.ASCII)
+# Strictly (RFC 9110 §5.6.6): what follows a value, some readers take for a part of it.
+_DISPOSITION = re.compile(
+    r"[\w-]*(?:;[ \t]*[\w-]+\*?="
+    r"(?:\"(?:[^\"\\]|\\.)*+\"|[\w!#$%&'*+.^`|~-]*+))*+[ \t]*",
+    re.ASCII,
+)
 _ENCODED_WORD = "=?"  # RFC 2047 §2
 _FOLDED = re.compile(r"[\r\n][ \t]")  # RFC 5322 §2.2.3
 _PLAIN_CODINGS = frozenset({"7bit", "8bit", "binary", "identity", ""})

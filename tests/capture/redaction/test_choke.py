@@ -211,7 +211,8 @@ def test_what_the_middleware_adds_applies_to_whatever_else_is_recorded(
 def test_rules_that_only_code_names_apply_too(tmp_path: Path) -> None:
     # A record that finds its log by the environment knows nothing of that code.
     choke_point(config(tmp_path, redact_keys=["ssn"], redact_patterns=["email"]), ())
-    beyond = choke_point_beyond_http(config(tmp_path, redact_keys=["pin"]))
+    (tmp_path / "link").symlink_to(tmp_path)
+    beyond = choke_point_beyond_http(config(tmp_path / "link", redact_keys=["pin"]))
     assert beyond is not None
     said = {"ssn": 1, "pin": 2, "to": CANARY}
     after = beyond.leaf("annotations", json.dumps(said).encode())

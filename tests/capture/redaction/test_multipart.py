@@ -93,6 +93,8 @@ def test_a_part_that_cannot_be_read_is_taken_out_alone(part: tuple[str, str]) ->
         'Content-Disposition: form-data; name = "ssn"',
         'Content-Disposition: form-data, name="ssn"',
         'Content-Disposition: form-data name="ssn"',
+        "Content-Disposition: form-data; name=ssné",
+        'Content-Disposition: form-data; name=ssn"',
         'Content-Disposition: form-data; name="ssn"; name="a"',
         "Content-Disposition: form-data; name=\"ssn\"; name*=UTF-8''a",
         'Content-Disposition: form-data; name*0="ss"; name*1="n"',
@@ -236,6 +238,6 @@ def test_any_bytes_give_bytes_or_none(data: bytes, at: int) -> None:
 )
 def test_no_body_takes_more_than_time_in_its_length(start: str, piece: str) -> None:
     # Were anything quadratic here, this would take minutes.
-    head = start + piece * (200_000 // len(piece))
+    head = start + piece * (100_000 // len(piece))
     stored = _stored(b"--xYz\r\n" + head.encode() + b"\r\n\r\nx\r\n--xYz--")
     assert stored is None or isinstance(stored, bytes)
