@@ -25,6 +25,7 @@ from auditlog.log.decision import _CURRENT, Decision
 from auditlog.log.ending import stop_at_exit
 from auditlog.log.identity import new_id
 from auditlog.log.operation import Operation
+from auditlog.log.placing import described
 from auditlog.log.recording import OnAccepted, Recording, recording_for
 from auditlog.log.telling import Named, fill
 from auditlog.log.together import submit_all
@@ -219,8 +220,7 @@ class DecisionBlock:
         fault = error if isinstance(error, AuditLogError) else _fault(error)
         if self._closed or not isinstance(fault, StorageError):
             raise fault
-        foreign = None if fault is error else error
-        _log.error("auditlog: a decision is not recorded: %s", fault, exc_info=foreign)
+        _log.error("auditlog: a decision is not recorded: %s", described(error))
 
     def _obtain(self) -> Recording | None:
         """Return what records; None if nothing is to be.
@@ -277,8 +277,9 @@ class DecisionBlock:
         exchange.model = None if said is None else said.model
         try:
             return fill(exchange, said, Named(exchange.model))
-        except Exception:  # noqa: BLE001 - ours; the number must come back
-            _log.exception("auditlog: what was said about a decision is lost")
+        except Exception as error:  # noqa: BLE001 - ours; the number must come back
+            place = described(error)
+            _log.error("auditlog: what was said about a decision is lost: %s", place)
             return []
 
     def _settle(self, error: AuditLogError | None, *, failing: bool) -> None:

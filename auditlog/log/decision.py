@@ -30,6 +30,7 @@ import msgspec
 from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.batch import Batch, Item, Numbering
 from auditlog.log.identity import new_id
+from auditlog.log.placing import described
 from auditlog.log.said import NOTHING, Facts, annotations, result, subject_of, words
 from auditlog.models.identity import Model
 
@@ -350,7 +351,8 @@ class Decision(msgspec.Struct, eq=False):
             except Exception as error:
                 if self._strict:
                     raise AuditLogError(str(error)) from error
-                _log.error("auditlog: a batch is not recorded whole: %s", error)
+                why = described(error)
+                _log.error("auditlog: a batch is not recorded whole: %s", why)
                 number = None
             if number is None:
                 item = Decision(NIL)

@@ -107,6 +107,14 @@ def _check_allowed(log: LogDirectory, loss: Loss) -> None:
             f"{loss.subjects_left} of those are not: nobody could be found by name "
             "any more, to be told or erased. Restore a backup that has it"
         )
+    slots = map(log.store.slot_of, loss.key_ids)
+    kept = log.keys.keyring.occupied([slot for slot in slots if slot is not None])
+    if kept and not loss.left:
+        raise ConfigurationError(
+            f"no key opens, though {log.keys.keyring.path} holds some: the file "
+            f"{log.paths.vault_key} is another one than they were wrapped under. "
+            "Restore it; or, if it is gone for good, remove the keyring first"
+        )
 
 
 def _clear(log: LogDirectory) -> None:

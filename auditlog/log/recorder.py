@@ -18,6 +18,7 @@ from auditlog.capture.exchange import Exchange
 from auditlog.core.errors import AuditLogError, StorageError
 from auditlog.core.record import Entry
 from auditlog.log.emitter import Emitter
+from auditlog.log.placing import described
 from auditlog.log.ranges import Ranges
 from auditlog.log.storing import Dropped, Ready, Storing
 
@@ -364,9 +365,8 @@ class Recorder:
     ) -> None:
         error = cause if isinstance(cause, StorageError) else _fault(cause)
         if attempt == 0:
-            foreign = None if error is cause else cause
-            said = "auditlog: decisions cannot be stored, retrying: %s"
-            _log.error(said, error, exc_info=foreign)
+            why = error if error is cause else f"{error}: {described(cause)}"
+            _log.error("auditlog: decisions cannot be stored, retrying: %s", why)
             self._storing.observer.error("store")
         self.failure = error
         with self._lock:

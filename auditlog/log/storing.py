@@ -19,6 +19,7 @@ from auditlog.core.record import DECISION, Entry
 from auditlog.log.emitter import Emitter, gap_entry
 from auditlog.log.late_erasure import without_content
 from auditlog.log.model_entry import MODEL
+from auditlog.log.placing import described
 from auditlog.log.preparation import Preparation, plain_item
 from auditlog.metrics import SILENT, Observer
 from auditlog.storage import Index, KeyErasedError, Spool, SpoolItem
@@ -152,7 +153,8 @@ class Storing:
             raise StorageError(str(error)) from None
         except Exception as error:  # noqa: BLE001 - whatever it is
             # A fault of ours must not lose the number: admit it by name.
-            _log.exception("auditlog: a decision could not be described")
+            place = described(error)
+            _log.error("auditlog: a decision could not be described: %s", place)
             self.observer.error("describe")
             kind = type(error).__name__
             one.tell(StorageError(f"the decision could not be described: {kind}"))

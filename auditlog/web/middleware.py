@@ -33,6 +33,7 @@ from auditlog.capture.routes import NOT_DECISIONS, Routes, globs
 from auditlog.config import load_config
 from auditlog.core.errors import AuditLogError
 from auditlog.log.decision import _CURRENT, NIL, SCOPE_KEY, Decision
+from auditlog.log.placing import described
 from auditlog.models.identity import Model
 from auditlog.options import Options
 from auditlog.storage.spill import SpillDirectory
@@ -182,9 +183,10 @@ class AuditMiddleware:
                 return open_request(call, receive, send)
             each = self.config.websocket == "message"
             return open_session(call, receive, send, each=each, clock=_now)
-        except Exception:  # noqa: BLE001 - decided by on_failure
+        except Exception as error:  # noqa: BLE001 - decided by on_failure
             self._process.forget()
-            _log.exception("auditlog: a decision could not be opened")
+            place = described(error)
+            _log.error("auditlog: a decision could not be opened: %s", place)
             return None
 
     async def _later(self, scope: Scope, receive: Receive, send: Send) -> None:

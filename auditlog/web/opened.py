@@ -17,6 +17,7 @@ from auditlog.core.errors import AuditLogError, ConfigurationError
 from auditlog.log.amendment import Aftermath
 from auditlog.log.decision import Decision, Said
 from auditlog.log.identity import new_id
+from auditlog.log.placing import described
 from auditlog.log.subjects import take
 from auditlog.log.telling import Named, fill
 from auditlog.log.together import submit_all
@@ -185,8 +186,8 @@ class Opened(msgspec.Struct, eq=False):
 
     def lament(self, error: Exception) -> None:
         """Log that the decision is not recorded, and why."""
-        name, kind = self.decision.id, type(error).__name__
-        _log.error("auditlog: decision %s is not recorded: %s: %s", name, kind, error)
+        name, why = self.decision.id, described(error)
+        _log.error("auditlog: decision %s is not recorded: %s", name, why)
 
     def note(self, error: Exception) -> None:
         """Log a message that we could not read; no body counts as complete then."""

@@ -2,14 +2,13 @@
 
 import logging
 import re
-import traceback
 
 import msgspec
 
 from auditlog.capture.kept import Spills
 from auditlog.capture.protocols.registry import Protocols
 from auditlog.capture.redaction.redaction import Redaction
-from auditlog.core.errors import AuditLogError
+from auditlog.log.placing import described
 from auditlog.web.asgi import App
 from auditlog.web.models import ModelSources
 from auditlog.web.process import Process
@@ -34,14 +33,7 @@ class Faults:
         """
         if what not in self._said:
             self._said.add(what)
-            why = error if isinstance(error, AuditLogError) else _place(error)
-            kind = type(error).__name__
-            _log.error("auditlog: %s (said once): %s: %s", what, kind, why)
-
-
-def _place(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "nowhere"
+            _log.error("auditlog: %s (said once): %s", what, described(error))
 
 
 class Rules(msgspec.Struct, kw_only=True, frozen=True, eq=False):

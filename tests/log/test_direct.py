@@ -508,7 +508,7 @@ def test_under_open_what_cannot_be_opened_goes_on(
             made.set_output(1)
             assert made.split(2)[1].id == NOTHING
         assert record("job", input=1) == NOTHING
-    assert caplog.text.count("a decision is not recorded: disk full") == 2
+    assert caplog.text.count("a decision is not recorded: StorageError: disk full") == 2
     assert runtime.seen == []
 
 
@@ -520,7 +520,7 @@ def test_under_open_a_log_that_cannot_be_opened_goes_on(
 
     with stand_in(fail), decision("job", input=1) as made:
         assert made.id == NOTHING
-    assert "a decision is not recorded: no such disk" in caplog.text
+    assert "a decision is not recorded: StorageError: no such disk" in caplog.text
 
 
 def test_a_fault_of_ours_is_as_bad_as_a_disk_and_no_worse(
@@ -532,7 +532,7 @@ def test_a_fault_of_ours_is_as_bad_as_a_disk_and_no_worse(
     with stand_in(fail), decision("job", input=1) as made:
         assert made.id == NOTHING
     said = "a fault of auditlog's own: RuntimeError"
-    assert f"a decision is not recorded: {said}" in caplog.text
+    assert "a decision is not recorded: RuntimeError at " in caplog.text
     block = decision("job", input=1, on_failure="closed")
     with stand_in(fail), pytest.raises(StorageError, match=said), block:
         pytest.fail("the model ran")

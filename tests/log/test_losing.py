@@ -2,6 +2,7 @@
 
 import json
 import os
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
@@ -170,6 +171,24 @@ def test_with_no_keyring_at_all_everything_is_lost(directory: Path) -> None:
         assert plan_erasure(log, *ADAS, now_us()).decisions == 1
         (unchecked,) = _report(log).unchecked
         assert unchecked.endswith(LOST)
+
+
+def test_another_vault_key_loses_nothing(directory: Path) -> None:
+    vault_key = directory / "keys" / "vault.key"
+    kept, keyring = vault_key.read_bytes(), (directory / "keys" / "keyring")
+    slots = keyring.read_bytes()
+    with open_log(directory) as log:
+        lost = find_lost(log)
+    vault_key.write_bytes(b64encode(bytes(32)) + b"\n")
+    with (
+        open_log(directory) as log,
+        pytest.raises(ConfigurationError, match=r"vault\.key is another one than"),
+    ):
+        declare_lost(log, now_us())
+    assert keyring.read_bytes() == slots
+    vault_key.write_bytes(kept)
+    with open_log(directory) as log:
+        assert find_lost(log) == lost
 
 
 def test_those_who_are_left_are_not_made_unfindable(directory: Path) -> None:
