@@ -5,7 +5,6 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,25 +41,10 @@ from tests.web.served import (
     client_of,
     headers_of,
     problem,
-    serving,
 )
 
 if TYPE_CHECKING:
     from httpx import Response
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A log that tests only read."""
-    with serving(tmp_path_factory.mktemp("served") / "audit") as it:
-        yield it
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Served]:
-    """A log that a test may change."""
-    with serving(tmp_path / "audit") as it:
-        yield it
 
 
 # --- what everybody may read ----------------------------------------------------------

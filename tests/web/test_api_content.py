@@ -4,7 +4,6 @@ import base64
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,6 @@ from tests.web.served import UNKNOWN, Headers, Served, problem, serving
 
 NO_BODY = {"mediaType": "none", "split": "none", "state": "omitted"}
 COURT = {"name": "Court of Ghent", "purpose": "case 7"}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A log that tests ask in vain."""
-    with serving(tmp_path_factory.mktemp("served") / "audit") as it:
-        yield it
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Served]:
-    """A log that a test may change."""
-    with serving(tmp_path / "audit") as it:
-        yield it
 
 
 def of(id_: str, what: str) -> str:
@@ -123,13 +108,13 @@ def test_all_opens_what_is_kept_with_the_secret(own: Served) -> None:
     ],
 )
 def test_another_question_is_refused_and_not_logged(
-    shared: Served, body: object, detail: str
+    served: Served, body: object, detail: str
 ) -> None:
-    before = shared.size()
-    path = of(shared.ids[0], "disclosures")
-    refused = problem(shared.post(path, body, shared.content), 400, "malformed")
+    before = served.size()
+    path = of(served.ids[0], "disclosures")
+    refused = problem(served.post(path, body, served.content), 400, "malformed")
     assert detail in refused["detail"]
-    assert shared.size() == before
+    assert served.size() == before
 
 
 @pytest.mark.parametrize(
@@ -143,32 +128,32 @@ def test_another_question_is_refused_and_not_logged(
         (b"[" * 100_000, "containers deep"),
     ],
 )
-def test_a_body_is_strict_json(shared: Served, content: bytes, detail: str) -> None:
-    headers = shared.content | {"Content-Type": "application/json; charset=utf-8"}
-    path = of(shared.ids[0], "disclosures")
-    response = shared.client.post(path, content=content, headers=headers)
+def test_a_body_is_strict_json(served: Served, content: bytes, detail: str) -> None:
+    headers = served.content | {"Content-Type": "application/json; charset=utf-8"}
+    path = of(served.ids[0], "disclosures")
+    response = served.client.post(path, content=content, headers=headers)
     assert detail in problem(response, 400, "malformed")["detail"]
 
 
-def test_a_body_is_json_by_its_type_and_not_too_large(shared: Served) -> None:
-    path = of(shared.ids[0], "disclosures")
-    form = shared.client.post(path, data={"all": "true"}, headers=shared.content)
+def test_a_body_is_json_by_its_type_and_not_too_large(served: Served) -> None:
+    path = of(served.ids[0], "disclosures")
+    form = served.client.post(path, data={"all": "true"}, headers=served.content)
     assert problem(form, 415, "unsupported")["detail"] == (
         "expected a body of application/json"
     )
     large = asking(fields=["request/" + "x" * 1024] * 300)
-    refused = problem(shared.post(path, large, shared.content), 413, "too-large")
+    refused = problem(served.post(path, large, served.content), 413, "too-large")
     assert refused["detail"] == "expected a body of at most 262144 bytes"
 
 
-def test_an_unknown_path_tells_nothing_of_what_was_captured(shared: Served) -> None:
-    before = shared.size()
+def test_an_unknown_path_tells_nothing_of_what_was_captured(served: Served) -> None:
+    before = served.size()
     body = asking(fields=["request/iban"])
-    response = shared.post(of(shared.ids[0], "disclosures"), body, shared.content)
+    response = served.post(of(served.ids[0], "disclosures"), body, served.content)
     detail = problem(response, 404, "not-found")["detail"]
     assert detail.startswith("nothing was captured at 'request/iban'")
     assert "name" not in detail.replace("named", "")
-    assert shared.size() == before
+    assert served.size() == before
 
 
 def test_it_is_pending_until_it_is_included(own: Served) -> None:
@@ -392,30 +377,30 @@ def test_an_amendment_is_redacted_before_it_is_kept(
     ],
 )
 def test_another_amendment_is_refused(
-    shared: Served, body: object, detail: str
+    served: Served, body: object, detail: str
 ) -> None:
-    before = shared.size()
-    path = of(shared.ids[0], "amendments")
-    refused = problem(shared.post(path, body, shared.reviewer), 400, "malformed")
+    before = served.size()
+    path = of(served.ids[0], "amendments")
+    refused = problem(served.post(path, body, served.reviewer), 400, "malformed")
     assert detail in refused["detail"]
-    assert shared.size() == before
+    assert served.size() == before
 
 
 @pytest.mark.parametrize("role", ["auditor", "content"])
-def test_who_only_reads_amends_nothing(shared: Served, role: str) -> None:
-    headers = getattr(shared, role)
+def test_who_only_reads_amends_nothing(served: Served, role: str) -> None:
+    headers = getattr(served, role)
     body = {"kind": "appeal"}
-    response = shared.post(of(shared.ids[0], "amendments"), body, headers)
+    response = served.post(of(served.ids[0], "amendments"), body, headers)
     detail = problem(response, 403, "forbidden")["detail"]
     assert detail == f"the token's role is {role}; this needs reviewer"
 
 
-def test_a_reviewer_reads_no_content(shared: Served) -> None:
+def test_a_reviewer_reads_no_content(served: Served) -> None:
     for path in ("content", "accesses"):
-        response = shared.get(of(shared.ids[0], path), shared.reviewer)
+        response = served.get(of(served.ids[0], path), served.reviewer)
         problem(response, 403, "forbidden")
     body = asking(all=True)
-    response = shared.post(of(shared.ids[0], "disclosures"), body, shared.reviewer)
+    response = served.post(of(served.ids[0], "disclosures"), body, served.reviewer)
     problem(response, 403, "forbidden")
 
 
@@ -424,21 +409,21 @@ def test_a_reviewer_reads_no_content(shared: Served) -> None:
     [("disclosures", asking(all=True)), ("amendments", {"kind": "appeal"})],
 )
 def test_what_is_posted_needs_a_token_and_a_decision(
-    shared: Served, what: str, body: object
+    served: Served, what: str, body: object
 ) -> None:
-    response = shared.post(of(UNKNOWN, what), body)
+    response = served.post(of(UNKNOWN, what), body)
     problem(response, 401, "unauthorized")
     assert response.headers["www-authenticate"] == 'Bearer realm="auditlog"'
-    refused = shared.post(of(UNKNOWN, what), body, shared.privacy)
+    refused = served.post(of(UNKNOWN, what), body, served.privacy)
     detail = problem(refused, 404, "not-found")["detail"]
     assert detail == f"no decision {UNKNOWN} in log {ORIGIN}"
-    refused = shared.post(of("x", what), body, shared.privacy)
+    refused = served.post(of("x", what), body, served.privacy)
     assert "a UUIDv7" in problem(refused, 400, "malformed")["detail"]
-    problem(shared.get(of(UNKNOWN, what), shared.privacy), 405, "refused")
+    problem(served.get(of(UNKNOWN, what), served.privacy), 405, "refused")
 
 
-def test_the_description_says_what_each_takes(shared: Served) -> None:
-    paths = shared.get("/api/v1/openapi.json").json()["paths"]
+def test_the_description_says_what_each_takes(served: Served) -> None:
+    paths = served.get("/api/v1/openapi.json").json()["paths"]
     for what, needed in (("disclosures", "recipient"), ("amendments", "kind")):
         described = paths[f"/api/v1/decisions/{{id}}/{what}"]["post"]
         schema = described["requestBody"]["content"]["application/json"]["schema"]

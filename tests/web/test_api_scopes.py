@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,23 +20,9 @@ from tests.web.served import (
     Served,
     headers_of,
     problem,
-    serving,
 )
 
 ROLES = ("auditor", "reviewer", "content", "privacy")
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Decisions 2 and 5 are of /batch, the others of /score."""
-    with serving(tmp_path_factory.mktemp("served") / "audit") as it:
-        yield it
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path / "audit") as it:
-        yield it
 
 
 def listed(served: Served, headers: Headers, query: str = "") -> list[str]:
