@@ -16,8 +16,9 @@ from auditlog.core.record import DECISION, Entry, format_time
 from auditlog.log.identity import new_id
 from auditlog.storage.journal import AbandonedJournal, Journal, JournalRecord
 
-__all__ = ["Emitter", "gap_entry", "recovery_entries", "spans"]
+__all__ = ["GAP", "Emitter", "gap_entry", "recovery_entries", "spans"]
 
+GAP = "auditlog.gap.v1"
 _ENTROPY_BYTES = 10
 _ID_BYTES = 16
 _MAX_RANGES = 1000
@@ -205,7 +206,7 @@ def gap_entry(
         "reason": reason,
         "to": last,
     }
-    return Entry(new_id(not_after), "auditlog.gap.v1", source, not_after, data)
+    return Entry(new_id(not_after), GAP, source, not_after, data)
 
 
 def _interrupted(emitter: bytes, record: JournalRecord, source: str) -> Entry:

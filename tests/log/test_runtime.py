@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from auditlog.core.encoding import format_base64
 from auditlog.core.errors import ConfigurationError, PendingError, StorageError
 from auditlog.core.record import Entry, format_id, parse_entry
 from auditlog.log.check import check_log
 from auditlog.log.description import Describer
 from auditlog.log.directory import LogDirectory, create_log, open_log
+from auditlog.log.emitter import gap_entry
 from auditlog.log.identity import new_id
 from auditlog.log.leader import make_checkpoint
 from auditlog.log.preparation import Preparation, plain_item
@@ -329,6 +331,24 @@ def test_what_no_process_of_ours_accepted_is_refused(
         recover(left, now_us())
     assert left.store.size() == 0
     assert len(list(left.paths.journals.glob(f"{DEAD.hex()}.*"))) == 2
+
+
+def test_what_it_admitted_itself_is_not_admitted_again(left: LogDirectory) -> None:
+    """A number that could not be journalled was named; then the process died."""
+    emitter, now = os.urandom(16), now_us()
+    journal = Journal.create(left.paths.journals, emitter)
+    for number in (0, 2):
+        journal.opened(number, new_id(now), now)
+    said = gap_entry(emitter, 1, 1, "unjournalled", left.origin, now, now)
+    other = gap_entry(bytes(16), 0, 2, "overload", left.origin, now, now)
+    left.store.append([plain_item(said), plain_item(other)])
+    journal.abandon()
+    recover(left, now)
+    found = [parse_entry(entry).data for entry in left.store.read(0, left.store.size())]
+    ours = [one for one in found if one["emitter"] == format_base64(emitter)]
+    assert [one["sequence"] for one in ours if "sequence" in one] == [0, 2]
+    gaps = [(one["from"], one["to"]) for one in ours if "reason" in one]
+    assert gaps == [(1, 1), (3, None)]
 
 
 def test_very_many_numbers_are_admitted_in_many_appends(
