@@ -211,10 +211,9 @@ class _Walk:
         if name is not None and "\\" in name:
             name = unescape(name)
         if self._here:
-            self._next = step(
-                self._here, str(next(self._items)) if name is None else name
-            )
-            if any(place.ends for place in self._next):
+            taken = str(next(self._items)) if name is None else name
+            self._next = places = step(self._here, taken)
+            if places and any(place.ends for place in places):
                 return True
         return name is not None and self._rules.is_key[name]
 

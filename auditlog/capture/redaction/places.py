@@ -75,6 +75,12 @@ def _add(place: Place, steps: list[str]) -> None:
 
 def step(places: Places, name: str) -> Places:
     """Return where the rules are after one more step, `name` or an index."""
+    if len(places) == 1:
+        # As almost always, and this is asked of each member.
+        steps = places[0].steps
+        found, wild = steps.get(name), steps.get("*")
+        if wild is None:
+            return () if found is None else (found,)
     return tuple(
         next_
         for place in places
