@@ -131,16 +131,6 @@ class Content:
         return self.parts[1].value
 
     @property
-    def request_capped(self) -> bool:
-        """Whether less than the whole request is kept."""
-        return self.parts[0].leaf_hash is not None
-
-    @property
-    def response_capped(self) -> bool:
-        """Whether less than the whole response is kept."""
-        return self.parts[1].leaf_hash is not None
-
-    @property
     def context(self) -> Mapping[str, bytes]:
         """The ``context/`` leaves by name; copies under ``stored.`` and their name."""
         return {

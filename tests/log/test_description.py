@@ -128,7 +128,7 @@ def test_a_body_over_the_limit_is_committed_whole_and_kept_in_part(over: int) ->
     body.state = "complete"
     entry, content = _describe(request=body, secret=b"s" * 32, response=_body(1, b"{}"))
     assert content.request == data[:1000]
-    assert content.request_capped is bool(over)
+    assert content.is_capped("request") is bool(over)
     assert content.parts[0].size == 1000 + over
     whole = Body(b"s" * 32, 0, 1 << 20)
     whole.feed(data)
@@ -147,8 +147,8 @@ def test_bodies_that_are_not_kept_are_committed_to_all_the_same(size: int) -> No
     entry, content = _describe(**fields, keep=False)
     assert (content.request, content.response) == (b"", b"")
     assert content.parts[0].size == len(data)
-    assert content.request_capped is (size > 0)
-    assert content.response_capped
+    assert content.is_capped("request") is (size > 0)
+    assert content.is_capped("response")
     assert entry.data == {**kept.data, "commitment": entry.data["commitment"]}
     assert entry.data["commitment"] == kept.data["commitment"]
 

@@ -191,7 +191,7 @@ def test_a_large_input_is_committed_to_whole_and_kept_in_part(
     data, content = look(directory, id_)
     assert data["request"]["split"] == "chunks"
     assert content.request == picture[: 1 << 21]
-    assert content.request_capped
+    assert content.is_capped("request")
 
 
 def test_the_model_may_come_from_the_options(
@@ -318,7 +318,7 @@ def test_a_skipped_one_is_no_decision(
         made.skip("a dry run")
     data, content = look(directory, made.id)
     assert data["outcome"] == "skipped"
-    assert (content.request, content.request_capped) == (b"", True)
+    assert (content.request, content.is_capped("request")) == (b"", True)
 
 
 def test_a_block_inside_another_names_it(

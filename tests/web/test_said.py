@@ -559,6 +559,6 @@ def test_in_a_real_log_it_stands_sealed_and_never_in_clear(
         assert entry.data["request"]["split"] == "none"
         kept = reader.content(id_)
         assert (kept.request, kept.response) == (b"", b"")
-        assert kept.request_capped
-        assert kept.response_capped
+        assert kept.is_capped("request")
+        assert kept.is_capped("response")
         verify_content(entry, kept)
