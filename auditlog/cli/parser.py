@@ -351,7 +351,9 @@ def _add_erasing(verbs: _Verbs) -> None:
         "--kind", default="person", metavar="K", help="of the subject; default person"
     )
     verb.add_argument("--yes", action="store_true", help="erase it")
-    verb.add_argument("--reason", metavar="TEXT", help="why; sealed, and it stays: name nobody")
+    verb.add_argument(
+        "--reason", metavar="TEXT", help="why; sealed, and it stays: name nobody"
+    )
     verb.add_argument(
         "--receipt",
         type=Path,
