@@ -7,7 +7,7 @@ from auditlog.log.directory import LogDirectory
 __all__ = ["look_at_backups"]
 
 _WHAT = "keyring backup"
-_TODO = "make one with `auditlog key backup FILE`, kept apart from vault.key"
+_ADVICE = "make one with `auditlog key backup FILE`, kept apart from vault.key"
 
 
 def look_at_backups(log: LogDirectory, now: float) -> Finding:
@@ -23,15 +23,15 @@ def look_at_backups(log: LogDirectory, now: float) -> Finding:
     kept = [row for row in rows if row.expires > now * 1_000_000]
     if not kept:
         said = "none is kept: with the keyring all content would be lost"
-        return Finding("warning", _WHAT, said, _TODO)
+        return Finding("warning", _WHAT, said, _ADVICE)
     made = max(row.made for row in kept)
     said = f"the newest is of {format_time(made)}"
     if made < _rotated(log):
         said += ", before the key-encryption key was rotated: it opens nothing"
-        return Finding("warning", _WHAT, said, _TODO)
+        return Finding("warning", _WHAT, said, _ADVICE)
     if made < _changed(log):
         said += ", and keys were made or destroyed since then"
-        return Finding("warning", _WHAT, said, _TODO)
+        return Finding("warning", _WHAT, said, _ADVICE)
     return Finding("ok", _WHAT, said)
 
 
