@@ -24,7 +24,7 @@ from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, format_id, parse_id, parse_json
 from auditlog.log.access import ACCESS
 from auditlog.log.amendment import AMENDMENT
-from auditlog.log.content import Content, unpack, verify_content
+from auditlog.log.content import Content, open_sealed
 from auditlog.log.directory import LogDirectory
 from auditlog.log.erasure_entry import ERASURE
 from auditlog.log.model_entry import MODEL
@@ -32,7 +32,6 @@ from auditlog.log.preparation import epoch_of
 from auditlog.log.said import subject_of
 from auditlog.storage import ERASED
 from auditlog.storage.keys import EPOCH, RECORD, SUBJECT, subject_tag
-from auditlog.storage.sealing import unseal
 
 __all__ = ["VaultCheck"]
 
@@ -184,9 +183,8 @@ class VaultCheck:
             self.unchecked[f"content not opened: {error}"] += 1
             return
         try:
-            plaintext = unseal(key, row.key_id, leaf_hash(row.encoded), row.sealed)
-            content = unpack(plaintext)
-            verify_content(row.entry, content)
+            stored, leaf = (row.key_id, row.sealed), leaf_hash(row.encoded)
+            content, _ = open_sealed(row.entry, leaf, key, stored)
             self._opened(row.entry, content)
         except AuditLogError as error:
             yield str(error)

@@ -26,6 +26,7 @@ from auditlog.log.parts import (
 )
 from auditlog.log.redacting import redact_context
 from auditlog.log.sides import stored_pieces
+from auditlog.storage.sealing import unseal
 
 __all__ = [
     "WORTH_COMPRESSING",
@@ -34,6 +35,7 @@ __all__ = [
     "Part",
     "context_only",
     "leaves_of",
+    "open_sealed",
     "pack",
     "unpack",
     "verify_content",
@@ -173,6 +175,26 @@ def _numbered(pieces: list[tuple[str, bytes]], one: Piece) -> tuple[str, bytes]:
         )
         raise MalformedError(msg)
     return pieces[one.number]
+
+
+def open_sealed(
+    entry: Entry, leaf: bytes, key: bytes, stored: tuple[bytes, bytes]
+) -> tuple[Content, list[Leaf]]:
+    """Unseal what is stored of an entry, and hold it against its commitment.
+
+    Args:
+        entry: the entry.
+        leaf: `auditlog.core.merkle.leaf_hash` of its canonical bytes.
+        key: K under which it is sealed, 32 bytes.
+        stored: key id and sealed bytes, as the vault gives them.
+
+    Raises:
+        VerificationError: it is not what the entry committed to.
+        MalformedError: it is not as we store it.
+    """
+    key_id, sealed = stored
+    content = unpack(unseal(key, key_id, leaf, sealed))
+    return content, verify_content(entry, content)
 
 
 def verify_content(entry: Entry, content: Content) -> list[Leaf]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from auditlog.core.errors import ConfigurationError
-from auditlog.core.receipt import parse_receipt
+from auditlog.core.receipt import format_receipt
 from auditlog.log.access import SECRET, Access, Channel, Recipient, record_access
 from auditlog.log.directory import LogDirectory
 from auditlog.log.reader import Reader
@@ -76,12 +76,8 @@ def disclose(
         raise ConfigurationError(
             f"expected 1 to {MAX_FIELDS} fields to disclose, got {len(fields)}"
         )
-    reader = Reader(log)
-    leaves = reader.leaves(id_)
-    data = reader.receipt(
-        id_, disclose=fields or (), open_all=fields is None, renew=renew
-    )
-    receipt = parse_receipt(data)
+    receipt, leaves = Reader(log).disclosed(id_, fields, renew)
+    data = format_receipt(receipt)
     shown = tuple(one.path for one in receipt.disclosures)
     full = receipt.secret is not None
     paths = [*shown, SECRET] if full else shown

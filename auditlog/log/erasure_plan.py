@@ -12,17 +12,15 @@ from auditlog.core.errors import (
 )
 from auditlog.core.merkle import leaf_hash
 from auditlog.core.record import DECISION, Entry, parse_entry, parse_id
+from auditlog.log.access import ACCESS
 from auditlog.log.amendment import AMENDMENT
-from auditlog.log.content import Content, unpack, verify_content
-from auditlog.log.decision import BATCH
+from auditlog.log.batch_part import place_in_batch
+from auditlog.log.content import Content, open_sealed
 from auditlog.log.directory import LogDirectory
 from auditlog.storage import ERASED, IndexRow
 from auditlog.storage.keys import RECORD, SUBJECT
-from auditlog.storage.sealing import unseal
 
 __all__ = ["Given", "Plan", "plan_decision_erasure", "plan_erasure"]
-
-_ACCESS = "auditlog.access.v1"
 
 
 class Given(NamedTuple):
@@ -163,9 +161,8 @@ def _opened(log: LogDirectory, key_id: bytes, row: IndexRow) -> _Opened:
         entry, stored = parse_entry(encoded), log.store.sealed(index)
         if stored is None:
             return None
-        key = log.keys.key(key_id)
-        content = unpack(unseal(key, key_id, leaf_hash(encoded), stored[1]))
-        verify_content(entry, content)
+        key, leaf = log.keys.key(key_id), leaf_hash(encoded)
+        content, _ = open_sealed(entry, leaf, key, (key_id, stored[1]))
     except AuditLogError:
         # Erasing it must be possible all the same.
         return None
@@ -177,11 +174,10 @@ def _found(opened: _Opened) -> Given | Literal["elsewhere", "unread"] | None:
     if opened is None:
         return "unread"
     entry, content = opened
-    if entry.type == _ACCESS:
+    if entry.type == ACCESS:
         return _given(entry, content)
-    batch = _json(content, "annotations").get(BATCH)
-    is_item = isinstance(batch, dict) and "decision" in batch
-    return "elsewhere" if entry.type == DECISION and is_item else None
+    place = place_in_batch(content.context) if entry.type == DECISION else None
+    return None if place is None or place.holder is None else "elsewhere"
 
 
 def _given(entry: Entry, content: Content) -> Given | None:

@@ -113,8 +113,7 @@ _TECHNICAL = frozenset({"commitment", "emitter", "sequence", "request", "respons
 
 
 def _open(reader: Reader, entry: Entry) -> _Opened:
-    content = reader.content(format_id(entry.id))
-    leaves = verify_content(entry, content)
+    content, leaves = reader.opened(format_id(entry.id))
     missing = list(_not_kept(content))
     paths = None
     place = _place(content) if entry.type == DECISION else None

@@ -31,7 +31,7 @@ from auditlog.core.tiles import (
 )
 from auditlog.log.amendment import AMENDMENT
 from auditlog.log.attested import Attested, issued_proof
-from auditlog.log.content import Content, Leaf, unpack, verify_content
+from auditlog.log.content import Content, Leaf, open_sealed
 from auditlog.log.directory import LogDirectory
 from auditlog.log.growth import fetch_tile
 from auditlog.log.model_entry import MODEL
@@ -42,7 +42,6 @@ from auditlog.log.publication import meets_quorum
 from auditlog.storage import ERASED, IndexRow, Query
 from auditlog.storage.acceptance import find_accepted
 from auditlog.storage.journal import find_open
-from auditlog.storage.sealing import unseal
 
 __all__ = ["LEVELS", "DecisionView", "Reader"]
 
@@ -274,30 +273,68 @@ class Reader:
             NotFoundError: no such entry, or its content was erased; or at a path
                 nothing was captured, or what was can never be opened.
         """
-        view = self.decision(id_)
-        if view.row is None or view.row.index is None or view.entry is None:
-            msg = f"{id_} is {view.level}, but not in the log yet"
-            raise PendingError(msg)
-        size, note, witnessed = self._best_checkpoint(view.row.index)
-        receipt = Receipt(
-            entry=view.entry,
-            proof=issued_proof(self._store, view.row.index, size, note),
-            anchors=tuple(self._attested.anchors(view.row.index, renew)),
+        if disclose or open_all:
+            fields = None if open_all else disclose
+            return format_receipt(self.disclosed(id_, fields, renew)[0])
+        return format_receipt(self._undisclosed(id_, *self._in_log(id_), renew))
+
+    def disclosed(
+        self,
+        id_: str,
+        fields: Sequence[str] | None,
+        renew: Sequence[str] | None = None,
+    ) -> tuple[Receipt, list[Leaf]]:
+        """Return a receipt that opens something, and all leaves, opened or not.
+
+        Args:
+            id_: which entry.
+            fields: paths to open; None opens all, as for `receipt`.
+            renew: as for `receipt`.
+
+        Raises:
+            PendingError: the entry is not under a checkpoint yet.
+            NotFoundError: as for `receipt`.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        index, entry = self._in_log(id_)
+        content, leaves = self._open(index, entry)
+        paths = _all_paths(leaves) if fields is None else fields
+        receipt = replace(
+            self._undisclosed(id_, index, entry, renew),
+            opening=_opening(content, leaves),
+            disclosures=tuple(_disclosures(content, leaves, paths)),
+            secret=content.secret if fields is None else None,
+        )
+        return receipt, leaves
+
+    def _undisclosed(
+        self, id_: str, index: int, entry: bytes, renew: Sequence[str] | None
+    ) -> Receipt:
+        size, note, witnessed = self._best_checkpoint(index)
+        return Receipt(
+            entry=entry,
+            proof=issued_proof(self._store, index, size, note),
+            anchors=tuple(self._attested.anchors(index, renew)),
             related=(
-                *self._models(view.row.index, view.entry, size, note),
-                *self._related(view.row.id, witnessed),
+                *self._models(index, entry, size, note),
+                *self._related(parse_id(id_), witnessed),
             ),
         )
-        if disclose or open_all:
-            content, leaves = self._open(view.row.index, view.entry)
-            paths = _all_paths(leaves) if open_all else disclose
-            receipt = replace(
-                receipt,
-                opening=_opening(content, leaves),
-                disclosures=tuple(_disclosures(content, leaves, paths)),
-                secret=content.secret if open_all else None,
-            )
-        return format_receipt(receipt)
+
+    def _in_log(self, id_: str) -> tuple[int, bytes]:
+        """Return where an entry stands, and its canonical bytes.
+
+        Raises:
+            NotFoundError: no such entry.
+            PendingError: it is not in the log yet.
+        """
+        row = self._store.by_id(parse_id(id_))
+        if row is None or row.index is None:
+            view = self.decision(id_)  # where it is, or by now
+            row = view.row
+            if row is None or row.index is None:
+                raise PendingError(f"{id_} is {view.level}, but not in the log yet")
+        return row.index, self.entry_at(row.index)
 
     def _models(
         self, decision: int, entry: bytes, size: int, note: bytes
@@ -326,26 +363,20 @@ class Reader:
 
         Raises:
             NotFoundError: no such entry, nothing is stored for it, or it was erased.
-            VerificationError: stored content is not what the entry committed to.
-        """
-        view = self.decision(id_)
-        if view.row is None or view.row.index is None or view.entry is None:
-            msg = f"{id_} is {view.level}, but not in the log yet"
-            raise PendingError(msg)
-        return self._open(view.row.index, view.entry)[0]
-
-    def leaves(self, id_: str) -> list[Leaf]:
-        """Return every leaf of the commitment of an entry, as far as it is kept.
-
-        Raises:
-            NotFoundError: no such entry, or nothing is stored for it.
             PendingError: the entry is not in the log yet.
             VerificationError: stored content is not what the entry committed to.
         """
-        view = self.decision(id_)
-        if view.row is None or view.row.index is None or view.entry is None:
-            raise PendingError(f"{id_} is {view.level}, but not in the log yet")
-        return self._open(view.row.index, view.entry)[1]
+        return self.opened(id_)[0]
+
+    def opened(self, id_: str) -> tuple[Content, list[Leaf]]:
+        """Unseal what was captured, likewise; return with it all leaves, kept or not.
+
+        Raises:
+            NotFoundError: no such entry, nothing is stored for it, or it was erased.
+            PendingError: the entry is not in the log yet.
+            VerificationError: stored content is not what the entry committed to.
+        """
+        return self._open(*self._in_log(id_))
 
     def read(self, id_: str) -> tuple[Content, Reading | None]:
         """Unseal what was captured, and read it by its model protocol.
@@ -359,11 +390,9 @@ class Reader:
             PendingError: the entry is not in the log yet.
             VerificationError: stored content is not what the entry committed to.
         """
-        content = self.content(id_)
-        entry = self.decision(id_).entry
-        return content, None if entry is None else read_content(
-            parse_entry(entry), content
-        )
+        index, entry = self._in_log(id_)
+        content, _ = self._open(index, entry)
+        return content, read_content(parse_entry(entry), content)
 
     def _open(self, index: int, encoded: bytes) -> tuple[Content, list[Leaf]]:
         entry = parse_entry(encoded)
@@ -371,10 +400,8 @@ class Reader:
         if stored is None or "commitment" not in entry.data:
             msg = f"no content is stored for {format_id(entry.id)}"
             raise NotFoundError(msg)
-        key_id, sealed = stored
-        key = self._key(entry, key_id)
-        content = unpack(unseal(key, key_id, leaf_hash(encoded), sealed))
-        return content, verify_content(entry, content)
+        key = self._key(entry, stored[0])
+        return open_sealed(entry, leaf_hash(encoded), key, stored)
 
     def _key(self, entry: Entry, key_id: bytes) -> bytes:
         with contextlib.suppress(NotFoundError):  # its slot was overwritten
