@@ -22,45 +22,27 @@ from auditlog.log.access import (
     record_access,
     record_person_access,
 )
-from auditlog.log.description import Describer
-from auditlog.log.emitter import Emitter
-from auditlog.log.preparation import Preparation, plain_item
 from auditlog.log.reader import Reader
 from auditlog.storage import KeyErasedError, Query, SpoolItem
-from auditlog.storage.journal import Journal
 from auditlog.storage.sealing import seal, unseal
 from tests.fakes import MemoryStore
+from tests.faults.decided import (
+    DECISION,
+    check_decided,
+    prepare,
+    with_decision,
+)
 from tests.faults.logs import (
     DiskLog,
     MemoryLog,
-    check_contents,
     directory_of,
-    sequencer_of,
 )
 from tests.faults.stores import CHANGES, FaultyStore, acknowledged_by, rows
-from tests.log.builders import ORIGIN, exchange, now_us
+from tests.log.builders import ORIGIN, now_us
 
-ID = bytes(range(16))
-DECISION = exchange(0)
 NAME = format_id(DECISION.id)
 COURT = Recipient("Court", "case 7")
 READ = Access("disclosure", "api", {"login": "ada"}, ["request/age"], COURT)
-
-
-def _prepare(store: Any) -> None:
-    """Leave the log empty: the decision, and its key, come with each copy."""
-
-
-def _with_decision(store: Any, directory: Path) -> Any:
-    log = directory_of(store, directory)
-    emitter = Emitter(Journal.create(log.paths.journals, ID), ID)
-    preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keys)
-    number = emitter.issue(DECISION.id, DECISION.time)
-    store.append([preparation.prepare(DECISION)])
-    emitter.settle([number])
-    store.append([plain_item(emitter.stop_entry(ORIGIN, DECISION.time))])
-    emitter.close()
-    return store
 
 
 def _read(store: Any, directory: Path) -> str:
@@ -73,16 +55,10 @@ def _accesses(store: Any) -> list[str]:
     return [format_id(r.id) for r in store.find(Query(type=ACCESS, about=DECISION.id))]
 
 
-def _whole(log: MemoryLog | DiskLog, store: Any, directory: Path) -> None:
-    sequencer_of(store).step()
-    log.check(store, directory)
-    check_contents(directory_of(store, directory))
-
-
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     directory = tmp_path_factory.mktemp("calls")
-    counted = FaultyStore(_with_decision(MemoryStore(ORIGIN), directory))
+    counted = FaultyStore(with_decision(MemoryStore(ORIGIN), directory))
     _read(counted, directory)
     return counted.calls
 
@@ -92,8 +68,8 @@ def log(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> MemoryLog | DiskLog:
     if request.param == "memory":
-        return MemoryLog(_prepare)
-    return DiskLog(_prepare, tmp_path_factory.mktemp("log"))
+        return MemoryLog(prepare)
+    return DiskLog(prepare, tmp_path_factory.mktemp("log"))
 
 
 def test_it_is_one_append(calls: list[str]) -> None:
@@ -106,13 +82,13 @@ def test_a_call_that_fails(
     for number, fate in rows(calls, "lost", "persisted"):
         directory = tmp_path / f"{number}-{fate}"
         directory.mkdir()
-        store = _with_decision(log.copy(directory), directory)
+        store = with_decision(log.copy(directory), directory)
         told: list[str] = []
         with contextlib.suppress(StorageError):
             told.append(_read(FaultyStore(store, {number: fate}), directory))
         assert _accesses(store) == told
         assert told or calls[number] != "append", "an append is tried again"
-        _whole(log, store, directory)
+        check_decided(log, store, directory)
 
 
 def test_an_answer_that_is_lost_with_the_look_up_after_it(
@@ -120,22 +96,22 @@ def test_an_answer_that_is_lost_with_the_look_up_after_it(
 ) -> None:
     """Then nothing is handed out, though the log says that it was about to be."""
     append = calls.index("append")
-    store = _with_decision(log.copy(tmp_path), tmp_path)
+    store = with_decision(log.copy(tmp_path), tmp_path)
     faulty = FaultyStore(store, {append: "persisted", append + 1: "lost"})
     with pytest.raises(StorageError, match="by_id failed as ordered"):
         _read(faulty, tmp_path)
     assert len(_accesses(store)) == 1
-    _whole(log, store, tmp_path)
+    check_decided(log, store, tmp_path)
 
 
 def test_a_call_that_is_the_last(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, calls: list[str]
 ) -> None:
-    log = DiskLog(_prepare, tmp_path_factory.mktemp("log"))
+    log = DiskLog(prepare, tmp_path_factory.mktemp("log"))
     for number, fate in rows(calls, "killed before", "killed after"):
         directory = tmp_path / f"{number}-{fate}"
         directory.mkdir()
-        _with_decision(log.copy(directory), directory).close()
+        with_decision(log.copy(directory), directory).close()
 
         def work(say: Callable[[str], None], at: Path = directory) -> None:
             with log.reopened(at) as store:
@@ -145,7 +121,7 @@ def test_a_call_that_is_the_last(
         with log.reopened(directory) as store:
             there = fate == "killed after" and calls[number] == "append"
             assert len(_accesses(store)) == int(there)
-            _whole(log, store, directory)
+            check_decided(log, store, directory)
 
 
 # --- keys that die meanwhile ----------------------------------------------------------
@@ -164,7 +140,7 @@ def _about_ada(store: Any, directory: Path) -> bytes:
 
 def test_whoever_is_erased_at_the_last_moment_is_not_read(tmp_path: Path) -> None:
     """The key goes between the look at it and the append."""
-    store = _with_decision(MemoryStore(ORIGIN), tmp_path)
+    store = with_decision(MemoryStore(ORIGIN), tmp_path)
     key_id = _about_ada(store, tmp_path)
     log = directory_of(store, tmp_path)
     assert Reader(log).content(NAME).request
@@ -182,7 +158,7 @@ def test_whoever_is_erased_at_the_last_moment_is_not_read(tmp_path: Path) -> Non
 
 
 def test_a_search_for_somebody_who_is_just_erased_finds_nobody(tmp_path: Path) -> None:
-    store = _with_decision(MemoryStore(ORIGIN), tmp_path)
+    store = with_decision(MemoryStore(ORIGIN), tmp_path)
     key_id = _about_ada(store, tmp_path)
     log = directory_of(store, tmp_path)
     append, size = store.append, store.size()
@@ -200,7 +176,7 @@ def test_a_search_for_somebody_who_is_just_erased_finds_nobody(tmp_path: Path) -
 
 
 def test_a_key_of_the_epoch_that_dies_is_not_waited_for(tmp_path: Path) -> None:
-    store = _with_decision(MemoryStore(ORIGIN), tmp_path)
+    store = with_decision(MemoryStore(ORIGIN), tmp_path)
 
     def refuse(items: list[SpoolItem]) -> int:
         raise KeyErasedError([item.key_id or b"" for item in items])
@@ -211,7 +187,7 @@ def test_a_key_of_the_epoch_that_dies_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_what_is_said_in_clear_is_nothing_but_that_it_was_read(tmp_path: Path) -> None:
-    store = _with_decision(MemoryStore(ORIGIN), tmp_path)
+    store = with_decision(MemoryStore(ORIGIN), tmp_path)
     id_ = _read(store, tmp_path)
     row = store.by_id(parse_id(id_))
     assert row is not None

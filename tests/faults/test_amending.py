@@ -15,48 +15,29 @@ from auditlog.core.errors import StorageError
 from auditlog.core.record import format_id, parse_id
 from auditlog.log.amending import append_amendment
 from auditlog.log.amendment import AMENDMENT, amendment
-from auditlog.log.description import Describer
-from auditlog.log.emitter import Emitter
-from auditlog.log.preparation import Preparation, plain_item
 from auditlog.storage import Query
-from auditlog.storage.journal import Journal
 from tests.fakes import MemoryStore
+from tests.faults.decided import (
+    DECISION,
+    check_decided,
+    prepare,
+    with_decision,
+)
 from tests.faults.logs import (
     DiskLog,
     MemoryLog,
-    check_contents,
     directory_of,
-    sequencer_of,
 )
 from tests.faults.stores import CHANGES, FaultyStore, acknowledged_by, rows
-from tests.log.builders import ORIGIN, exchange, now_us
+from tests.log.builders import ORIGIN, now_us
 
-ID = bytes(range(16))
-DECISION = exchange(0)
 SAID = amendment(format_id(DECISION.id), "override", by="Kim", label="paid")
-
-
-def _prepare(store: Any) -> None:
-    """Leave the log empty: the decision, and its key, come with each copy."""
-
-
-def _with_decision(store: Any, directory: Path) -> Any:
-    log = directory_of(store, directory)
-    emitter = Emitter(Journal.create(log.paths.journals, ID), ID)
-    preparation = Preparation(Describer(ORIGIN, ID, depth=1), log.keys)
-    number = emitter.issue(DECISION.id, DECISION.time)
-    store.append([preparation.prepare(DECISION)])
-    emitter.settle([number])
-    # Or it would have fallen silent, once other tests have taken their time.
-    store.append([plain_item(emitter.stop_entry(ORIGIN, DECISION.time))])
-    emitter.close()
-    return store
 
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     directory = tmp_path_factory.mktemp("calls")
-    counted = FaultyStore(_with_decision(MemoryStore(ORIGIN), directory))
+    counted = FaultyStore(with_decision(MemoryStore(ORIGIN), directory))
     append_amendment(directory_of(counted, directory), SAID, now_us())
     return counted.calls
 
@@ -66,19 +47,13 @@ def log(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> MemoryLog | DiskLog:
     if request.param == "memory":
-        return MemoryLog(_prepare)
-    return DiskLog(_prepare, tmp_path_factory.mktemp("log"))
+        return MemoryLog(prepare)
+    return DiskLog(prepare, tmp_path_factory.mktemp("log"))
 
 
 def _amendments(store: Any) -> list[str]:
     found = store.find(Query(type=AMENDMENT, about=DECISION.id))
     return [format_id(row.id) for row in found]
-
-
-def _whole(log: MemoryLog | DiskLog, store: Any, directory: Path) -> None:
-    sequencer_of(store).step()
-    log.check(store, directory)
-    check_contents(directory_of(store, directory))
 
 
 def test_it_is_one_append(calls: list[str]) -> None:
@@ -91,7 +66,7 @@ def test_a_call_that_fails(
     for number, fate in rows(calls, "lost", "persisted"):
         directory = tmp_path / f"{number}-{fate}"
         directory.mkdir()
-        store = _with_decision(log.copy(directory), directory)
+        store = with_decision(log.copy(directory), directory)
         faulty = FaultyStore(store, {number: fate})
         told: list[str] = []
         with contextlib.suppress(StorageError):
@@ -99,7 +74,7 @@ def test_a_call_that_fails(
             told.append(format_id(id_))
         assert _amendments(store) == told
         assert told or calls[number] != "append", "an append is tried again"
-        _whole(log, store, directory)
+        check_decided(log, store, directory)
 
 
 def test_an_answer_that_is_lost_with_the_look_up_after_it(
@@ -107,16 +82,16 @@ def test_an_answer_that_is_lost_with_the_look_up_after_it(
 ) -> None:
     """Then nobody knows, and it is said so; the entry is whole all the same."""
     append = calls.index("append")
-    store = _with_decision(log.copy(tmp_path), tmp_path)
+    store = with_decision(log.copy(tmp_path), tmp_path)
     faulty = FaultyStore(store, {append: "persisted", append + 1: "lost"})
     with pytest.raises(StorageError, match="by_id failed as ordered"):
         append_amendment(directory_of(faulty, tmp_path), SAID, now_us())
     assert len(_amendments(store)) == 1
-    _whole(log, store, tmp_path)
+    check_decided(log, store, tmp_path)
 
 
 def test_a_store_that_stays_broken_is_not_tried_for_ever(tmp_path: Path) -> None:
-    store = _with_decision(MemoryStore(ORIGIN), tmp_path)
+    store = with_decision(MemoryStore(ORIGIN), tmp_path)
     tried: list[object] = []
 
     def fail(items: object) -> int:
@@ -134,7 +109,7 @@ def test_a_store_that_stays_broken_is_not_tried_for_ever(tmp_path: Path) -> None
 def test_an_id_that_is_taken_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = _with_decision(MemoryStore(ORIGIN), tmp_path)
+    store = with_decision(MemoryStore(ORIGIN), tmp_path)
     before = list(store.entries)
     monkeypatch.setattr("auditlog.log.amending.new_id", lambda _: DECISION.id)
     with pytest.raises(StorageError, match="is already in the log"):
@@ -145,11 +120,11 @@ def test_an_id_that_is_taken_is_not_overwritten(
 def test_a_call_that_is_the_last(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, calls: list[str]
 ) -> None:
-    log = DiskLog(_prepare, tmp_path_factory.mktemp("log"))
+    log = DiskLog(prepare, tmp_path_factory.mktemp("log"))
     for number, fate in rows(calls, "killed before", "killed after"):
         directory = tmp_path / f"{number}-{fate}"
         directory.mkdir()
-        _with_decision(log.copy(directory), directory).close()
+        with_decision(log.copy(directory), directory).close()
 
         def work(say: Callable[[str], None], at: Path = directory) -> None:
             with log.reopened(at) as store:
@@ -162,14 +137,14 @@ def test_a_call_that_is_the_last(
         with log.reopened(directory) as store:
             there = fate == "killed after" and calls[number] == "append"
             assert len(_amendments(store)) == int(there)
-            _whole(log, store, directory)
+            check_decided(log, store, directory)
 
 
 def test_what_was_acknowledged_survives_the_process(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    log = DiskLog(_prepare, tmp_path_factory.mktemp("log"))
-    _with_decision(log.copy(tmp_path), tmp_path).close()
+    log = DiskLog(prepare, tmp_path_factory.mktemp("log"))
+    with_decision(log.copy(tmp_path), tmp_path).close()
 
     def work(say: Callable[[str], None]) -> None:
         with log.reopened(tmp_path) as store:
@@ -183,4 +158,4 @@ def test_what_was_acknowledged_survives_the_process(
         row = store.by_id(parse_id(said[0]))
         assert row is not None
         assert row.about == DECISION.id
-        _whole(log, store, tmp_path)
+        check_decided(log, store, tmp_path)
