@@ -53,7 +53,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
     place = tmp_path_factory.mktemp("backing")
     with create_log(config_of(place / "audit")) as log:
         keys = dict(log.keys.epoch_key(f"day {n}") for n in range(3))
-        keys.update([log.keys.subject_key("person", "Ada")])
+        keys.update([log.keys.subject_key("person", "Ada Lovelace")])
         index = log.store.key_slot("index", "")
         assert index is not None
         keys[index[0]] = log.keys.key(index[0])
@@ -116,7 +116,7 @@ def test_no_key_is_in_it(log: LogDirectory, made: Made) -> None:
     assert log.vault_key is not None
     for secret in (*made.keys.values(), log.vault_key.known()[0].key):
         assert secret not in data
-    assert b"Ada" not in data
+    assert b"Ada Lovelace" not in data
 
 
 def test_nothing_is_written_before_it_is_on_record(
@@ -342,7 +342,7 @@ def test_a_key_that_was_erased_since_then_does_not_come_back(
 ) -> None:
     """Neither where the keyring is whole, nor where it is lost."""
     back_up(log, made.backup, DAY, now_us())
-    ada = log.keys.subject("person", "Ada")
+    ada = log.keys.subject("person", "Ada Lovelace")
     assert ada is not None
     slot = log.store.slot_of(ada) or 0
     erase_key(log, ada)
@@ -363,7 +363,7 @@ def test_a_keyring_that_was_copied_back_by_hand_forgets_again(
 ) -> None:
     back_up(log, made.backup, DAY, now_us())
     before = log.paths.keyring.read_bytes()
-    ada = log.keys.subject("person", "Ada")
+    ada = log.keys.subject("person", "Ada Lovelace")
     assert ada is not None
     slot = log.store.slot_of(ada) or 0
     erase_key(log, ada)
@@ -382,7 +382,7 @@ def test_a_database_that_forgot_an_erasure_is_told_by_the_file_beside_the_keyrin
     log: LogDirectory, made: Made, tmp_path: Path
 ) -> None:
     back_up(log, made.backup, DAY, now_us())
-    ada = log.keys.subject("person", "Ada")
+    ada = log.keys.subject("person", "Ada Lovelace")
     assert ada is not None
     erase_key(log, ada)
     with contextlib.closing(sqlite3.connect(log.paths.database)) as db, db:
@@ -561,6 +561,6 @@ def test_a_subject_is_found_by_its_label_again(log: LogDirectory, made: Made) ->
     _lost(log)
     restore(log, made.backup, now_us())
     with open_log(made.directory) as again:
-        key_id, key = again.keys.subject_key("person", "Ada")
+        key_id, key = again.keys.subject_key("person", "Ada Lovelace")
         assert made.keys[key_id] == key
         assert again.keys.kind(key_id) == SUBJECT
